@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is asked. src/api builds it from the caller's structs and has checked every shape and value; backends may rely on it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "mask.hpp"
+#include "tensor_view.hpp"
+
+namespace ag {
+
+inline constexpr std::int64_t kMaxHeadDim = 512;
+
+// The conditions hold together; each is a prefix of the row's keys in order (weight descending, key ascending).
+struct Selection {
+  double threshold = 0;       // 0: none
+  std::int64_t top_k = 0;     // 0: none
+  double mass = 0;            // 0: none
+  std::uint64_t max_edges = 0;  // 0: no limit; kept by a sink, not by backends
+};
+
+struct StatsRequest {
+  bool entropy = false;
+  bool columns = false;
+  bool distances = false;
+};
+
+enum class Nonfinite { kError, kSkip };
+
+// What Q/K and matrix problems share.
+struct Request {
+  MaskRules mask;
+  Selection selection;
+  StatsRequest stats;
+  Nonfinite nonfinite = Nonfinite::kError;
+  std::int64_t query_begin = 0;     // rows [query_begin, query_end) of Nq; positions stay global
+  std::int64_t query_end = 0;
+  std::vector<std::int64_t> heads;  // query heads, ascending, never empty unless Hq == 0
+  std::int64_t layer = 0;
+};
+
+struct Problem : Request {
+  TensorView q;  // [B, Hq, Nq, D] f64, f32, f16 or bf16
+  TensorView k;  // [B, Hkv, Nk, D], same dtype
+  double scale = 1;
+  double softcap = 0;         // 0: none
+  TensorView sinks;           // none, or [B, Hq] (stride 0 over B when shared)
+  TensorView logsumexp;       // none, or [B, Hq, Nq]
+  double logsumexp_unit = 1;  // ln(base): stored value * unit is natural
+
+  std::int64_t batch() const { return q.shape[0]; }
+  std::int64_t query_heads() const { return q.shape[1]; }
+  std::int64_t key_heads() const { return k.shape[1]; }
+  std::int64_t queries() const { return q.shape[2]; }
+  std::int64_t keys() const { return k.shape[2]; }
+  std::int64_t head_dim() const { return q.shape[3]; }
+  std::int64_t key_head_of(std::int64_t h) const { return h / (query_heads() / key_heads()); }
+};
+
+struct MatrixProblem : Request {
+  TensorView weights;  // [B, H, Nq, Nk] f64, f32, f16 or bf16
+
+  std::int64_t batch() const { return weights.shape[0]; }
+  std::int64_t query_heads() const { return weights.shape[1]; }
+  std::int64_t queries() const { return weights.shape[2]; }
+  std::int64_t keys() const { return weights.shape[3]; }
+};
+
+}  // namespace ag

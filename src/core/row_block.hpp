@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finished rows on their way from a backend to a sink, always in the order (slice, query).
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "dtype.hpp"
+
+namespace ag {
+
+struct SliceId {
+  std::int64_t batch = 0;
+  std::int64_t layer = 0;
+  std::int64_t head = 0;
+  auto operator<=>(const SliceId&) const = default;
+};
+
+struct SliceInfo {
+  SliceId id;
+  std::int64_t query_begin = 0;
+  std::int64_t query_count = 0;
+  std::int64_t key_count = 0;  // Nk: keys are in [0, key_count)
+  bool operator==(const SliceInfo&) const = default;
+};
+
+struct RowStats {
+  double logsumexp = -std::numeric_limits<double>::infinity();  // natural, sinks included
+  double maximum = -std::numeric_limits<double>::infinity();    // largest score (matrix: weight)
+  double kept_mass = 0;                                         // sum of the weights of the row's edges
+  double entropy = std::numeric_limits<double>::quiet_NaN();    // nats, if asked for
+  std::int32_t max_key = -1;                                    // smallest among equals; -1: the row has no allowed key
+};
+
+// Borrowed arrays, valid during RowSink::rows only. offsets[0] == 0; keys ascend within a row.
+struct RowBlock {
+  std::int64_t query_begin = 0;
+  std::int64_t row_count = 0;
+  const std::int64_t* offsets = nullptr;  // [row_count + 1]
+  const std::int32_t* keys = nullptr;     // [offsets[row_count]]
+  const void* weights = nullptr;          // [offsets[row_count]] of weight_dtype
+  DType weight_dtype = DType::kF32;       // kF32 or kF64, the same for a whole slice
+  const RowStats* stats = nullptr;        // [row_count]
+
+  std::int64_t edge_count() const { return offsets[row_count]; }
+  double weight(std::int64_t e) const {
+    return weight_dtype == DType::kF64 ? static_cast<const double*>(weights)[e] : static_cast<const float*>(weights)[e];
+  }
+};
+
+// Sums over a slice's queries, on request; empty vectors otherwise.
+struct SliceSums {
+  std::vector<double> received;   // [key_count]
+  std::vector<double> distances;  // mass at distance distance_begin + d
+  std::int64_t distance_begin = 0;
+};
+
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  virtual void begin_slice(const SliceInfo& slice, DType weight_dtype) = 0;
+  virtual void rows(const RowBlock& block) = 0;  // consecutive blocks cover the slice's queries exactly once
+  virtual void end_slice(const SliceSums& sums) = 0;
+};
+
+// How an answer was made. Reports of several calls add up.
+struct RunReport {
+  double eps = 0;
+  std::int64_t borderline = 0;
+  std::int64_t empty_rows = 0;
+  std::int64_t rows_fp64 = 0;
+  std::int64_t skipped_nonfinite = 0;
+  double kept_mass_sum = 0;        // over rows that have keys
+  std::int64_t rows_with_keys = 0;
+  std::string backend;
+  std::string target;
+  int threads = 0;
+
+  void add(const RunReport& other);
+};
+
+}  // namespace ag

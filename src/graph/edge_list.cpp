@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "edge_list.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace ag {
+
+void RowColumns::push_back(const RowStats& row) {
+  logsumexp.push_back(row.logsumexp);
+  maximum.push_back(row.maximum);
+  kept_mass.push_back(row.kept_mass);
+  entropy.push_back(row.entropy);
+  max_key.push_back(row.max_key);
+}
+
+void CollectSink::begin_slice(const SliceInfo& info, DType weight_dtype) {
+  if (weight_dtype == DType::kF64 && graph_.weight_dtype != DType::kF64) {
+    graph_.weights_f64.assign(graph_.weights_f32.begin(), graph_.weights_f32.end());
+    graph_.weights_f32 = {};
+    graph_.weight_dtype = DType::kF64;
+  }
+  Slice slice;
+  slice.info = info;
+  slice.first_row = static_cast<std::int64_t>(graph_.rows.size());
+  slice.first_offset = static_cast<std::int64_t>(graph_.offsets.size());
+  slice.first_edge = graph_.edge_count();
+  graph_.slices.push_back(std::move(slice));
+  graph_.offsets.push_back(0);
+}
+
+void CollectSink::rows(const RowBlock& block) {
+  const std::int64_t base = graph_.offsets.back();
+  for (std::int64_t r = 0; r < block.row_count; ++r) {
+    graph_.offsets.push_back(base + block.offsets[r + 1]);
+    graph_.rows.push_back(block.stats[r]);
+  }
+  const std::int64_t count = block.edge_count();
+  graph_.keys.insert(graph_.keys.end(), block.keys, block.keys + count);
+  if (graph_.weight_dtype == DType::kF32) {
+    const auto* weights = static_cast<const float*>(block.weights);
+    graph_.weights_f32.insert(graph_.weights_f32.end(), weights, weights + count);
+  } else {
+    for (std::int64_t e = 0; e < count; ++e) graph_.weights_f64.push_back(block.weight(e));
+  }
+}
+
+void CollectSink::end_slice(const SliceSums& sums) {
+  Slice& slice = graph_.slices.back();
+  slice.edge_count = graph_.offsets.back();
+  slice.sums = sums;
+}
+
+EdgeList CollectSink::take() { return std::exchange(graph_, EdgeList{}); }
+
+void replay(const EdgeList& graph, GraphSink& sink) {
+  constexpr std::int64_t kBlockRows = 4096;
+  sink.set_metadata(graph.metadata);
+  std::vector<std::int64_t> offsets;
+  std::vector<RowStats> stats;
+  for (const Slice& slice : graph.slices) {
+    sink.begin_slice(slice.info, graph.weight_dtype);
+    const std::int64_t* slice_offsets = graph.offsets.data() + slice.first_offset;
+    for (std::int64_t first = 0; first < slice.info.query_count; first += kBlockRows) {
+      const std::int64_t count = std::min(kBlockRows, slice.info.query_count - first);
+      const std::int64_t base = slice_offsets[first];
+      offsets.assign(slice_offsets + first, slice_offsets + first + count + 1);
+      for (std::int64_t& offset : offsets) offset -= base;
+      stats.clear();
+      for (std::int64_t r = 0; r < count; ++r) {
+        const auto row = static_cast<std::size_t>(slice.first_row + first + r);
+        stats.push_back({graph.rows.logsumexp[row], graph.rows.maximum[row], graph.rows.kept_mass[row], graph.rows.entropy[row],
+                         graph.rows.max_key[row]});
+      }
+      const std::int64_t edge = slice.first_edge + base;
+      sink.rows({slice.info.query_begin + first, count, offsets.data(), graph.keys.data() + edge, graph.weight_data(edge),
+                 graph.weight_dtype, stats.data()});
+    }
+    sink.end_slice(slice.sums);
+  }
+  sink.finish(graph.report);
+}
+
+}  // namespace ag

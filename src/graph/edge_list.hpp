@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The graph in memory: CSR per slice, with row statistics and the facts that travel with it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "../core/row_block.hpp"
+
+namespace ag {
+
+// Facts that travel with a graph. Tokens are bytes; tokens[i] labels position i of queries and keys alike.
+struct Metadata {
+  std::map<std::string, std::string> facts;
+  std::vector<std::string> tokens;
+};
+
+// Where a slice's rows and edges stand in the flat arrays of its EdgeList.
+struct Slice {
+  SliceInfo info;
+  std::int64_t first_row = 0;     // row r of the slice has its statistics at first_row + r
+  std::int64_t first_offset = 0;  // offsets[first_offset .. first_offset + query_count]; the first is 0
+  std::int64_t first_edge = 0;
+  std::int64_t edge_count = 0;    // == offsets[first_offset + query_count]
+  SliceSums sums;
+};
+
+// Columns of RowStats, one entry per row of all slices in order.
+struct RowColumns {
+  std::vector<double> logsumexp, maximum, kept_mass, entropy;
+  std::vector<std::int32_t> max_key;
+  std::size_t size() const { return logsumexp.size(); }
+  void push_back(const RowStats& row);
+};
+
+struct EdgeList {
+  std::vector<Slice> slices;             // in the order they were made
+  std::vector<std::int64_t> offsets;     // per slice query_count + 1, each beginning with 0
+  std::vector<std::int32_t> keys;        // [E]
+  DType weight_dtype = DType::kF32;      // one of the two vectors below is used
+  std::vector<float> weights_f32;        // [E] or empty
+  std::vector<double> weights_f64;       // [E] or empty
+  RowColumns rows;
+  Metadata metadata;
+  RunReport report;
+
+  std::int64_t edge_count() const { return static_cast<std::int64_t>(keys.size()); }
+  double weight(std::int64_t e) const {
+    const auto i = static_cast<std::size_t>(e);
+    return weight_dtype == DType::kF64 ? weights_f64[i] : static_cast<double>(weights_f32[i]);
+  }
+  const void* weight_data(std::int64_t e) const {
+    return weight_dtype == DType::kF64 ? static_cast<const void*>(weights_f64.data() + e) : static_cast<const void*>(weights_f32.data() + e);
+  }
+};
+
+// Receives a graph: its facts first, then its slices and rows, then the report once all of them are in.
+class GraphSink : public RowSink {
+ public:
+  virtual void set_metadata(const Metadata& metadata) = 0;  // before the first slice
+  virtual void finish(const RunReport& report) = 0;         // nothing comes after it; without it everything is undone
+};
+
+// Collects rows into an EdgeList. A slice in f64 after slices in f32 widens them all.
+class CollectSink : public GraphSink {
+ public:
+  void set_metadata(const Metadata& metadata) override { graph_.metadata = metadata; }
+  void begin_slice(const SliceInfo& slice, DType weight_dtype) override;
+  void rows(const RowBlock& block) override;
+  void end_slice(const SliceSums& sums) override;
+  void finish(const RunReport& report) override { graph_.report = report; }
+  EdgeList take();  // the graph so far; the sink is empty afterwards
+  const EdgeList& graph() const { return graph_; }
+
+ private:
+  EdgeList graph_;
+};
+
+// Send a graph through a sink, slice by slice. Calls set_metadata and finish too.
+void replay(const EdgeList& graph, GraphSink& sink);
+
+}  // namespace ag

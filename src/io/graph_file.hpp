@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Graphs in files: writers that stream, and a reader for what they wrote.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../graph/edge_list.hpp"
+
+namespace ag {
+
+enum class GraphFormat { kCsv, kJsonl, kNpz, kSafetensors, kGraphml, kDot };
+
+// By explicit name ("csv"), or by the path's suffix when `name` is empty. kArgument lists the formats.
+GraphFormat graph_format(const std::string& name, const std::string& path);
+
+struct WriteOptions {
+  bool key_to_query = false;  // direction of GraphML and DOT edges
+  bool labels = false;        // query_token, key_token columns
+  bool csv_raw = false;       // no guard against spreadsheet formulas
+  bool rows = false;          // row statistics too
+};
+
+// Rows may come from any number of calls and be more than fit in memory. The file appears under its name in finish(), complete, in one
+// step. path "-" is standard output, for text formats.
+std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphFormat format, const WriteOptions& options);
+
+// npz, safetensors, csv and jsonl as written above; the format is told by content.
+EdgeList read_graph(const std::string& path);
+
+// Tokens: a JSON list of strings, or text with one token a line (a last empty line does not count).
+std::vector<std::string> parse_tokens_json(const std::string& json, const std::string& where);
+std::vector<std::string> read_tokens(const std::string& path);
+
+}  // namespace ag
