@@ -2,19 +2,18 @@
 /**
  * attngraph: attention as a graph. The C contract of libattngraph.
  *
- * Query i attends to key j with weight softmax(scale * Q K^T)[i, j]. The library writes every pair (i, j) whose weight reaches a
- * threshold, as edges i -> j in CSR form, with statistics of every row, and never stores the Nq x Nk matrix.
+ * Query i attends to key j with weight softmax(scale * Q K^T)[i, j]. The library writes every pair (i, j) whose weight
+ * reaches a threshold, as edges i -> j in CSR form, with statistics of every row, and never stores the Nq x Nk matrix.
  *
  * Letters: B batch, Hq and Hkv heads, Nq queries, Nk keys, D head size, R rows, E edges.
  *
- * Memory: whatever a *_create, *_open, *_load, *_extract or *_take call hands out belongs to the caller, who gives it to the
- *   matching *_destroy (strings: attngraph_string_free). Pointers inside a view struct belong to the object asked and live as long as
- *   it does. Inputs are read in place and never written.
- * Errors: every call that can fail returns a status; ATTNGRAPH_OK is 0. attngraph_last_error() is the sentence for this thread's latest
- *   failure. On failure outputs are left as they were. The library never prints, aborts or exits.
- * Threads: one context, sink or result per thread at a time; separate objects are independent. A context in use answers
- *   ATTNGRAPH_ERROR_BUSY.
- * Growth: structs that a caller fills begin with struct_size, set by their _INIT macro; fields are only ever added at the end.
+ * Memory: whatever a *_create, *_open, *_load, *_extract or *_take call hands out belongs to the caller, who gives it
+ * to the matching *_destroy (strings: attngraph_string_free). Pointers inside a view struct belong to the object asked
+ * and live as long as it does. Inputs are read in place and never written. Errors: every call that can fail returns a
+ * status; ATTNGRAPH_OK is 0. attngraph_last_error() is the sentence for this thread's latest failure. On failure
+ * outputs are left as they were. The library never prints, aborts or exits. Threads: one context, sink or result per
+ * thread at a time; separate objects are independent. A context in use answers ATTNGRAPH_ERROR_BUSY. Growth: structs
+ * that a caller fills begin with struct_size, set by their _INIT macro; fields are only ever added at the end.
  */
 #ifndef ATTNGRAPH_H
 #define ATTNGRAPH_H
@@ -29,7 +28,8 @@
 extern "C" {
 #endif
 
-/* ---------------------------------------------------------------------------------------------------------------- status */
+/* ----------------------------------------------------------------------------------------------------------------
+ * status */
 
 typedef enum attngraph_status {
   ATTNGRAPH_OK = 0,
@@ -59,7 +59,8 @@ typedef enum attngraph_status {
 ATTNGRAPH_API const char* attngraph_status_name(attngraph_status status);
 /** A phrase for people: "shapes do not fit together"; never NULL. */
 ATTNGRAPH_API const char* attngraph_status_phrase(attngraph_status status);
-/** What failed last in this thread: what, where, the limit, the remedy. "" when nothing has. Valid until the thread's next failure. */
+/** What failed last in this thread: what, where, the limit, the remedy. "" when nothing has. Valid until the thread's
+ * next failure. */
 ATTNGRAPH_API const char* attngraph_last_error(void);
 /** "0.1.0". */
 ATTNGRAPH_API const char* attngraph_version(void);
@@ -68,7 +69,8 @@ ATTNGRAPH_API int32_t attngraph_abi_version(void);
 /** Give back a string that the library handed out. NULL is fine. */
 ATTNGRAPH_API void attngraph_string_free(char* text);
 
-/* ---------------------------------------------------------------------------------------------------------------- tensors */
+/* ----------------------------------------------------------------------------------------------------------------
+ * tensors */
 
 typedef enum attngraph_dtype {
   ATTNGRAPH_F64 = 1,
@@ -80,9 +82,13 @@ typedef enum attngraph_dtype {
   ATTNGRAPH_I64 = 7
 } attngraph_dtype;
 
-typedef enum attngraph_device_type { ATTNGRAPH_DEVICE_CPU = 1, ATTNGRAPH_DEVICE_CUDA = 2 } attngraph_device_type; /* as in DLPack */
+typedef enum attngraph_device_type {
+  ATTNGRAPH_DEVICE_CPU = 1,
+  ATTNGRAPH_DEVICE_CUDA = 2
+} attngraph_device_type; /* as in DLPack */
 
-/** A view of memory that the caller owns. Strides count elements, may be 0 or negative; NULL means row-major. At most 8 dimensions. */
+/** A view of memory that the caller owns. Strides count elements, may be 0 or negative; NULL means row-major. At most 8
+ * dimensions. */
 typedef struct attngraph_tensor {
   const void* data;
   int32_t device_type; /* attngraph_device_type */
@@ -93,35 +99,46 @@ typedef struct attngraph_tensor {
   const int64_t* strides; /* [ndim] or NULL */
 } attngraph_tensor;
 
-/* ---------------------------------------------------------------------------------------------------------------- request */
+/* ----------------------------------------------------------------------------------------------------------------
+ * request */
 
 typedef enum attngraph_decision {
-  ATTNGRAPH_DECISION_FAST = 0 /* working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report */
+  ATTNGRAPH_DECISION_FAST =
+      0 /* working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report */
 } attngraph_decision;
 
 typedef enum attngraph_lse_base { ATTNGRAPH_LSE_BASE_E = 0, ATTNGRAPH_LSE_BASE_2 = 1 } attngraph_lse_base;
 
 typedef enum attngraph_nonfinite {
-  ATTNGRAPH_NONFINITE_ERROR = 0, /* NaN or infinity in Q, K or the matrix fails the call and is located in the message */
-  ATTNGRAPH_NONFINITE_SKIP = 1   /* such a key is masked, such a query has no edges, such a weight is no edge; all are counted */
+  ATTNGRAPH_NONFINITE_ERROR =
+      0, /* NaN or infinity in Q, K or the matrix fails the call and is located in the message */
+  ATTNGRAPH_NONFINITE_SKIP =
+      1 /* such a key is masked, such a query has no edges, such a weight is no edge; all are counted */
 } attngraph_nonfinite;
 
-/* Statistics to compute beside the edges; a bit set. Row statistics (logsumexp, maximum, kept mass) are always there. */
-#define ATTNGRAPH_STATS_ENTROPY 1u   /* entropy of every row, in nats; the same pass */
-#define ATTNGRAPH_STATS_COLUMNS 2u   /* attention received by every key, summed over the queries; a second pass over the scores */
-#define ATTNGRAPH_STATS_DISTANCES 4u /* attention mass at every distance (query + query_offset - key); a second pass */
+/* Statistics to compute beside the edges; a bit set. Row statistics (logsumexp, maximum, kept mass) are always there.
+ */
+#define ATTNGRAPH_STATS_ENTROPY 1u /* entropy of every row, in nats; the same pass */
+#define ATTNGRAPH_STATS_COLUMNS \
+  2u /* attention received by every key, summed over the queries; a second pass over the scores */
+#define ATTNGRAPH_STATS_DISTANCES 4u /* attention mass at every distance (query + query_offset - key); a second pass \
+                                      */
 
-/* query_offset: query i stands at key position i + query_offset. The named default puts the last query at the last key. */
+/* query_offset: query i stands at key position i + query_offset. The named default puts the last query at the last key.
+ */
 #define ATTNGRAPH_ALIGN_BOTTOM_RIGHT INT64_MIN
 
 typedef struct attngraph_options {
   size_t struct_size;
 
   /* What is an edge. The conditions given hold together; ties in weight go to the smaller key. */
-  double threshold;    /* weight >= threshold. Q/K: in (0, 1], or 0 when top_k or mass selects, or with allow_dense. Matrix: >= 0 */
-  int64_t top_k;       /* at most this many of the heaviest keys of a query; 0: no such condition */
-  double mass;         /* the smallest set of heaviest keys whose weights sum to at least this, in (0, 1]; 0: no such condition */
-  uint64_t max_edges;  /* more edges than this in one call fail with ATTNGRAPH_ERROR_LIMIT and the number needed; 0: no limit */
+  double threshold; /* weight >= threshold. Q/K: in (0, 1], or 0 when top_k or mass selects, or with allow_dense.
+                       Matrix: >= 0 */
+  int64_t top_k;    /* at most this many of the heaviest keys of a query; 0: no such condition */
+  double
+      mass; /* the smallest set of heaviest keys whose weights sum to at least this, in (0, 1]; 0: no such condition */
+  uint64_t max_edges;  /* more edges than this in one call fail with ATTNGRAPH_ERROR_LIMIT and the number needed; 0: no
+                          limit */
   int32_t allow_dense; /* 1: threshold 0 may write every allowed pair of Q/K */
   int32_t decision;    /* attngraph_decision */
 
@@ -130,23 +147,24 @@ typedef struct attngraph_options {
   double softcap; /* 0: none */
 
   /* Which keys a query may see. All given rules hold together. */
-  int32_t causal;              /* 1: key <= query + query_offset */
-  int32_t nonfinite;           /* attngraph_nonfinite */
-  int64_t query_offset;        /* or ATTNGRAPH_ALIGN_BOTTOM_RIGHT: Nk - Nq */
-  int64_t window;              /* 0: none. query + query_offset - key < window, and without causal also its mirror image */
-  const int64_t* key_lengths;  /* [B]: keys at and after the length do not exist (padding); NULL: all exist */
-  const attngraph_tensor* mask; /* [B, Hq, Nq, Nk], leading dimensions may be 1 or absent: bool (true keeps) or additive float in
-                                   natural-log units; -inf and the dtype's lowest finite value mask the key */
+  int32_t causal;       /* 1: key <= query + query_offset */
+  int32_t nonfinite;    /* attngraph_nonfinite */
+  int64_t query_offset; /* or ATTNGRAPH_ALIGN_BOTTOM_RIGHT: Nk - Nq */
+  int64_t window;       /* 0: none. query + query_offset - key < window, and without causal also its mirror image */
+  const int64_t* key_lengths;   /* [B]: keys at and after the length do not exist (padding); NULL: all exist */
+  const attngraph_tensor* mask; /* [B, Hq, Nq, Nk], leading dimensions may be 1 or absent: bool (true keeps) or additive
+                                   float in natural-log units; -inf and the dtype's lowest finite value mask the key */
   const attngraph_tensor* sinks; /* [Hq] or [B, Hq]: one more logit per head in the denominator, natural-log units */
-  const attngraph_tensor* lse;   /* [B, Hq, Nq]: logsumexp known already (sinks included); then one pass thresholds only */
-  int32_t lse_base;              /* attngraph_lse_base */
-  uint32_t stats;                /* ATTNGRAPH_STATS_* */
+  const attngraph_tensor*
+      lse;          /* [B, Hq, Nq]: logsumexp known already (sinks included); then one pass thresholds only */
+  int32_t lse_base; /* attngraph_lse_base */
+  uint32_t stats;   /* ATTNGRAPH_STATS_* */
 
   /* Which part. */
   int64_t query_begin, query_end; /* rows [query_begin, query_end) of Nq; both 0: all. Positions stay global */
   const int64_t* heads;           /* query heads to compute, ascending; NULL: all */
   int64_t head_count;
-  int64_t layer;                  /* label of the slices of this call */
+  int64_t layer; /* label of the slices of this call */
 
   /* How. */
   const char* backend; /* "reference", "cpu", ...; NULL: the best of the context's device */
@@ -155,30 +173,33 @@ typedef struct attngraph_options {
   void* stream;        /* CUDA stream; NULL: the default one */
 
   /* Long work: both may be NULL and are called from the calling thread only, at least every 50 ms. */
-  int (*cancelled)(void* user);                /* not 0: stop with ATTNGRAPH_ERROR_CANCELLED */
+  int (*cancelled)(void* user);                  /* not 0: stop with ATTNGRAPH_ERROR_CANCELLED */
   void (*progress)(void* user, double fraction); /* fraction of this call in [0, 1] */
   void* user;
 } attngraph_options;
 
-#define ATTNGRAPH_OPTIONS_INIT                                                                                               \
-  {                                                                                                                          \
-    sizeof(attngraph_options), 0.05, 0, 0.0, 0, 0, ATTNGRAPH_DECISION_FAST, ATTNGRAPH_NAN_, 0.0, 0, ATTNGRAPH_NONFINITE_ERROR, \
-        ATTNGRAPH_ALIGN_BOTTOM_RIGHT, 0, NULL, NULL, NULL, NULL, ATTNGRAPH_LSE_BASE_E, 0u, 0, 0, NULL, 0, 0, NULL, 0, 0,      \
-        NULL, NULL, NULL, NULL                                                                                               \
+#define ATTNGRAPH_OPTIONS_INIT                                                                                        \
+  {                                                                                                                   \
+    sizeof(attngraph_options), 0.05, 0, 0.0, 0, 0, ATTNGRAPH_DECISION_FAST, ATTNGRAPH_NAN_, 0.0, 0,                   \
+        ATTNGRAPH_NONFINITE_ERROR, ATTNGRAPH_ALIGN_BOTTOM_RIGHT, 0, NULL, NULL, NULL, NULL, ATTNGRAPH_LSE_BASE_E, 0u, \
+        0, 0, NULL, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL                                                          \
   }
 #define ATTNGRAPH_NAN_ (__builtin_nan(""))
 
-/** Write the defaults that ATTNGRAPH_OPTIONS_INIT holds: threshold 0.05, scale 1/sqrt(D), no mask. For callers without C macros. */
+/** Write the defaults that ATTNGRAPH_OPTIONS_INIT holds: threshold 0.05, scale 1/sqrt(D), no mask. For callers without
+ * C macros. */
 ATTNGRAPH_API void attngraph_options_init(attngraph_options* options);
 
-/* ---------------------------------------------------------------------------------------------------------------- context */
+/* ----------------------------------------------------------------------------------------------------------------
+ * context */
 
 typedef struct attngraph_context attngraph_context;
 typedef struct attngraph_result attngraph_result;
 typedef struct attngraph_sink attngraph_sink;
 typedef struct attngraph_file attngraph_file;
 
-/** @param device "auto" (the fastest that works), "cpu", "cuda", "cuda:N". ATTNGRAPH_ERROR_NO_DEVICE says why one cannot be had. */
+/** @param device "auto" (the fastest that works), "cpu", "cuda", "cuda:N". ATTNGRAPH_ERROR_NO_DEVICE says why one
+ * cannot be had. */
 ATTNGRAPH_API attngraph_status attngraph_context_create(attngraph_context** context, const char* device);
 ATTNGRAPH_API void attngraph_context_destroy(attngraph_context* context);
 
@@ -191,25 +212,32 @@ ATTNGRAPH_API const char* attngraph_backend_unavailable(int32_t i);
 /** What this machine is to backend i, one line: instruction set, cores, caches. Valid for the life of the process. */
 ATTNGRAPH_API const char* attngraph_backend_device(int32_t i);
 
-/* ---------------------------------------------------------------------------------------------------------------- extract */
+/* ----------------------------------------------------------------------------------------------------------------
+ * extract */
 
 /**
  * Write the edges i -> j whose softmax weight reaches the threshold.
  *
  * @param q        [B, Hq, Nq, D] f32, f16, bf16 or f64; [Hq, Nq, D] and [Nq, D] mean B = 1 and Hq = 1. D from 1 to 512
- * @param k        [B, Hkv, Nk, D] of the same dtype; Hq is a multiple of Hkv: query head h reads key head h / (Hq / Hkv)
+ * @param k        [B, Hkv, Nk, D] of the same dtype; Hq is a multiple of Hkv: query head h reads key head h / (Hq /
+ * Hkv)
  * @param options  NULL: the defaults
- * @param result   slices (batch, layer, head) in that order; keys ascending within a row; weights are probabilities, f32
- * @return ATTNGRAPH_OK; ARGUMENT, SHAPE or DTYPE before any work starts; NONFINITE, RANGE, LIMIT, OUT_OF_MEMORY, CANCELLED, BUSY
+ * @param result   slices (batch, layer, head) in that order; keys ascending within a row; weights are probabilities,
+ * f32
+ * @return ATTNGRAPH_OK; ARGUMENT, SHAPE or DTYPE before any work starts; NONFINITE, RANGE, LIMIT, OUT_OF_MEMORY,
+ * CANCELLED, BUSY
  *
- * A row whose keys are all masked has no edges and logsumexp -inf. Waits until the work is done. The online softmax is that of
- * Milakov & Gimelshein 2018, algorithm 3.
+ * A row whose keys are all masked has no edges and logsumexp -inf. Waits until the work is done. The online softmax is
+ * that of Milakov & Gimelshein 2018, algorithm 3.
  */
-ATTNGRAPH_API attngraph_status attngraph_extract(attngraph_context* context, const attngraph_tensor* q, const attngraph_tensor* k,
-                                                 const attngraph_options* options, attngraph_result** result);
-/** As attngraph_extract, but rows go to the sink as they are finished, in order: the answer may be larger than memory. */
-ATTNGRAPH_API attngraph_status attngraph_extract_to(attngraph_context* context, const attngraph_tensor* q, const attngraph_tensor* k,
-                                                    const attngraph_options* options, attngraph_sink* sink);
+ATTNGRAPH_API attngraph_status attngraph_extract(attngraph_context* context, const attngraph_tensor* q,
+                                                 const attngraph_tensor* k, const attngraph_options* options,
+                                                 attngraph_result** result);
+/** As attngraph_extract, but rows go to the sink as they are finished, in order: the answer may be larger than memory.
+ */
+ATTNGRAPH_API attngraph_status attngraph_extract_to(attngraph_context* context, const attngraph_tensor* q,
+                                                    const attngraph_tensor* k, const attngraph_options* options,
+                                                    attngraph_sink* sink);
 
 /**
  * Write the pairs of a ready attention matrix whose weight reaches the threshold.
@@ -217,19 +245,23 @@ ATTNGRAPH_API attngraph_status attngraph_extract_to(attngraph_context* context, 
  * @param weights  [B, H, Nq, Nk], [H, Nq, Nk] or [Nq, Nk] in f64, f32, f16 or bf16; rows need not be normalised
  * @param result   weights keep their value: f64 for an f64 matrix, f32 otherwise
  *
- * The comparison is exact in the stored values promoted to double. Threshold 0 keeps every allowed pair. Row statistics: logsumexp is the
- * logarithm of the row's sum, maximum the heaviest weight, entropy -sum w ln w. scale, softcap, sinks and lse do not apply.
+ * The comparison is exact in the stored values promoted to double. Threshold 0 keeps every allowed pair. Row
+ * statistics: logsumexp is the logarithm of the row's sum, maximum the heaviest weight, entropy -sum w ln w. scale,
+ * softcap, sinks and lse do not apply.
  */
 ATTNGRAPH_API attngraph_status attngraph_filter_matrix(attngraph_context* context, const attngraph_tensor* weights,
                                                        const attngraph_options* options, attngraph_result** result);
 ATTNGRAPH_API attngraph_status attngraph_filter_matrix_to(attngraph_context* context, const attngraph_tensor* weights,
                                                           const attngraph_options* options, attngraph_sink* sink);
 
-/** How attngraph_extract would do it (k given) or attngraph_filter_matrix (k NULL): backend, tiles, threads, memory. Nothing runs. */
-ATTNGRAPH_API attngraph_status attngraph_explain(attngraph_context* context, const attngraph_tensor* q, const attngraph_tensor* k,
-                                                 const attngraph_options* options, char** text);
+/** How attngraph_extract would do it (k given) or attngraph_filter_matrix (k NULL): backend, tiles, threads, memory.
+ * Nothing runs. */
+ATTNGRAPH_API attngraph_status attngraph_explain(attngraph_context* context, const attngraph_tensor* q,
+                                                 const attngraph_tensor* k, const attngraph_options* options,
+                                                 char** text);
 
-/* ---------------------------------------------------------------------------------------------------------------- results */
+/* ----------------------------------------------------------------------------------------------------------------
+ * results */
 
 /** One slice as CSR, zero copy. offsets[0] == 0, offsets[query_count] == edge_count; row r is query query_begin + r. */
 typedef struct attngraph_csr {
@@ -252,9 +284,9 @@ typedef struct attngraph_rows {
 
 /** Sums over the queries of one slice, from every weight, edge or not. Empty unless asked for. */
 typedef struct attngraph_columns {
-  const double* received;   /* [key_count] or NULL: attention received by every key */
-  const double* distances;  /* [distance_count] or NULL: attention mass at distance distance_begin + d */
-  int64_t distance_begin;   /* smallest distance (query + query_offset - key); negative when keys ahead are visible */
+  const double* received;  /* [key_count] or NULL: attention received by every key */
+  const double* distances; /* [distance_count] or NULL: attention mass at distance distance_begin + d */
+  int64_t distance_begin;  /* smallest distance (query + query_offset - key); negative when keys ahead are visible */
   int64_t distance_count;
 } attngraph_columns;
 
@@ -275,8 +307,10 @@ ATTNGRAPH_API void attngraph_result_destroy(attngraph_result* result);
 ATTNGRAPH_API int64_t attngraph_result_slice_count(const attngraph_result* result);
 ATTNGRAPH_API int64_t attngraph_result_edge_count(const attngraph_result* result);
 ATTNGRAPH_API attngraph_status attngraph_result_csr(const attngraph_result* result, int64_t slice, attngraph_csr* csr);
-ATTNGRAPH_API attngraph_status attngraph_result_rows(const attngraph_result* result, int64_t slice, attngraph_rows* rows);
-ATTNGRAPH_API attngraph_status attngraph_result_columns(const attngraph_result* result, int64_t slice, attngraph_columns* columns);
+ATTNGRAPH_API attngraph_status attngraph_result_rows(const attngraph_result* result, int64_t slice,
+                                                     attngraph_rows* rows);
+ATTNGRAPH_API attngraph_status attngraph_result_columns(const attngraph_result* result, int64_t slice,
+                                                        attngraph_columns* columns);
 ATTNGRAPH_API attngraph_status attngraph_result_report(const attngraph_result* result, attngraph_report* report);
 
 /** Token texts as node labels: bytes, UTF-8 by habit. NULL when position i has none. */
@@ -291,8 +325,10 @@ typedef struct attngraph_edge {
   double weight;
 } attngraph_edge;
 
-/** The n heaviest edges, heaviest first, ties in table order. @param edges room for n; @param count how many were written */
-ATTNGRAPH_API attngraph_status attngraph_result_top(const attngraph_result* result, int64_t n, attngraph_edge* edges, int64_t* count);
+/** The n heaviest edges, heaviest first, ties in table order. @param edges room for n; @param count how many were
+ * written */
+ATTNGRAPH_API attngraph_status attngraph_result_top(const attngraph_result* result, int64_t n, attngraph_edge* edges,
+                                                    int64_t* count);
 
 /** One line of a sweep over thresholds. */
 typedef struct attngraph_sweep_row {
@@ -302,35 +338,38 @@ typedef struct attngraph_sweep_row {
   int64_t nodes;    /* (slice, position) pairs that are an end of at least one edge */
 } attngraph_sweep_row;
 
-/** Edges, kept mass and nodes for each threshold, in one pass. Thresholds below the result's own count what the result holds. */
-ATTNGRAPH_API attngraph_status attngraph_result_sweep(const attngraph_result* result, const double* thresholds, int64_t count,
-                                                      attngraph_sweep_row* rows);
+/** Edges, kept mass and nodes for each threshold, in one pass. Thresholds below the result's own count what the result
+ * holds. */
+ATTNGRAPH_API attngraph_status attngraph_result_sweep(const attngraph_result* result, const double* thresholds,
+                                                      int64_t count, attngraph_sweep_row* rows);
 
 /** Figures of one slice (or, from attngraph_result_summary with slice -1, of all). */
 typedef struct attngraph_summary {
-  int64_t rows, edges, empty_rows;   /* empty_rows: rows without an allowed key */
-  int64_t rows_without_edges;        /* rows that have keys, but no edge */
+  int64_t rows, edges, empty_rows; /* empty_rows: rows without an allowed key */
+  int64_t rows_without_edges;      /* rows that have keys, but no edge */
   int64_t max_row_edges;
   double mean_row_edges;
-  double kept_mass_mean, kept_mass_min; /* over rows that have keys */
-  double weight_min, weight_max;        /* NaN without edges */
-  double entropy_mean;                  /* NaN unless asked for */
-  double mean_distance;                 /* of query - key over edges, weighted; NaN without edges */
+  double kept_mass_mean, kept_mass_min;           /* over rows that have keys */
+  double weight_min, weight_max;                  /* NaN without edges */
+  double entropy_mean;                            /* NaN unless asked for */
+  double mean_distance;                           /* of query - key over edges, weighted; NaN without edges */
   double self_share, previous_share, first_share; /* share of edge weight on key == query, key == query - 1, key == 0 */
 } attngraph_summary;
 
-ATTNGRAPH_API attngraph_status attngraph_result_summary(const attngraph_result* result, int64_t slice, attngraph_summary* summary);
+ATTNGRAPH_API attngraph_status attngraph_result_summary(const attngraph_result* result, int64_t slice,
+                                                        attngraph_summary* summary);
 
-/** What sets two graphs apart. An edge in one only whose weight is within band (relative) of its threshold is not a difference. */
+/** What sets two graphs apart. An edge in one only whose weight is within band (relative) of its threshold is not a
+ * difference. */
 typedef struct attngraph_difference {
   int64_t edges_a, edges_b;
-  int64_t only_a, only_b;       /* edges outside the band in one graph only */
-  int64_t inside_band;          /* edges in one graph only, but within the band of the larger threshold */
+  int64_t only_a, only_b; /* edges outside the band in one graph only */
+  int64_t inside_band;    /* edges in one graph only, but within the band of the larger threshold */
   int64_t common;
   double max_weight_difference; /* relative, over common edges */
   int64_t slices_only_a, slices_only_b;
-  attngraph_edge first;         /* first edge that differs, when only_a + only_b > 0 */
-  int32_t first_in_a;           /* 1: `first` is in a only */
+  attngraph_edge first; /* first edge that differs, when only_a + only_b > 0 */
+  int32_t first_in_a;   /* 1: `first` is in a only */
 } attngraph_difference;
 
 ATTNGRAPH_API attngraph_status attngraph_result_diff(const attngraph_result* a, const attngraph_result* b, double band,
@@ -346,11 +385,14 @@ typedef struct attngraph_part {
   const int64_t* heads;
   int64_t head_count; /* 0: all */
 } attngraph_part;
-#define ATTNGRAPH_PART_INIT { sizeof(attngraph_part), 0.0, 0, NULL, 0, NULL, 0 }
+#define ATTNGRAPH_PART_INIT \
+  { sizeof(attngraph_part), 0.0, 0, NULL, 0, NULL, 0 }
 
-ATTNGRAPH_API attngraph_status attngraph_result_part(const attngraph_result* result, const attngraph_part* part, attngraph_result** out);
+ATTNGRAPH_API attngraph_status attngraph_result_part(const attngraph_result* result, const attngraph_part* part,
+                                                     attngraph_result** out);
 
-/* ---------------------------------------------------------------------------------------------------------------- sinks */
+/* ----------------------------------------------------------------------------------------------------------------
+ * sinks */
 
 /** Rows [query_begin, query_begin + row_count) of one slice, valid during the call only. */
 typedef struct attngraph_row_block {
@@ -363,7 +405,8 @@ typedef struct attngraph_row_block {
   attngraph_rows rows;
 } attngraph_row_block;
 
-/** Receives blocks in the order (slice, query). Return 0 to go on, anything else to stop with ATTNGRAPH_ERROR_CANCELLED. */
+/** Receives blocks in the order (slice, query). Return 0 to go on, anything else to stop with
+ * ATTNGRAPH_ERROR_CANCELLED. */
 typedef int (*attngraph_row_callback)(void* user, const attngraph_row_block* block);
 
 typedef enum attngraph_direction {
@@ -375,29 +418,36 @@ typedef struct attngraph_write_options {
   size_t struct_size;
   int32_t direction; /* attngraph_direction; for the formats with a source and a target */
   int32_t labels;    /* 1: add query_token and key_token to tables */
-  int32_t csv_raw;   /* 1: text cells of CSV as they are; otherwise those a spreadsheet would run (= + - @ tab CR) get a leading ' */
+  int32_t csv_raw;   /* 1: text cells of CSV as they are; otherwise those a spreadsheet would run (= + - @ tab CR) get a
+                        leading ' */
   int32_t rows;      /* 1: row statistics too (npz, safetensors: arrays; csv, jsonl: a second file NAME.rows.EXT) */
 } attngraph_write_options;
-#define ATTNGRAPH_WRITE_OPTIONS_INIT { sizeof(attngraph_write_options), ATTNGRAPH_QUERY_TO_KEY, 0, 0, 0 }
+#define ATTNGRAPH_WRITE_OPTIONS_INIT \
+  { sizeof(attngraph_write_options), ATTNGRAPH_QUERY_TO_KEY, 0, 0, 0 }
 
-/** Collects rows in memory, over any number of *_to calls. attngraph_sink_take_result hands them out and empties the sink. */
+/** Collects rows in memory, over any number of *_to calls. attngraph_sink_take_result hands them out and empties the
+ * sink. */
 ATTNGRAPH_API attngraph_status attngraph_sink_create_collect(attngraph_sink** sink);
 ATTNGRAPH_API attngraph_status attngraph_sink_take_result(attngraph_sink* sink, attngraph_result** result);
 /**
- * Writes a file as rows arrive. The name appears only at attngraph_sink_finish, complete, in one step; before that, and after a
- * failure, whatever stood there stays.
+ * Writes a file as rows arrive. The name appears only at attngraph_sink_finish, complete, in one step; before that, and
+ * after a failure, whatever stood there stays.
  *
  * @param path    "-" is standard output (text formats only)
  * @param format  "csv", "jsonl", "npz", "safetensors", "graphml", "dot"; NULL: by the suffix of path
  */
 ATTNGRAPH_API attngraph_status attngraph_sink_create_file(attngraph_sink** sink, const char* path, const char* format,
                                                           const attngraph_write_options* options);
-ATTNGRAPH_API attngraph_status attngraph_sink_create_callback(attngraph_sink** sink, attngraph_row_callback callback, void* user);
+ATTNGRAPH_API attngraph_status attngraph_sink_create_callback(attngraph_sink** sink, attngraph_row_callback callback,
+                                                              void* user);
 /** Counts for each threshold without keeping an edge; read it with attngraph_sink_sweep_rows. */
-ATTNGRAPH_API attngraph_status attngraph_sink_create_sweep(attngraph_sink** sink, const double* thresholds, int64_t count);
+ATTNGRAPH_API attngraph_status attngraph_sink_create_sweep(attngraph_sink** sink, const double* thresholds,
+                                                           int64_t count);
 ATTNGRAPH_API attngraph_status attngraph_sink_sweep_rows(const attngraph_sink* sink, attngraph_sweep_row* rows);
-/** Labels and facts for what is written next; to be set before the first row. Tokens may hold any bytes; lengths NULL: C strings. */
-ATTNGRAPH_API attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens, const size_t* lengths, int64_t count);
+/** Labels and facts for what is written next; to be set before the first row. Tokens may hold any bytes; lengths NULL:
+ * C strings. */
+ATTNGRAPH_API attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens,
+                                                         const size_t* lengths, int64_t count);
 /** Tokens from a file: a JSON list of strings, or text with one token a line. */
 ATTNGRAPH_API attngraph_status attngraph_sink_load_tokens(attngraph_sink* sink, const char* path);
 /** Tokens from a JSON list of strings, as in the safetensors metadata `tokens`. */
@@ -417,17 +467,21 @@ ATTNGRAPH_API attngraph_status attngraph_result_write(const attngraph_result* re
 /** Read a graph that this library wrote: npz, safetensors, csv or jsonl. Every byte is checked. */
 ATTNGRAPH_API attngraph_status attngraph_result_load(const char* path, attngraph_result** result);
 
-/* ---------------------------------------------------------------------------------------------------------------- tensor files */
+/* ----------------------------------------------------------------------------------------------------------------
+ * tensor files */
 
-/** Open a .safetensors, .npy or .npz file; by content, not by name. Files are untrusted: every length is checked before it is used. */
+/** Open a .safetensors, .npy or .npz file; by content, not by name. Files are untrusted: every length is checked before
+ * it is used. */
 ATTNGRAPH_API attngraph_status attngraph_file_open(const char* path, attngraph_file** file);
 ATTNGRAPH_API void attngraph_file_destroy(attngraph_file* file);
 ATTNGRAPH_API int64_t attngraph_file_tensor_count(const attngraph_file* file);
 /** Name of tensor i in the file's order; an .npy file has one tensor of name "". NULL when i is out of range. */
 ATTNGRAPH_API const char* attngraph_file_tensor_name(const attngraph_file* file, int64_t i);
 /** Its dtype and shape, without reading the data (data is NULL). */
-ATTNGRAPH_API attngraph_status attngraph_file_tensor_info(const attngraph_file* file, const char* name, attngraph_tensor* tensor);
-/** Read it. The data belong to the file and stay until it is destroyed or attngraph_file_release is called for the name. */
+ATTNGRAPH_API attngraph_status attngraph_file_tensor_info(const attngraph_file* file, const char* name,
+                                                          attngraph_tensor* tensor);
+/** Read it. The data belong to the file and stay until it is destroyed or attngraph_file_release is called for the
+ * name. */
 ATTNGRAPH_API attngraph_status attngraph_file_tensor(attngraph_file* file, const char* name, attngraph_tensor* tensor);
 ATTNGRAPH_API void attngraph_file_release(attngraph_file* file, const char* name);
 /** Safetensors metadata; NULL when there is none of that name. */

@@ -7,7 +7,8 @@
 #define ATTNGRAPH_VERSION_MINOR 1
 #define ATTNGRAPH_VERSION_PATCH 0
 
-/* The binary contract, apart from the release: the SONAME. It grows when a symbol, a struct field or a meaning changes. */
+/* The binary contract, apart from the release: the SONAME. It grows when a symbol, a struct field or a meaning changes.
+ */
 #define ATTNGRAPH_ABI_VERSION 1
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The list of backends. Adding one is a folder and a line in backend.cpp; tests, the command line and benchmarks walk the list.
+// The list of backends. Adding one is a folder and a line in backend.cpp; tests, the command line and benchmarks walk
+// the list.
 #pragma once
 
 #include <span>
@@ -20,7 +21,8 @@ class Backend {
   // Empty when it works on this machine, otherwise a sentence why not.
   virtual std::string unavailable() const { return {}; }
   virtual DeviceInfo device() const = 0;
-  // Send every row of the problem to the sink, slice after slice, rows in order. The result does not depend on plan.threads.
+  // Send every row of the problem to the sink, slice after slice, rows in order. The result does not depend on
+  // plan.threads.
   virtual RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;
   virtual RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;
 };

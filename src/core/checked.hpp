@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arithmetic on sizes. Every size that comes from a file or a caller goes through these: a wrapped product is how loaders get broken.
+// Arithmetic on sizes. Every size that comes from a file or a caller goes through these: a wrapped product is how
+// loaders get broken.
 #pragma once
 
 #include <concepts>

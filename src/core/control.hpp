@@ -16,7 +16,8 @@ class Control {
   Control(std::function<bool()> cancelled, std::function<void(double)> progress)
       : cancelled_(std::move(cancelled)), progress_(std::move(progress)) {}
 
-  // From the calling thread only. Asks and tells at most every 20 ms, so it is cheap to call often. Throws when cancelled.
+  // From the calling thread only. Asks and tells at most every 20 ms, so it is cheap to call often. Throws when
+  // cancelled.
   void poll(double fraction) {
     if (!cancelled_ && !progress_) return;
     const auto now = std::chrono::steady_clock::now();

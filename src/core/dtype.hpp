@@ -14,7 +14,9 @@ enum class DType : std::int32_t { kF64 = 1, kF32 = 2, kF16 = 3, kBF16 = 4, kBool
 
 constexpr bool is_dtype(std::int32_t value) { return value >= 1 && value <= 7; }
 
-constexpr bool is_float(DType t) { return t == DType::kF64 || t == DType::kF32 || t == DType::kF16 || t == DType::kBF16; }
+constexpr bool is_float(DType t) {
+  return t == DType::kF64 || t == DType::kF32 || t == DType::kF16 || t == DType::kBF16;
+}
 
 constexpr std::size_t size_of(DType t) {
   switch (t) {

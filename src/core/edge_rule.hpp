@@ -13,16 +13,16 @@
 
 namespace ag {
 
-// Weight exp(score - logsumexp) against a threshold, in the log domain: never by comparing rounded weights. Natural logarithms.
-// log_threshold is ln t; -inf (t = 0) makes every allowed pair an edge.
+// Weight exp(score - logsumexp) against a threshold, in the log domain: never by comparing rounded weights. Natural
+// logarithms. log_threshold is ln t; -inf (t = 0) makes every allowed pair an edge.
 ATTNGRAPH_HOST_DEVICE inline double edge_margin(double score, double logsumexp, double log_threshold) {
   return (score - logsumexp) - log_threshold;
 }
 
 ATTNGRAPH_HOST_DEVICE inline bool is_edge(double margin) { return margin >= 0.0; }
 
-// A row whose m allowed keys all have the same score, without a sink: each weighs exactly 1 / m, and this is the only way in which an
-// exact weight can equal a rational threshold (docs/numerics.md). fma keeps the sign of m t - 1 exact.
+// A row whose m allowed keys all have the same score, without a sink: each weighs exactly 1 / m, and this is the only
+// way in which an exact weight can equal a rational threshold (docs/numerics.md). fma keeps the sign of m t - 1 exact.
 ATTNGRAPH_HOST_DEVICE inline bool is_uniform_row_edge(std::int64_t m, double threshold) {
   return std::fma(static_cast<double>(m), threshold, -1.0) <= 0.0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors carry a status and a sentence, thrown where the fact is known, with the value. src/api turns them into C statuses.
+// Errors carry a status and a sentence, thrown where the fact is known, with the value. src/api turns them into C
+// statuses.
 #pragma once
 
 #include <fmt/format.h>

@@ -23,7 +23,7 @@ struct MaskRules {
   std::int64_t query_offset = 0;          // query i stands at key position i + query_offset
   std::int64_t window = 0;                // 0: none
   std::vector<std::int64_t> key_lengths;  // [B] or empty; each in [0, Nk]
-  TensorView tensor;                      // none, or [B|1, Hq|1, Nq|1, Nk|1] already expanded by stride 0: bool or float
+  TensorView tensor;  // none, or [B|1, Hq|1, Nq|1, Nk|1] already expanded by stride 0: bool or float
 
   std::int64_t key_count(std::int64_t batch, std::int64_t nk) const {
     return key_lengths.empty() ? nk : key_lengths[static_cast<std::size_t>(batch)];

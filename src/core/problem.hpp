@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is asked. src/api builds it from the caller's structs and has checked every shape and value; backends may rely on it.
+// What is asked. src/api builds it from the caller's structs and has checked every shape and value; backends may rely
+// on it.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +15,9 @@ inline constexpr std::int64_t kMaxHeadDim = 512;
 
 // The conditions hold together; each is a prefix of the row's keys in order (weight descending, key ascending).
 struct Selection {
-  double threshold = 0;       // 0: none
-  std::int64_t top_k = 0;     // 0: none
-  double mass = 0;            // 0: none
+  double threshold = 0;         // 0: none
+  std::int64_t top_k = 0;       // 0: none
+  double mass = 0;              // 0: none
   std::uint64_t max_edges = 0;  // 0: no limit; kept by a sink, not by backends
 };
 
@@ -34,7 +35,7 @@ struct Request {
   Selection selection;
   StatsRequest stats;
   Nonfinite nonfinite = Nonfinite::kError;
-  std::int64_t query_begin = 0;     // rows [query_begin, query_end) of Nq; positions stay global
+  std::int64_t query_begin = 0;  // rows [query_begin, query_end) of Nq; positions stay global
   std::int64_t query_end = 0;
   std::vector<std::int64_t> heads;  // query heads, ascending, never empty unless Hq == 0
   std::int64_t layer = 0;

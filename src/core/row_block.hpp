@@ -73,7 +73,7 @@ struct RunReport {
   std::int64_t empty_rows = 0;
   std::int64_t rows_fp64 = 0;
   std::int64_t skipped_nonfinite = 0;
-  double kept_mass_sum = 0;        // over rows that have keys
+  double kept_mass_sum = 0;  // over rows that have keys
   std::int64_t rows_with_keys = 0;
   std::string backend;
   std::string target;

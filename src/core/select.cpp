@@ -7,7 +7,9 @@ namespace ag {
 
 void select_row(const Selection& selection, std::vector<RowEdge>& edges) {
   const auto by_key = [](const RowEdge& a, const RowEdge& b) { return a.key < b.key; };
-  const auto heavier = [](const RowEdge& a, const RowEdge& b) { return a.weight != b.weight ? a.weight > b.weight : a.key < b.key; };
+  const auto heavier = [](const RowEdge& a, const RowEdge& b) {
+    return a.weight != b.weight ? a.weight > b.weight : a.key < b.key;
+  };
   const auto top = static_cast<std::size_t>(selection.top_k);
   if (top > 0 && edges.size() > top) {
     std::nth_element(edges.begin(), edges.begin() + static_cast<std::ptrdiff_t>(top), edges.end(), heavier);

@@ -14,11 +14,13 @@ struct RowEdge {
   std::int32_t key;
 };
 
-// Cut `edges` (the row's keys whose weight reaches the threshold, or more) to what top_k and mass leave, then order by key. The order of
-// preference is weight descending, key ascending, so both conditions are prefixes and their intersection is the shorter one.
+// Cut `edges` (the row's keys whose weight reaches the threshold, or more) to what top_k and mass leave, then order by
+// key. The order of preference is weight descending, key ascending, so both conditions are prefixes and their
+// intersection is the shorter one.
 void select_row(const Selection& selection, std::vector<RowEdge>& edges);
 
-// No key below this weight can be in the smallest set that reaches `mass` among m keys: all such keys together weigh less than 1 - mass.
+// No key below this weight can be in the smallest set that reaches `mass` among m keys: all such keys together weigh
+// less than 1 - mass.
 double mass_cut(double mass, std::int64_t m);
 
 }  // namespace ag

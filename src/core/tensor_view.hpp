@@ -16,9 +16,9 @@ inline constexpr int kMaxDims = 8;
 struct TensorView {
   const void* data = nullptr;
   DType dtype = DType::kF32;
-  int ndim = 0;                                // 0: no tensor
-  std::array<std::int64_t, kMaxDims> shape{};   // [ndim]
-  std::array<std::int64_t, kMaxDims> strides{}; // elements; may be 0 or negative
+  int ndim = 0;                                  // 0: no tensor
+  std::array<std::int64_t, kMaxDims> shape{};    // [ndim]
+  std::array<std::int64_t, kMaxDims> strides{};  // elements; may be 0 or negative
 
   explicit operator bool() const { return ndim > 0; }
 
@@ -35,7 +35,8 @@ struct TensorView {
 // Row-major view.
 TensorView contiguous_view(const void* data, DType dtype, std::initializer_list<std::int64_t> shape);
 
-// The same view with leading dimensions of size 1 put before it, until it has `ndim`; existing dimensions keep their strides.
+// The same view with leading dimensions of size 1 put before it, until it has `ndim`; existing dimensions keep their
+// strides.
 TensorView with_leading_ones(const TensorView& view, int ndim);
 
 // "[2, 8, 1024, 64]"

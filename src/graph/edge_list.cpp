@@ -69,12 +69,12 @@ void replay(const EdgeList& graph, GraphSink& sink) {
       stats.clear();
       for (std::int64_t r = 0; r < count; ++r) {
         const auto row = static_cast<std::size_t>(slice.first_row + first + r);
-        stats.push_back({graph.rows.logsumexp[row], graph.rows.maximum[row], graph.rows.kept_mass[row], graph.rows.entropy[row],
-                         graph.rows.max_key[row]});
+        stats.push_back({graph.rows.logsumexp[row], graph.rows.maximum[row], graph.rows.kept_mass[row],
+                         graph.rows.entropy[row], graph.rows.max_key[row]});
       }
       const std::int64_t edge = slice.first_edge + base;
-      sink.rows({slice.info.query_begin + first, count, offsets.data(), graph.keys.data() + edge, graph.weight_data(edge),
-                 graph.weight_dtype, stats.data()});
+      sink.rows({slice.info.query_begin + first, count, offsets.data(), graph.keys.data() + edge,
+                 graph.weight_data(edge), graph.weight_dtype, stats.data()});
     }
     sink.end_slice(slice.sums);
   }

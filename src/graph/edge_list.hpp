@@ -23,7 +23,7 @@ struct Slice {
   std::int64_t first_row = 0;     // row r of the slice has its statistics at first_row + r
   std::int64_t first_offset = 0;  // offsets[first_offset .. first_offset + query_count]; the first is 0
   std::int64_t first_edge = 0;
-  std::int64_t edge_count = 0;    // == offsets[first_offset + query_count]
+  std::int64_t edge_count = 0;  // == offsets[first_offset + query_count]
   SliceSums sums;
 };
 
@@ -36,12 +36,12 @@ struct RowColumns {
 };
 
 struct EdgeList {
-  std::vector<Slice> slices;             // in the order they were made
-  std::vector<std::int64_t> offsets;     // per slice query_count + 1, each beginning with 0
-  std::vector<std::int32_t> keys;        // [E]
-  DType weight_dtype = DType::kF32;      // one of the two vectors below is used
-  std::vector<float> weights_f32;        // [E] or empty
-  std::vector<double> weights_f64;       // [E] or empty
+  std::vector<Slice> slices;          // in the order they were made
+  std::vector<std::int64_t> offsets;  // per slice query_count + 1, each beginning with 0
+  std::vector<std::int32_t> keys;     // [E]
+  DType weight_dtype = DType::kF32;   // one of the two vectors below is used
+  std::vector<float> weights_f32;     // [E] or empty
+  std::vector<double> weights_f64;    // [E] or empty
   RowColumns rows;
   Metadata metadata;
   RunReport report;
@@ -52,7 +52,8 @@ struct EdgeList {
     return weight_dtype == DType::kF64 ? weights_f64[i] : static_cast<double>(weights_f32[i]);
   }
   const void* weight_data(std::int64_t e) const {
-    return weight_dtype == DType::kF64 ? static_cast<const void*>(weights_f64.data() + e) : static_cast<const void*>(weights_f32.data() + e);
+    return weight_dtype == DType::kF64 ? static_cast<const void*>(weights_f64.data() + e)
+                                       : static_cast<const void*>(weights_f32.data() + e);
   }
 };
 

@@ -28,8 +28,8 @@ struct SweepRow {
   std::int64_t nodes = 0;  // (slice, position) pairs that are an end of at least one edge
 };
 
-// Counts for every threshold in one pass, keeping no edge: one sorted list of thresholds, one counter each. Position p of a slice is query
-// p and key p alike.
+// Counts for every threshold in one pass, keeping no edge: one sorted list of thresholds, one counter each. Position p
+// of a slice is query p and key p alike.
 class SweepSink : public GraphSink {
  public:
   explicit SweepSink(std::vector<double> thresholds);  // any order; rows() answers in the order given
@@ -41,13 +41,13 @@ class SweepSink : public GraphSink {
   std::vector<SweepRow> result() const;
 
  private:
-  std::vector<double> thresholds_;               // ascending
-  std::vector<std::size_t> order_;               // place of thresholds_[n] in the caller's list
-  std::vector<std::int64_t> edges_, nodes_;      // by sorted threshold: exactly the edges/nodes whose best threshold it is
+  std::vector<double> thresholds_;           // ascending
+  std::vector<std::size_t> order_;           // place of thresholds_[n] in the caller's list
+  std::vector<std::int64_t> edges_, nodes_;  // by sorted threshold: exactly the edges/nodes whose best threshold it is
   std::vector<double> mass_;
   std::int64_t rows_with_keys_ = 0;
   std::int64_t query_begin_ = 0;
-  std::vector<std::int32_t> best_;               // [positions of the slice]: 1 + index of the highest threshold an end of p reaches
+  std::vector<std::int32_t> best_;  // [positions of the slice]: 1 + index of the highest threshold an end of p reaches
 };
 
 std::vector<SweepRow> sweep(const EdgeList& graph, std::span<const double> thresholds);
@@ -73,8 +73,8 @@ struct Difference {
   bool first_in_a = false;
 };
 
-// Slices are matched by (batch, layer, head), rows by query. An edge in one graph only is inside the band when |w / t - 1| <= band for
-// the larger of the two graphs' thresholds t (metadata "threshold"; none: every such edge differs).
+// Slices are matched by (batch, layer, head), rows by query. An edge in one graph only is inside the band when |w / t -
+// 1| <= band for the larger of the two graphs' thresholds t (metadata "threshold"; none: every such edge differs).
 Difference diff(const EdgeList& a, const EdgeList& b, double band);
 
 struct Part {
@@ -83,7 +83,8 @@ struct Part {
   std::vector<std::int64_t> layers, heads;  // empty: all
 };
 
-// Edges that satisfy the part, rows kept, kept mass and counts made anew. kNotFound when a layer or head is not in the graph.
+// Edges that satisfy the part, rows kept, kept mass and counts made anew. kNotFound when a layer or head is not in the
+// graph.
 EdgeList part_of(const EdgeList& graph, const Part& part);
 
 }  // namespace ag

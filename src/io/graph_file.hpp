@@ -22,8 +22,8 @@ struct WriteOptions {
   bool rows = false;          // row statistics too
 };
 
-// Rows may come from any number of calls and be more than fit in memory. The file appears under its name in finish(), complete, in one
-// step. path "-" is standard output, for text formats.
+// Rows may come from any number of calls and be more than fit in memory. The file appears under its name in finish(),
+// complete, in one step. path "-" is standard output, for text formats.
 std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphFormat format, const WriteOptions& options);
 
 // npz, safetensors, csv and jsonl as written above; the format is told by content.

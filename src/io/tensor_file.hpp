@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensors in files: .safetensors, .npy, .npz. Untrusted bytes: every length is checked against what remains before it is used, and every
-// error names the file, the limit and the first bad byte.
+// Tensors in files: .safetensors, .npy, .npz. Untrusted bytes: every length is checked against what remains before it
+// is used, and every error names the file, the limit and the first bad byte.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,9 @@ class TensorFile {
   virtual ~TensorFile() = default;
   // In the file's order. An .npy file has one tensor named "".
   virtual const std::vector<std::string>& names() const = 0;
-  virtual TensorView info(const std::string& name) const = 0;  // dtype, shape and strides; data == nullptr. kNotFound lists the names
-  virtual TensorView read(const std::string& name) = 0;        // bytes stay until release(name) or the file goes
+  virtual TensorView info(
+      const std::string& name) const = 0;  // dtype, shape and strides; data == nullptr. kNotFound lists the names
+  virtual TensorView read(const std::string& name) = 0;  // bytes stay until release(name) or the file goes
   virtual void release(const std::string& name) = 0;
   virtual const std::map<std::string, std::string>& metadata() const = 0;  // safetensors __metadata__; else empty
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a problem will be done, as plain numbers. Made by a pure function of shapes, options and a description of the device: it allocates
-// nothing and asks no hardware, so every decision can be tested anywhere and quoted in a bug report.
+// How a problem will be done, as plain numbers. Made by a pure function of shapes, options and a description of the
+// device: it allocates nothing and asks no hardware, so every decision can be tested anywhere and quoted in a bug
+// report.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +15,10 @@ namespace ag {
 
 // Plain numbers about what will run the plan; a backend describes itself, tests invent others.
 struct DeviceInfo {
-  std::string kind = "cpu";      // "cpu", "cuda"
-  std::string target = "scalar"; // instruction set or device name
-  int threads = 1;               // that this process may run at once
-  int lanes_f32 = 1;             // single-precision lanes of one vector
+  std::string kind = "cpu";       // "cpu", "cuda"
+  std::string target = "scalar";  // instruction set or device name
+  int threads = 1;                // that this process may run at once
+  int lanes_f32 = 1;              // single-precision lanes of one vector
   int vector_registers = 16;
   std::size_t l1_bytes = 32 << 10;
   std::size_t l2_bytes = 1 << 20;  // per core
@@ -30,7 +31,8 @@ struct PlanOptions {
 
 // The shape of a problem, without its data.
 struct PlanShape {
-  std::int64_t batch = 1, query_heads = 1, key_heads = 1, queries = 0, keys = 0, head_dim = 0;  // head_dim 0: a ready matrix
+  std::int64_t batch = 1, query_heads = 1, key_heads = 1, queries = 0, keys = 0,
+               head_dim = 0;  // head_dim 0: a ready matrix
   DType dtype = DType::kF32;
   bool causal = false;
   std::int64_t window = 0;
@@ -42,7 +44,8 @@ PlanShape shape_of(const Problem& problem);
 PlanShape shape_of(const MatrixProblem& problem);
 
 enum class PackKeys {
-  kWholeHead,  // every key head is packed once; two heads' worth of memory, so that one can be packed while the other is used
+  kWholeHead,  // every key head is packed once; two heads' worth of memory, so that one can be packed while the other
+               // is used
   kOneHead,    // packed once, one head at a time
   kPerTask,    // too large: each task packs the strip it works on
 };
@@ -52,15 +55,17 @@ struct Plan {
   std::string target;
   int threads = 1;
   // cpu
-  int rows_per_block = 0;           // rows of one register tile
-  std::int64_t strip_keys = 0;      // keys of one score strip, held in L1
-  std::int64_t rows_per_task = 0;   // a multiple of rows_per_block; strips stay in L2 while a task's blocks pass over them
+  int rows_per_block = 0;       // rows of one register tile
+  std::int64_t strip_keys = 0;  // keys of one score strip, held in L1
+  std::int64_t rows_per_task =
+      0;  // a multiple of rows_per_block; strips stay in L2 while a task's blocks pass over them
   PackKeys pack = PackKeys::kWholeHead;
   // all
-  double candidate_threshold = 0;        // weights below it need not be looked at: the threshold, or the bound that `mass` gives
-  std::int64_t row_edges_bound = 0;      // provable bound on the edges of a row (normalised weights)
-  std::size_t workspace_bytes = 0;       // beside input and answer, all threads
-  std::string reason;                    // why this and not another, one line
+  double candidate_threshold =
+      0;  // weights below it need not be looked at: the threshold, or the bound that `mass` gives
+  std::int64_t row_edges_bound = 0;  // provable bound on the edges of a row (normalised weights)
+  std::size_t workspace_bytes = 0;   // beside input and answer, all threads
+  std::string reason;                // why this and not another, one line
 };
 
 Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device);
