@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of kernels.hpp, compiled once per instruction set by kernels.cpp.
+#if defined(ATTNGRAPH_CPU_KERNELS_INL_HPP) == defined(HWY_TARGET_TOGGLE)
+#ifdef ATTNGRAPH_CPU_KERNELS_INL_HPP
+#undef ATTNGRAPH_CPU_KERNELS_INL_HPP
+#else
+#define ATTNGRAPH_CPU_KERNELS_INL_HPP
+#endif
+
+#include <hwy/highway.h>
+
+#include <bit>
+#include <cmath>
+
+#include "exp2-inl.hpp"
+#include "kernels.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace ag::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Register tile: kRows x 2 vectors of sums, 2 vectors of keys and a broadcast query value must fit the register file.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+inline constexpr int kVectorRegisters = 32;
+inline constexpr int kRows = 12;
+#else
+inline constexpr int kVectorRegisters = 16;
+inline constexpr int kRows = 6;
+#endif
+
+template <class T>
+HWY_INLINE std::int64_t lanes() {
+  return static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+}
+
+template <class T>
+void unpack_row(const void* row, DType dtype, std::int64_t stride, std::int64_t n, T* out) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (stride == 1 && (dtype == DType::kF16 || dtype == DType::kBF16)) {
+      const hn::ScalableTag<float> d;
+      const std::int64_t step = lanes<float>();
+      std::int64_t i = 0;
+      for (; i + step <= n; i += step) {
+        if (dtype == DType::kF16) {
+          const hn::Rebind<hwy::float16_t, decltype(d)> d16;
+          hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, static_cast<const hwy::float16_t*>(row) + i)), d, out + i);
+        } else {
+          const hn::Rebind<hwy::bfloat16_t, decltype(d)> d16;
+          hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, static_cast<const hwy::bfloat16_t*>(row) + i)), d, out + i);
+        }
+      }
+      for (; i < n; ++i) {
+        const auto* p = static_cast<const char*>(row) + 2 * i;
+        out[i] = dtype == DType::kF16 ? to_float(load_as<F16>(p)) : to_float(load_as<BF16>(p));
+      }
+      return;
+    }
+  }
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  const auto* p = static_cast<const char*>(row);
+  if (stride == 1 && size == static_cast<std::int64_t>(sizeof(T))) {
+    std::memcpy(out, p, static_cast<std::size_t>(n) * sizeof(T));
+    return;
+  }
+  for (std::int64_t i = 0; i < n; ++i, p += stride * size) out[i] = static_cast<T>(load_double(dtype, p));
+}
+
+template <class T>
+double squared_norm(const T* x, std::int64_t n) {
+  // Plain: it runs once per row of the input, and double sums keep the square of any float finite.
+  double even = 0, odd = 0;
+  std::int64_t i = 0;
+  for (; i + 2 <= n; i += 2) {
+    even += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    odd += static_cast<double>(x[i + 1]) * static_cast<double>(x[i + 1]);
+  }
+  if (i < n) even += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return even + odd;
+}
+
+template <class T>
+void pack_panel(const T* rows, std::int64_t d, T* packed) {
+  const std::int64_t keys = 2 * lanes<T>();
+  for (std::int64_t j = 0; j < keys; ++j) {
+    for (std::int64_t c = 0; c < d; ++c) packed[c * keys + j] = rows[j * d + c];
+  }
+}
+
+template <class T>
+void score_strip(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std::int64_t d, std::int64_t panels,
+                 T* HWY_RESTRICT scores) {
+  const hn::ScalableTag<T> dt;
+  const std::int64_t step = lanes<T>();
+  for (std::int64_t panel = 0; panel < panels; ++panel, k += d * 2 * step, scores += 2 * step) {
+    hn::Vec<decltype(dt)> sum[kRows][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = hn::Zero(dt);
+    for (std::int64_t c = 0; c < d; ++c) {
+      const auto k0 = hn::Load(dt, k + c * 2 * step);
+      const auto k1 = hn::Load(dt, k + c * 2 * step + step);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        const auto qr = hn::Set(dt, q[c * kRows + r]);
+        sum[r][0] = hn::MulAdd(qr, k0, sum[r][0]);
+        sum[r][1] = hn::MulAdd(qr, k1, sum[r][1]);
+      }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      hn::Store(sum[r][0], dt, scores + r * kStripKeys<T>);
+      hn::Store(sum[r][1], dt, scores + r * kStripKeys<T> + step);
+    }
+  }
+}
+
+template <class T>
+void softcap(T* x, std::int64_t n, T cap) {
+  const hn::ScalableTag<T> d;
+  for (std::int64_t i = 0; i < n; i += lanes<T>())
+    hn::Store(hn::Mul(hn::Set(d, cap), hn::Tanh(d, hn::Load(d, x + i))), d, x + i);
+}
+
+// A lower bound of log2(s) within 0.09, for normal s > 0: exponent plus linear mantissa. Replaces a logarithm per
+// strip.
+HWY_INLINE double log2_lower_bound(double s) {
+  const auto bits = std::bit_cast<std::uint64_t>(s);
+  const double mantissa = std::bit_cast<double>((bits & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u);
+  return static_cast<double>(static_cast<std::int64_t>(bits >> 52) - 1023) + (mantissa - 1.0);
+}
+
+template <bool kEntropy, class T>
+HWY_INLINE void add_strip(const T* HWY_RESTRICT x, std::int64_t width, RowState<T>& row) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t step = lanes<T>();
+  const auto reference = hn::Set(d, row.reference);
+  auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), weighted0 = hn::Zero(d), weighted1 = hn::Zero(d);
+  for (std::int64_t j = 0; j < width; j += 2 * step) {
+    const auto t0 = hn::Sub(hn::Load(d, x + j), reference);
+    const auto t1 = hn::Sub(hn::Load(d, x + j + step), reference);
+    const auto p0 = Exp2(d, t0);
+    const auto p1 = Exp2(d, t1);
+    sum0 = hn::Add(sum0, p0);
+    sum1 = hn::Add(sum1, p1);
+    if constexpr (kEntropy) {
+      const auto lowest = hn::Set(d, smallest_exponent(T{}));  // a masked key's -inf would turn 0 into NaN
+      weighted0 = hn::MulAdd(p0, hn::Max(t0, lowest), weighted0);
+      weighted1 = hn::MulAdd(p1, hn::Max(t1, lowest), weighted1);
+    }
+  }
+  row.sum += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1))));
+  if constexpr (kEntropy)
+    row.weighted += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(weighted0, weighted1))));
+}
+
+template <class T>
+HWY_INLINE void append_candidates(const T* HWY_RESTRICT x, std::int64_t width, std::int64_t first_key,
+                                  RowState<T>& row) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const std::int64_t step = lanes<T>();
+  const auto cut = hn::Set(d, row.cut);
+  T* scores = row.candidates.scores();
+  auto* keys = row.candidates.keys();
+  std::int64_t n = row.candidates.size();
+  for (std::int64_t j = 0; j < width; j += step) {
+    const auto v = hn::Load(d, x + j);
+    const auto mask = hn::Ge(v, cut);
+    if (hn::AllFalse(d, mask)) continue;
+    const auto mask_i = hn::RebindMask(di, mask);
+    // Compress in a register: the instruction that compresses into memory is an order of magnitude slower on some
+    // processors.
+    using Key = hn::TFromD<decltype(di)>;
+    hn::StoreU(hn::Compress(v, mask), d, scores + n);
+    hn::StoreU(hn::Compress(hn::Iota(di, static_cast<Key>(first_key + j)), mask_i), di, keys + n);
+    n += static_cast<std::int64_t>(hn::CountTrue(d, mask));
+  }
+  row.candidates.resize(n);
+}
+
+template <class T>
+void sweep(const T* HWY_RESTRICT x, std::int64_t width, std::int64_t first_key, const SweepRequest& request,
+           RowState<T>& row) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t step = lanes<T>();
+  auto max0 = hn::Load(d, x), max1 = hn::Load(d, x + step);
+  for (std::int64_t j = 2 * step; j < width; j += 2 * step) {
+    max0 = hn::Max(max0, hn::Load(d, x + j));
+    max1 = hn::Max(max1, hn::Load(d, x + j + step));
+  }
+  const T strip_max = hn::GetLane(hn::MaxOfLanes(d, hn::Max(max0, max1)));
+  if (strip_max == -std::numeric_limits<T>::infinity()) return;  // nothing of this strip is allowed
+
+  if (strip_max > row.maximum || (strip_max == row.maximum && first_key < row.max_key)) {
+    std::int64_t j = 0;
+    while (x[j] != strip_max) ++j;
+    row.max_key = first_key + j;
+    row.maximum = strip_max;
+    const T reference = std::ceil(strip_max);
+    if (reference > row.reference) {
+      if (row.sum > 0) {
+        const double shift = static_cast<double>(row.reference) - static_cast<double>(reference);
+        const double factor = std::exp2(shift);  // a power of two: exact
+        row.weighted = factor * (row.weighted + shift * row.sum);
+        row.sum *= factor;
+      }
+      row.reference = reference;
+    }
+  }
+  if (request.sum) {
+    if (request.entropy) {
+      add_strip<true>(x, width, row);
+    } else {
+      add_strip<false>(x, width, row);
+    }
+    // The logsumexp only grows, so what is below the cut now will be below it at the end.
+    const double cut = static_cast<double>(row.reference) + log2_lower_bound(row.sum) + request.log2_cut;
+    if (cut > static_cast<double>(row.cut)) row.cut = static_cast<T>(cut);
+  }
+  if (strip_max >= row.cut) append_candidates(x, width, first_key, row);
+}
+
+template <class T>
+void probabilities(const T* x, std::int64_t width, T reference, T rest, T* out) {
+  const hn::ScalableTag<T> d;
+  for (std::int64_t j = 0; j < width; j += lanes<T>()) {
+    hn::Store(Exp2(d, hn::Sub(hn::Sub(hn::Load(d, x + j), hn::Set(d, reference)), hn::Set(d, rest))), d, out + j);
+  }
+}
+
+template <class T>
+void weights(const T* x, std::int64_t n, double logsumexp, double* out) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<T, decltype(d)> dt;
+  for (std::int64_t i = 0; i < n; i += lanes<double>()) {
+    hn::Vec<decltype(d)> value;
+    if constexpr (std::is_same_v<T, float>) {
+      value = hn::PromoteTo(d, hn::LoadU(dt, x + i));
+    } else {
+      value = hn::LoadU(dt, x + i);
+    }
+    const auto score = hn::Mul(value, hn::Set(d, 0.693147180559945309417));
+    hn::StoreU(hn::Exp(d, hn::Sub(score, hn::Set(d, logsumexp))), d, out + i);
+  }
+}
+
+template <class T>
+std::int64_t threshold_row(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t first_key, T cut, std::int32_t* keys,
+                           T* values, double* sum, T* maximum) {
+  const hn::ScalableTag<T> d;
+  const hn::ScalableTag<double> dd;
+  const std::int64_t step = lanes<T>();
+  const T masked = -std::numeric_limits<T>::infinity();
+  auto total0 = hn::Zero(dd), total1 = hn::Zero(dd);
+  auto largest = hn::Set(d, *maximum);
+  std::int64_t found = 0;
+  double rest = 0;
+  std::int64_t j = 0;
+  for (; j + step <= n; j += step) {
+    const auto v = hn::LoadU(d, x + j);
+    const auto allowed = hn::IfThenElseZero(hn::Ne(v, hn::Set(d, masked)), v);
+    largest = hn::Max(largest, v);
+    if constexpr (std::is_same_v<T, double>) {
+      total0 = hn::Add(total0, allowed);
+    } else {
+#if HWY_TARGET == HWY_SCALAR  // it has no halves
+      total0 = hn::Add(total0, hn::PromoteTo(dd, allowed));
+#else
+      const hn::Half<decltype(d)> dh;
+      total0 = hn::Add(total0, hn::PromoteTo(dd, hn::LowerHalf(dh, allowed)));
+      total1 = hn::Add(total1, hn::PromoteTo(dd, hn::UpperHalf(dh, allowed)));
+#endif
+    }
+    const auto mask = hn::And(hn::Ge(v, hn::Set(d, cut)), hn::Ne(v, hn::Set(d, masked)));
+    if (hn::AllFalse(d, mask)) continue;
+    HWY_ALIGN T hits[HWY_MAX_BYTES / sizeof(T)];
+    HWY_ALIGN T places[HWY_MAX_BYTES / sizeof(T)];
+    const auto count = static_cast<std::int64_t>(hn::CountTrue(d, mask));
+    hn::Store(hn::Compress(v, mask), d, hits);
+    hn::Store(hn::Compress(hn::Iota(d, T{0}), mask), d, places);
+    for (std::int64_t c = 0; c < count; ++c) {
+      values[found] = hits[c];
+      keys[found++] = static_cast<std::int32_t>(first_key + j + static_cast<std::int64_t>(places[c]));
+    }
+  }
+  T top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  for (; j < n; ++j) {
+    if (x[j] == masked) continue;
+    rest += static_cast<double>(x[j]);
+    top = x[j] > top ? x[j] : top;
+    if (x[j] >= cut) {
+      values[found] = x[j];
+      keys[found++] = static_cast<std::int32_t>(first_key + j);
+    }
+  }
+  *sum += hn::GetLane(hn::SumOfLanes(dd, hn::Add(total0, total1))) + rest;
+  *maximum = top;
+  return found;
+}
+
+template <class T>
+const Kernels<T>& table() {
+  static const Kernels<T> kTable{hwy::TargetName(HWY_TARGET),
+                                 kRows,
+                                 2 * lanes<T>(),
+                                 static_cast<double>(kStripKeys<T>) / static_cast<double>(2 * lanes<T>()) + 1 +
+                                     std::log2(static_cast<double>(lanes<T>())),
+                                 unpack_row<T>,
+                                 squared_norm<T>,
+                                 pack_panel<T>,
+                                 score_strip<T>,
+                                 softcap<T>,
+                                 sweep<T>,
+                                 probabilities<T>,
+                                 weights<T>};
+  return kTable;
+}
+
+template <class T>
+const MatrixKernels<T>& matrix_table() {
+  static const MatrixKernels<T> kTable{unpack_row<T>, threshold_row<T>};
+  return kTable;
+}
+
+// HWY_EXPORT takes plain functions.
+const Kernels<float>& table_f32() { return table<float>(); }
+const Kernels<double>& table_f64() { return table<double>(); }
+const MatrixKernels<float>& matrix_table_f32() { return matrix_table<float>(); }
+const MatrixKernels<double>& matrix_table_f64() { return matrix_table<double>(); }
+int registers_of_target() { return kVectorRegisters; }
+
+}  // namespace ag::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

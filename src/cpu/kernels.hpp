@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of the cpu backend that are compiled once per instruction set, behind tables of functions. Another way to
+// make scores (AMX, say) is one more file that fills score_strip and the two pack functions of a table and keeps the
+// rest.
+//
+// Scores inside the backend are in base 2: x = log2(e) * s, so that weights are powers of two and every change of the
+// reference of a running sum multiplies by 2^n, exactly. T is the working precision: float, or double where float
+// cannot hold the band (docs/numerics.md).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "../core/dtype.hpp"
+#include "candidates.hpp"
+
+namespace ag::cpu {
+
+// Keys of one strip: 1 KiB of scores a row, so that a block of rows stays in L1 between the product and the sweep.
+template <class T>
+inline constexpr std::int64_t kStripKeys = 1024 / static_cast<std::int64_t>(sizeof(T));
+
+// What one pass over a row has learnt so far. Invariants, over the keys seen:
+//   sum == sum_j 2^(x_j - reference),  weighted == sum_j 2^(x_j - reference) (x_j - reference),  reference ==
+//   ceil(maximum) every key with x >= cut is among the candidates
+template <class T>
+struct RowState {
+  T maximum = -std::numeric_limits<T>::infinity();
+  T reference = -std::numeric_limits<T>::infinity();
+  T cut = std::numeric_limits<T>::lowest();  // never -inf: a masked key must not pass
+  std::int64_t max_key = -1;
+  double sum = 0;
+  double weighted = 0;
+  Candidates<T> candidates;
+};
+
+struct SweepRequest {
+  bool sum = true;       // false: the logsumexp is given and nobody wants the entropy
+  bool entropy = false;  // keep `weighted` too
+  double log2_cut =
+      0;  // log2 of the smallest weight of interest, less the slack that rounding needs; -inf: all keys are
+};
+
+template <class T>
+struct Kernels {
+  const char* target;
+  int rows_per_block;       // rows of one register tile
+  std::int64_t panel_keys;  // keys of one register tile; strips are whole panels
+  double sum_roundings;     // additions on the longest path of a strip's sum, for the band
+
+  // The d values of one row, promoted exactly (an f64 row in a float kernel never happens). stride in elements.
+  void (*unpack_row)(const void* row, DType dtype, std::int64_t stride, std::int64_t d, T* out);
+  // Sum of squares in double.
+  double (*squared_norm)(const T* x, std::int64_t d);
+  // rows[panel_keys][d] -> packed[d][panel_keys]
+  void (*pack_panel)(const T* rows, std::int64_t d, T* packed);
+  // scores[r][j] = sum_d q[d][r] k[panel of j][d][j], r < rows_per_block, j < panels * panel_keys; a row of scores is
+  // kStripKeys long.
+  void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T* scores);
+  // x = cap * tanh(x), in place; n is a multiple of panel_keys.
+  void (*softcap)(T* x, std::int64_t n, T cap);
+  // Take `width` scores (whole panels, aligned; masked ones are -inf) of keys first_key... into the row. The candidates
+  // have room for them.
+  void (*sweep)(const T* x, std::int64_t width, std::int64_t first_key, const SweepRequest& request, RowState<T>& row);
+  // out[j] = 2^((x[j] - reference) - rest)
+  void (*probabilities)(const T* x, std::int64_t width, T reference, T rest, T* out);
+  // out[n] = e^(ln(2) x[n] - logsumexp), in double; reads and writes up to one vector past n.
+  void (*weights)(const T* x, std::int64_t n, double logsumexp, double* out);
+};
+
+// Sweep of a ready matrix's row: contiguous values in float or double, masked ones NaN-free and negative infinity.
+template <class T>
+struct MatrixKernels {
+  void (*unpack_row)(const void* row, DType dtype, std::int64_t stride, std::int64_t n, T* out);
+  // Append the keys with x >= cut to keys/values (room for n more plus one vector) and return how many; add up sum;
+  // update maximum. Masked entries count for nothing. A NaN or +inf anywhere makes *sum NaN or inf.
+  std::int64_t (*threshold_row)(const T* x, std::int64_t n, std::int64_t first_key, T cut, std::int32_t* keys,
+                                T* values, double* sum, T* maximum);
+};
+
+// Tables of the instruction set in use (see targets.hpp).
+template <class T>
+const Kernels<T>& kernels();
+template <class T>
+const MatrixKernels<T>& matrix_kernels();
+int vector_registers();
+int lanes_f32();
+
+}  // namespace ag::cpu

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "../core/select.hpp"
+
+namespace ag {
+namespace {
+
+PlanShape shape_of_request(const Request& request) {
+  PlanShape shape;
+  shape.query_heads = static_cast<std::int64_t>(request.heads.size());
+  shape.queries = request.query_end - request.query_begin;
+  shape.causal = request.mask.causal;
+  shape.window = request.mask.window;
+  shape.selection = request.selection;
+  shape.stats = request.stats;
+  return shape;
+}
+
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
+
+constexpr double kMiB = 1 << 20;
+
+}  // namespace
+
+PlanShape shape_of(const Problem& problem) {
+  PlanShape shape = shape_of_request(problem);
+  shape.batch = problem.batch();
+  shape.key_heads = problem.key_heads();
+  shape.keys = problem.keys();
+  shape.head_dim = problem.head_dim();
+  shape.dtype = problem.q.dtype;
+  return shape;
+}
+
+PlanShape shape_of(const MatrixProblem& problem) {
+  PlanShape shape = shape_of_request(problem);
+  shape.batch = problem.batch();
+  shape.key_heads = shape.query_heads;
+  shape.keys = problem.keys();
+  shape.dtype = problem.weights.dtype;
+  return shape;
+}
+
+Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device) {
+  Plan plan;
+  plan.backend = options.backend;
+  plan.target = device.target;
+  plan.threads = options.threads > 0 ? options.threads : device.threads;
+
+  const Selection& selection = shape.selection;
+  plan.candidate_threshold = selection.threshold > 0 ? selection.threshold
+                             : selection.mass > 0    ? mass_cut(selection.mass, shape.keys)
+                                                     : 0.0;
+  plan.row_edges_bound = shape.keys;
+  if (plan.candidate_threshold > 0) {
+    // Weights of a row sum to at most 1. The quotient may be far beyond any integer for a subnormal threshold.
+    plan.row_edges_bound = static_cast<std::int64_t>(
+        std::min(std::floor(1.0 / plan.candidate_threshold), static_cast<double>(shape.keys)));
+  }
+  if (selection.top_k > 0) plan.row_edges_bound = std::min(plan.row_edges_bound, selection.top_k);
+
+  const bool is_double = shape.dtype == DType::kF64;
+  const std::int64_t working_bytes = is_double ? 8 : 4;
+  plan.rows_per_block = device.vector_registers >= 32 ? 12 : 6;
+  plan.strip_keys = 1024 / working_bytes;
+
+  // Candidates of a task's rows: what may survive, and one strip on top. Bounded, or a row without a cut would fill
+  // memory.
+  constexpr std::int64_t kCandidateBytes = 16 << 20;
+  const std::int64_t row_bytes =
+      2 * working_bytes * (2 * std::max<std::int64_t>(plan.row_edges_bound, 1) + plan.strip_keys);
+  // 192 rows make a strip of keys worth fetching into L2; fewer when there would not be enough tasks to share out.
+  std::int64_t rows = std::min<std::int64_t>(192, kCandidateBytes / row_bytes);
+  const std::int64_t all_rows = std::max<std::int64_t>(1, shape.batch * shape.query_heads * shape.queries);
+  rows = std::min(rows, all_rows / (8 * plan.threads));
+  plan.rows_per_task = std::max<std::int64_t>(1, rows / plan.rows_per_block) * plan.rows_per_block;
+
+  if (shape.head_dim == 0) {
+    plan.workspace_bytes =
+        static_cast<std::size_t>(plan.threads) * static_cast<std::size_t>(2 * working_bytes * shape.keys);
+    plan.reason = "one pass over the stored weights, exact comparison";
+    return plan;
+  }
+
+  const std::int64_t packed_bytes = round_up(shape.keys, plan.strip_keys) * shape.head_dim * working_bytes;
+  const std::int64_t task_bytes =
+      plan.rows_per_task * (shape.head_dim * working_bytes + std::min(row_bytes, 64 * plan.strip_keys)) +
+      plan.rows_per_block * plan.strip_keys * working_bytes;
+  std::int64_t pack_bytes = 0;
+  if (packed_bytes <= 16 << 20) {
+    plan.pack = PackKeys::kWholeHead;
+    pack_bytes = 2 * packed_bytes;
+  } else if (packed_bytes <= 80 << 20) {
+    plan.pack = PackKeys::kOneHead;
+    pack_bytes = packed_bytes;
+  } else {
+    plan.pack = PackKeys::kPerTask;
+    pack_bytes = plan.threads * plan.strip_keys * shape.head_dim * working_bytes;
+  }
+  plan.workspace_bytes = static_cast<std::size_t>(pack_bytes + plan.threads * task_bytes);
+  plan.reason = plan.candidate_threshold > 0 ? "one pass, candidates above an online threshold"
+                : selection.top_k > 0        ? "one pass, candidates above the k-th best so far"
+                                             : "one pass, every allowed pair is kept";
+  return plan;
+}
+
+std::string describe(const Plan& plan, const PlanShape& shape) {
+  std::string text;
+  const auto line = [&text](const char* name, const std::string& value) {
+    text += fmt::format("{:<20}{}\n", name, value);
+  };
+  line("backend", fmt::format("{} ({})", plan.backend, plan.target));
+  line("threads", fmt::format("{}", plan.threads));
+  if (shape.head_dim > 0) {
+    line("shape", fmt::format("B {} Hq {} Hkv {} Nq {} Nk {} D {} {}", shape.batch, shape.query_heads, shape.key_heads,
+                              shape.queries, shape.keys, shape.head_dim, name_of(shape.dtype)));
+  } else {
+    line("shape", fmt::format("B {} H {} Nq {} Nk {} {}", shape.batch, shape.query_heads, shape.queries, shape.keys,
+                              name_of(shape.dtype)));
+  }
+  line("mask", fmt::format("{}{}", shape.causal ? "causal" : "not causal",
+                           shape.window > 0 ? fmt::format(", window {}", shape.window) : std::string()));
+  line("method", plan.reason);
+  if (plan.candidate_threshold > 0) line("candidates", fmt::format("weight >= {:g}", plan.candidate_threshold));
+  line("edges per row", fmt::format("at most {}", plan.row_edges_bound));
+  if (shape.head_dim > 0 && plan.backend == "cpu") {
+    const char* pack = plan.pack == PackKeys::kWholeHead ? "whole heads, the next one while the last is in use"
+                       : plan.pack == PackKeys::kOneHead ? "one head at a time"
+                                                         : "strip by strip in every task";
+    line("tiles",
+         fmt::format("{} rows x {} keys, {} rows a task", plan.rows_per_block, plan.strip_keys, plan.rows_per_task));
+    line("keys packed", pack);
+  }
+  line("workspace", fmt::format("{:.1f} MiB", static_cast<double>(plan.workspace_bytes) / kMiB));
+  return text;
+}
+
+}  // namespace ag
