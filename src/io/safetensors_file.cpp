@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "../core/checked.hpp"
+#include "escape.hpp"
+#include "input_file.hpp"
+#include "json_reader.hpp"
+#include "safetensors.hpp"
+#include "tensor_table.hpp"
+
+namespace ag {
+namespace {
+
+// Every dtype that the format knows, so that sizes can be checked also of tensors that are not read here.
+struct StoredType {
+  std::string_view name;
+  unsigned bits;
+  std::optional<DType> dtype;
+};
+constexpr StoredType kStoredTypes[] = {
+    {"F64", 64, DType::kF64},     {"F32", 32, DType::kF32},     {"F16", 16, DType::kF16},
+    {"BF16", 16, DType::kBF16},   {"BOOL", 8, DType::kBool},    {"U8", 8, DType::kBool},
+    {"I32", 32, DType::kI32},     {"I64", 64, DType::kI64},     {"I8", 8, std::nullopt},
+    {"I16", 16, std::nullopt},    {"U16", 16, std::nullopt},    {"U32", 32, std::nullopt},
+    {"U64", 64, std::nullopt},    {"C64", 64, std::nullopt},    {"F8_E4M3", 8, std::nullopt},
+    {"F8_E5M2", 8, std::nullopt}, {"F8_E8M0", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt},
+    {"F6_E3M2", 6, std::nullopt}, {"F4", 4, std::nullopt}};
+
+struct Extent {
+  std::uint64_t begin = 0, end = 0;  // within the data
+  std::uint64_t at = 0;              // where the header says so
+};
+
+class SafetensorsFile : public TensorTable {
+ public:
+  explicit SafetensorsFile(std::unique_ptr<InputFile> file) : TensorTable(file->name()), file_(std::move(file)) {
+    std::uint64_t length = 0;
+    file_->read(0, &length, sizeof length, "the header length");
+    const std::uint64_t rest = file_->size() - sizeof length;
+    if (length > rest) file_->bad(0, "header length {} exceeds the {} bytes that remain", length, rest);
+    if (length > kMaxSafetensorsHeader) {
+      fail_at(Status::kLimit, file_->name(), 0, "header length {} exceeds the limit {}", length, kMaxSafetensorsHeader);
+    }
+    std::string header(static_cast<std::size_t>(length), '\0');
+    file_->read(sizeof length, header.data(), header.size(), "the header");
+    if (header.empty() || header[0] != '{') file_->bad(sizeof length, "the header does not begin with '{{'");
+    data_at_ = sizeof length + length;
+    parse(JsonReader(header, file_->name(), sizeof length));
+    check_extents(rest - length);
+  }
+
+ private:
+  void parse(JsonReader json) {
+    json.expect('{');
+    bool has_metadata = false;
+    for (bool first = true; json.more('}', first);) {
+      const std::uint64_t at = json.offset();
+      const std::string name = json.string();
+      json.expect(':');
+      if (name == "__metadata__") {
+        if (has_metadata) file_->bad(at, "a second __metadata__");
+        has_metadata = true;
+        parse_metadata(json);
+        continue;
+      }
+      if (extents_.size() == kMaxTensors) {
+        fail_at(Status::kLimit, file_->name(), at, "the file has more than {} tensors", kMaxTensors);
+      }
+      TensorEntry entry = parse_tensor(json, name, at);
+      if (!add(name, std::move(entry))) file_->bad(at, "a second tensor {}", quoted(name, 80));
+    }
+    json.end();
+  }
+
+  void parse_metadata(JsonReader& json) {
+    json.expect('{');
+    for (bool first = true; json.more('}', first);) {
+      const std::uint64_t at = json.offset();
+      std::string key = json.string();
+      json.expect(':');
+      if (!metadata_.emplace(key, json.string()).second) file_->bad(at, "a second metadata key {}", quoted(key, 80));
+    }
+  }
+
+  TensorEntry parse_tensor(JsonReader& json, const std::string& name, std::uint64_t at) {
+    std::optional<std::string> dtype;
+    std::optional<std::vector<std::uint64_t>> shape, offsets;
+    json.expect('{');
+    for (bool first = true; json.more('}', first);) {
+      const std::uint64_t key_at = json.offset();
+      const std::string key = json.string();
+      json.expect(':');
+      if (key == "dtype" && !dtype) {
+        dtype = json.string();
+      } else if (key == "shape" && !shape) {
+        shape = parse_list(json);
+      } else if (key == "data_offsets" && !offsets) {
+        offsets = parse_list(json);
+      } else {
+        file_->bad(key_at, "tensor {} has an unknown or repeated key {}", quoted(name, 80), quoted(key, 40));
+      }
+    }
+    if (!dtype || !shape || !offsets || offsets->size() != 2) {
+      file_->bad(at, "tensor {} needs a dtype, a shape and two data_offsets", quoted(name, 80));
+    }
+    extents_.push_back({(*offsets)[0], (*offsets)[1], at});
+    return make_entry(name, *dtype, *shape, extents_.back());
+  }
+
+  std::vector<std::uint64_t> parse_list(JsonReader& json) {
+    constexpr std::size_t kMaxListed = 64;
+    std::vector<std::uint64_t> values;
+    json.expect('[');
+    for (bool first = true; json.more(']', first);) {
+      if (values.size() == kMaxListed) file_->bad(json.offset(), "a list of more than {} numbers", kMaxListed);
+      values.push_back(json.unsigned_integer());
+    }
+    return values;
+  }
+
+  TensorEntry make_entry(const std::string& name, const std::string& dtype, const std::vector<std::uint64_t>& shape,
+                         const Extent& extent) {
+    const auto* type = std::ranges::find(kStoredTypes, dtype, &StoredType::name);
+    if (type == std::end(kStoredTypes)) {
+      // Without its size nothing else in the file can be trusted to lie where it says.
+      fail_at(Status::kUnsupported, file_->name(), extent.at, "tensor {} has the unknown dtype {}", quoted(name, 80),
+              quoted(dtype, 40));
+    }
+    const std::uint64_t bits = checked_for(file_->name(), extent.at, [&] {
+      std::uint64_t product = type->bits;
+      for (const std::uint64_t size : shape) {
+        if (size != 0) product = checked_mul(product, size, "the size of the tensor");
+      }
+      return std::ranges::find(shape, 0u) != shape.end() ? 0 : product;
+    });
+    if (extent.end < extent.begin || bits % 8 != 0 || bits / 8 != extent.end - extent.begin) {
+      file_->bad(extent.at, "tensor {} needs {} bytes, but its data_offsets are {} and {}", quoted(name, 80), bits / 8,
+                 extent.begin, extent.end);
+    }
+    TensorEntry entry;
+    entry.bytes = static_cast<std::size_t>(bits / 8);
+    if (!type->dtype) {
+      entry.unsupported = fmt::format("has dtype {}; F64, F32, F16, BF16, BOOL, U8, I32 and I64 are read", dtype);
+    } else if (shape.size() > static_cast<std::size_t>(kMaxDims)) {
+      entry.unsupported = fmt::format("has {} dimensions; the limit is {}", shape.size(), kMaxDims);
+    } else {
+      std::vector<std::int64_t> sizes;
+      for (const std::uint64_t size : shape) {
+        if (size > INT64_MAX) file_->bad(extent.at, "tensor {} has a dimension of {}", quoted(name, 80), size);
+        sizes.push_back(static_cast<std::int64_t>(size));
+      }
+      entry.view = view_of_shape(*type->dtype, sizes, false);
+    }
+    return entry;
+  }
+
+  // The tensors lie one after another from the first byte of the data to the last: no hole, no overlap, no rest.
+  void check_extents(std::uint64_t data_bytes) {
+    std::vector<std::size_t> order(extents_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::sort(order, {}, [&](std::size_t n) { return std::pair(extents_[n].begin, extents_[n].end); });
+    std::uint64_t end = 0;
+    for (const std::size_t n : order) {
+      const Extent& extent = extents_[n];
+      if (extent.begin != end) {
+        file_->bad(extent.at, "tensor {} begins at {} of the data, but the one before it ends at {}",
+                   quoted(names()[n], 80), extent.begin, end);
+      }
+      end = extent.end;
+      if (end > data_bytes) {
+        file_->bad(extent.at, "tensor {} ends at {} of the data, but the file holds {} bytes of it",
+                   quoted(names()[n], 80), end, data_bytes);
+      }
+    }
+    if (end != data_bytes) {
+      file_->bad(data_at_ + end, "{} bytes follow the last tensor", data_bytes - end);
+    }
+  }
+
+  void load(std::size_t index, const TensorEntry& entry, std::byte* out) override {
+    const std::uint64_t at = checked_add(data_at_, extents_[index].begin, "the offset of a tensor");
+    file_->read(at, out, entry.bytes, "the tensor");
+  }
+
+  std::unique_ptr<InputFile> file_;
+  std::vector<Extent> extents_;  // in the order of names()
+  std::uint64_t data_at_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorFile> open_safetensors(std::unique_ptr<InputFile> file) {
+  return std::make_unique<SafetensorsFile>(std::move(file));
+}
+
+}  // namespace ag
