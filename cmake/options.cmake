@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-option(ATTNGRAPH_BUILD_CLI "Build the attngraph command" ON)
-option(ATTNGRAPH_BUILD_TESTS "Build the tests" ON)
+# Inside another project (add_subdirectory, FetchContent) only the library is built: nothing else is its business.
+option(ATTNGRAPH_BUILD_CLI "Build the attngraph command" ${PROJECT_IS_TOP_LEVEL})
+option(ATTNGRAPH_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_BUILD_BENCHMARKS "Build the benchmarks" OFF)
+option(ATTNGRAPH_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_WARNINGS_AS_ERRORS "Fail on any compiler warning" OFF)
-set(ATTNGRAPH_SANITIZE "" CACHE STRING "Sanitizers for all targets: address,undefined or thread")
 option(ATTNGRAPH_COVERAGE "Instrument for line coverage" OFF)
+set(ATTNGRAPH_SANITIZE "" CACHE STRING "Sanitizers for all targets: address,undefined or thread")
 
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
-  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
-endif()
-
+# These hold for this folder and those below it, not for a project around it.
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -18,15 +17,20 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_C_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
-set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
-# The command, the library and the test programs stand at the top of the build folder: build/release/attngraph.
-set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
-set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 
-find_program(CCACHE_PROGRAM ccache)
-if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+if(PROJECT_IS_TOP_LEVEL)
+  if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+  endif()
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  # The command, the library and the test programs stand at the top of the build folder: build/release/attngraph.
+  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  find_program(ATTNGRAPH_CCACHE ccache DOC "Compiler cache; empty to compile without")
+  if(ATTNGRAPH_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+    set(CMAKE_C_COMPILER_LAUNCHER ${ATTNGRAPH_CCACHE})
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${ATTNGRAPH_CCACHE})
+  endif()
 endif()
 
 if(ATTNGRAPH_SANITIZE)
