@@ -243,9 +243,11 @@ void weights(const T* x, std::int64_t n, double logsumexp, double* out) {
   }
 }
 
-template <class T>
-std::int64_t threshold_row(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t first_key, T cut, std::int32_t* keys,
-                           T* values, double* sum, T* maximum) {
+// -inf stands for a masked entry when kMasked; otherwise it is a value like any other and spoils the sum, which gives
+// it away.
+template <bool kMasked, class T>
+HWY_INLINE std::int64_t threshold_span(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t first_key, T cut,
+                                       std::int32_t* keys, T* values, double* sum, T* maximum) {
   const hn::ScalableTag<T> d;
   const hn::ScalableTag<double> dd;
   const std::int64_t step = lanes<T>();
@@ -253,11 +255,11 @@ std::int64_t threshold_row(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t
   auto total0 = hn::Zero(dd), total1 = hn::Zero(dd);
   auto largest = hn::Set(d, *maximum);
   std::int64_t found = 0;
-  double rest = 0;
   std::int64_t j = 0;
   for (; j + step <= n; j += step) {
     const auto v = hn::LoadU(d, x + j);
-    const auto allowed = hn::IfThenElseZero(hn::Ne(v, hn::Set(d, masked)), v);
+    auto allowed = v;
+    if constexpr (kMasked) allowed = hn::IfThenElseZero(hn::Ne(v, hn::Set(d, masked)), v);
     largest = hn::Max(largest, v);
     if constexpr (std::is_same_v<T, double>) {
       total0 = hn::Add(total0, allowed);
@@ -270,7 +272,7 @@ std::int64_t threshold_row(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t
       total1 = hn::Add(total1, hn::PromoteTo(dd, hn::UpperHalf(dh, allowed)));
 #endif
     }
-    const auto mask = hn::And(hn::Ge(v, hn::Set(d, cut)), hn::Ne(v, hn::Set(d, masked)));
+    const auto mask = hn::Ge(v, hn::Set(d, cut));
     if (hn::AllFalse(d, mask)) continue;
     HWY_ALIGN T hits[HWY_MAX_BYTES / sizeof(T)];
     HWY_ALIGN T places[HWY_MAX_BYTES / sizeof(T)];
@@ -283,8 +285,9 @@ std::int64_t threshold_row(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t
     }
   }
   T top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  double rest = 0;
   for (; j < n; ++j) {
-    if (x[j] == masked) continue;
+    if (kMasked && x[j] == masked) continue;
     rest += static_cast<double>(x[j]);
     top = x[j] > top ? x[j] : top;
     if (x[j] >= cut) {
@@ -295,6 +298,29 @@ std::int64_t threshold_row(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t
   *sum += hn::GetLane(hn::SumOfLanes(dd, hn::Add(total0, total1))) + rest;
   *maximum = top;
   return found;
+}
+
+template <class T>
+std::int64_t threshold_row(const T* x, std::int64_t n, std::int64_t first_key, T cut, bool masked, std::int32_t* keys,
+                           T* values, double* sum, T* maximum) {
+  return masked ? threshold_span<true>(x, n, first_key, cut, keys, values, sum, maximum)
+                : threshold_span<false>(x, n, first_key, cut, keys, values, sum, maximum);
+}
+
+template <class T>
+double entropy_row(const T* x, std::int64_t n) {
+  const hn::ScalableTag<double> d;
+  auto total = hn::Zero(d);
+  HWY_ALIGN double w[HWY_MAX_BYTES / sizeof(double)];
+  for (std::int64_t j = 0; j < n; j += lanes<double>()) {
+    for (std::int64_t c = 0; c < lanes<double>(); ++c) {
+      const bool counts = j + c < n && x[j + c] > T{0};
+      w[c] = counts ? static_cast<double>(x[j + c]) : 1.0;  // ln 1 == 0
+    }
+    const auto v = hn::Load(d, w);
+    total = hn::Add(total, hn::Mul(v, hn::Log(d, v)));
+  }
+  return -hn::GetLane(hn::SumOfLanes(d, total));
 }
 
 template <class T>
@@ -317,7 +343,7 @@ const Kernels<T>& table() {
 
 template <class T>
 const MatrixKernels<T>& matrix_table() {
-  static const MatrixKernels<T> kTable{unpack_row<T>, threshold_row<T>};
+  static const MatrixKernels<T> kTable{unpack_row<T>, threshold_row<T>, entropy_row<T>};
   return kTable;
 }
 

@@ -70,14 +70,17 @@ struct Kernels {
   void (*weights)(const T* x, std::int64_t n, double logsumexp, double* out);
 };
 
-// Sweep of a ready matrix's row: contiguous values in float or double, masked ones NaN-free and negative infinity.
+// Rows of a ready matrix, as contiguous values in float or double.
 template <class T>
 struct MatrixKernels {
   void (*unpack_row)(const void* row, DType dtype, std::int64_t stride, std::int64_t n, T* out);
-  // Append the keys with x >= cut to keys/values (room for n more plus one vector) and return how many; add up sum;
-  // update maximum. Masked entries count for nothing. A NaN or +inf anywhere makes *sum NaN or inf.
-  std::int64_t (*threshold_row)(const T* x, std::int64_t n, std::int64_t first_key, T cut, std::int32_t* keys,
-                                T* values, double* sum, T* maximum);
+  // Write the keys with x >= cut to keys/values (room for n) and return how many; add up sum; raise maximum. With
+  // `masked`, -inf entries count for nothing (cut must be finite). A NaN or infinity that counts makes *sum NaN or
+  // infinite.
+  std::int64_t (*threshold_row)(const T* x, std::int64_t n, std::int64_t first_key, T cut, bool masked,
+                                std::int32_t* keys, T* values, double* sum, T* maximum);
+  // -sum w ln w over w > 0
+  double (*entropy_row)(const T* x, std::int64_t n);
 };
 
 // Tables of the instruction set in use (see targets.hpp).

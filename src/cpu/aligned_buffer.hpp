@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+
+namespace ag::cpu {
+
+// Uninitialised, aligned for any vector. Grows, never shrinks, does not keep its content when it grows.
+template <class T>
+class AlignedBuffer {
+ public:
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+
+  void reserve(std::int64_t size) {
+    if (size <= size_) return;
+    data_.reset();
+    data_.reset(static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T), kAlignment)));
+    size_ = size;
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(T* p) const { ::operator delete(p, kAlignment); }
+  };
+  std::unique_ptr<T, Delete> data_;
+  std::int64_t size_ = 0;
+};
+
+}  // namespace ag::cpu

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// One extraction, as all workers see it: the problem, the plan and what follows from both.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "../core/problem.hpp"
+#include "../plan/plan.hpp"
+
+namespace ag::cpu {
+
+inline constexpr double kLog2E = 1.442695040888963407360;
+inline constexpr double kLn2 = 0.693147180559945309417;
+
+// The query heads of one (batch, key head): they share packed keys.
+struct Group {
+  std::int64_t batch = 0;
+  std::int64_t key_head = 0;
+  std::vector<std::int64_t> heads;
+};
+
+struct Job {
+  const Problem& problem;
+  const Plan& plan;
+
+  // Query values are multiplied by it before the product, so that scores come out in base 2 (or ready for tanh).
+  double query_factor() const { return problem.softcap > 0 ? problem.scale / problem.softcap : problem.scale * kLog2E; }
+  // log2 of the smallest weight of interest; -inf: every pair is of interest.
+  double log2_cut() const {
+    return plan.candidate_threshold > 0 ? std::log2(plan.candidate_threshold)
+                                        : -std::numeric_limits<double>::infinity();
+  }
+  // ln t of the edge rule; -inf when top_k or mass alone select.
+  double log_threshold() const { return std::log(problem.selection.threshold); }
+};
+
+}  // namespace ag::cpu

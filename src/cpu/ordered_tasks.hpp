@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many threads work, one commits in order: how rows computed out of order reach a sink in order.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <limits>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "../core/control.hpp"
+
+namespace ag::cpu {
+
+// Called inside tasks, often: lets the caller's callbacks run (in the calling thread) and throws when the work is to
+// stop.
+using Poll = std::function<void()>;
+
+// Thrown in a task that stops because another one failed; never leaves run_ordered.
+struct Stopped {};
+
+// work(task, worker, poll, result) for every task in [0, count), on `threads` threads (the calling one is among them);
+// commit(task, result) in order of tasks, on the calling thread only. At most a few tasks per thread are ahead of the
+// commit, so a slow sink bounds memory. Result is reused: work() gets it as the last commit left it. The error of the
+// smallest failing task is thrown, after all threads ended.
+template <class Result>
+class OrderedTasks {
+ public:
+  using Work = std::function<void(std::int64_t task, int worker, const Poll& poll, Result& result)>;
+  using Commit = std::function<void(std::int64_t task, Result& result)>;
+  using Fraction = std::function<double(std::int64_t tasks_done)>;
+
+  OrderedTasks(std::int64_t count, int threads, Control& control)
+      : count_(count),
+        threads_(static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(count, 1)))),
+        control_(control),
+        slots_(static_cast<std::size_t>(3 * threads_)) {}
+
+  void run(const Work& work, const Commit& commit, const Fraction& fraction) {
+    std::vector<std::thread> helpers;
+    helpers.reserve(static_cast<std::size_t>(threads_));
+    try {
+      for (int worker = 1; worker < threads_; ++worker) {
+        try {
+          helpers.emplace_back([this, &work, worker] { help(work, worker); });
+        } catch (const std::system_error&) {
+          break;  // the system has no more threads for us: fewer do the same work
+        }
+      }
+      lead(work, commit, fraction);
+    } catch (...) {
+      record_failure(committed_);
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      finished_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& helper : helpers) helper.join();
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  struct Slot {
+    Result result;
+    bool ready = false;
+  };
+
+  Slot& slot(std::int64_t task) { return slots_[static_cast<std::size_t>(task) % slots_.size()]; }
+  bool can_start() const {
+    return next_ < count_ && next_ < committed_ + static_cast<std::int64_t>(slots_.size()) && !finished_;
+  }
+
+  void help(const Work& work, int worker) {
+    const Poll poll = [this] {
+      if (stop_.load(std::memory_order_relaxed) || control_.stopped()) throw Stopped();
+    };
+    std::unique_lock lock(mutex_);
+    while (true) {
+      wake_.wait(lock, [this] { return finished_ || next_ >= count_ || can_start(); });
+      if (!can_start()) return;
+      const std::int64_t task = next_++;
+      lock.unlock();
+      perform(work, task, worker, poll);
+      lock.lock();
+      slot(task).ready = true;
+      wake_.notify_all();
+    }
+  }
+
+  void lead(const Work& work, const Commit& commit, const Fraction& fraction) {
+    const Poll poll = [this, &fraction] {
+      if (stop_.load(std::memory_order_relaxed)) throw Stopped();
+      control_.poll(fraction(committed_));
+    };
+    std::unique_lock lock(mutex_);
+    while (committed_ < count_) {
+      if (stop_.load(std::memory_order_relaxed)) return;
+      if (slot(committed_).ready) {
+        lock.unlock();
+        commit(committed_, slot(committed_).result);
+        poll();
+        lock.lock();
+        slot(committed_).ready = false;
+        ++committed_;
+        wake_.notify_all();
+      } else if (can_start()) {
+        const std::int64_t task = next_++;
+        lock.unlock();
+        perform(work, task, 0, poll);
+        lock.lock();
+        slot(task).ready = true;
+      } else {
+        wake_.wait_for(lock, std::chrono::milliseconds(10));
+        lock.unlock();
+        poll();
+        lock.lock();
+      }
+    }
+    lock.unlock();
+    control_.poll(1.0);
+  }
+
+  void perform(const Work& work, std::int64_t task, int worker, const Poll& poll) {
+    try {
+      work(task, worker, poll, slot(task).result);
+    } catch (const Stopped&) {
+    } catch (...) {
+      record_failure(task);
+    }
+  }
+
+  void record_failure(std::int64_t task) {
+    const std::lock_guard lock(failure_mutex_);
+    if (task < failed_task_ || !failure_) {
+      failure_ = std::current_exception();
+      failed_task_ = task;
+    }
+    stop_.store(true, std::memory_order_relaxed);
+  }
+
+  const std::int64_t count_;
+  const int threads_;
+  Control& control_;
+  std::vector<Slot> slots_;
+  std::mutex mutex_;  // next_, finished_, ready flags; committed_ is written by the calling thread only
+  std::condition_variable wake_;
+  std::int64_t next_ = 0;
+  std::int64_t committed_ = 0;
+  bool finished_ = false;
+  std::atomic<bool> stop_{false};
+  std::mutex failure_mutex_;
+  std::exception_ptr failure_;
+  std::int64_t failed_task_ = std::numeric_limits<std::int64_t>::max();
+};
+
+}  // namespace ag::cpu

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "row_task.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "../core/edge_rule.hpp"
+#include "band.hpp"
+
+namespace ag::cpu {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kLargestBias = 1e37;
+
+std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// ln(e^a + e^b)
+double log_add(double a, double b) {
+  const double high = std::max(a, b);
+  if (std::isinf(high)) return high;
+  return high + std::log1p(std::exp(std::min(a, b) - high));
+}
+
+}  // namespace
+
+void TaskResult::clear() {
+  offsets.assign(1, 0);
+  keys.clear();
+  weights.clear();
+  stats.clear();
+  sums = {};
+  report = {};
+}
+
+template <class T>
+RowTask<T>::RowTask(const Job& job, PackKeys pack)
+    : job_(job),
+      pack_(pack),
+      kernel_(kernels<T>()),
+      base_request_{!job.problem.logsumexp || job.problem.stats.entropy, job.problem.stats.entropy, job.log2_cut()} {
+  scores_.reserve(kernel_.rows_per_block * kStripKeys<T>);
+}
+
+template <class T>
+void RowTask<T>::run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskResult& result) {
+  result.clear();
+  span_ = span;
+  slot_ = &slot;
+  sink_ = sink_logit();
+  strip_in_buffer_ = -1;
+  open_blocks(span, result);
+
+  for_all_scores(poll, [this](std::int64_t r, const T* scores, std::int64_t width, std::int64_t first_key) {
+    Row& row = rows_[idx(r)];
+    make_room(row, width);
+    SweepRequest request = base_request_;
+    // Room for what rounding may do on either side of the cut.
+    request.log2_cut -= 2 * kLog2E * kWidestBand;
+    kernel_.sweep(scores, width, first_key, request, row.state);
+  });
+
+  log2_denominators_.clear();
+  for (std::int64_t i = span.begin; i < span.end; ++i) {
+    finish_row(i, rows_[idx(i - span.begin)], result);
+    result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
+  }
+  if (job_.problem.stats.columns || job_.problem.stats.distances) add_sums(poll, result);
+}
+
+template <class T>
+double RowTask<T>::sink_logit() const {
+  const Problem& p = job_.problem;
+  if (!p.sinks) return -kInfinity;
+  const double logit = load_double(p.sinks.dtype, p.sinks.at(slot_->group->batch, span_.head));
+  if (std::isnan(logit) || logit == kInfinity) {
+    fail(Status::kNonfinite, "sinks holds {} at batch {}, head {}; a sink is finite or -inf", logit,
+         slot_->group->batch, span_.head);
+  }
+  return logit;
+}
+
+template <class T>
+void RowTask<T>::open_blocks(const RowSpan& span, TaskResult& result) {
+  const Problem& p = job_.problem;
+  const std::int64_t rows = kernel_.rows_per_block;
+  const std::int64_t query_size = rows * p.head_dim();
+  const std::int64_t first_block = span.begin / rows;
+  const std::int64_t block_count = (span.end - 1) / rows + 1 - first_block;
+  queries_.reserve(block_count * query_size);
+  rows_.resize(std::max(rows_.size(), idx(span.end - span.begin)));
+  blocks_.clear();
+  for (std::int64_t n = 0; n < block_count; ++n) {
+    Block block;
+    block.first_row = (first_block + n) * rows;
+    const std::int64_t last_row = std::min(block.first_row + rows, p.queries()) - 1;
+    const std::int64_t batch = slot_->group->batch;
+    block.keys = {p.mask.range(batch, block.first_row, p.keys()).begin, p.mask.range(batch, last_row, p.keys()).end};
+    if (block.keys.size() > 0) {
+      block.first_strip = block.keys.begin / kStripKeys<T>;
+      block.last_strip = (block.keys.end - 1) / kStripKeys<T>;
+    }
+    T* packed = queries_.data() + n * query_size;
+    std::fill_n(packed, query_size, T{0});
+    for (std::int64_t i = std::max(block.first_row, span.begin); i <= std::min(last_row, span.end - 1); ++i) {
+      open_row(span, i, rows_[idx(i - span.begin)], packed + (i - block.first_row), result);
+    }
+    blocks_.push_back(block);
+  }
+}
+
+template <class T>
+void RowTask<T>::open_row(const RowSpan& span, std::int64_t i, Row& row, T* packed_query, TaskResult& result) {
+  const Problem& p = job_.problem;
+  const std::int64_t batch = slot_->group->batch;
+  Candidates<T> candidates = std::move(row.state.candidates);
+  candidates.clear();
+  row = Row();
+  row.state.candidates = std::move(candidates);
+  row.keys = p.mask.range(batch, i, p.keys());
+
+  unpacked_.resize(std::max(unpacked_.size(), idx(p.head_dim())));
+  kernel_.unpack_row(p.q.at(batch, span.head, i), p.q.dtype, p.q.strides[3], p.head_dim(), unpacked_.data());
+  RowNorm row_norm;
+  const double norm = row_norm(p.q, batch, span.head, i);
+  if (std::isnan(norm)) {
+    if (p.nonfinite == Nonfinite::kError) fail_nonfinite(p.q, "q", batch, span.head, i);
+    ++result.report.skipped_nonfinite;
+    row.unusable = true;
+    row.keys = {};
+    return;
+  }
+  row.score_bound = std::abs(p.scale) * norm * slot_->facts.key_norm;
+  const double factor = job_.query_factor();
+  for (std::int64_t d = 0; d < p.head_dim(); ++d) {
+    packed_query[d * kernel_.rows_per_block] = static_cast<T>(static_cast<double>(unpacked_[idx(d)]) * factor);
+  }
+  if (p.logsumexp) {
+    const double stored = load_double(p.logsumexp.dtype, p.logsumexp.at(batch, span.head, i));
+    if (std::isnan(stored)) {
+      fail(Status::kNonfinite, "lse holds NaN at batch {}, head {}, query {}; a logsumexp is a number", batch,
+           span.head, i);
+    }
+    row.logsumexp = stored * p.logsumexp_unit;
+    if (std::isinf(row.logsumexp)) {
+      row.unusable = true;
+      row.keys = {};
+      return;
+    }
+    const double cut = row.logsumexp * kLog2E + base_request_.log2_cut - 2 * kLog2E * kWidestBand;
+    if (cut > static_cast<double>(row.state.cut)) row.state.cut = static_cast<T>(cut);
+  }
+}
+
+template <class T>
+const T* RowTask<T>::keys_of_strip(std::int64_t strip) {
+  if (pack_ != PackKeys::kPerTask) {
+    return slot_->packed<T>().strip(strip, job_, *slot_->group, slot_->facts, unpacked_);
+  }
+  if (strip != strip_in_buffer_) {
+    strip_.reserve(kStripKeys<T> * job_.problem.head_dim());
+    pack_strip(job_, *slot_->group, slot_->facts, strip, strip_.data(), unpacked_);
+    strip_in_buffer_ = strip;
+  }
+  return strip_.data();
+}
+
+template <class T>
+template <class Visit>
+void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Visit&& visit) {
+  const Problem& p = job_.problem;
+  const std::int64_t panel = kernel_.panel_keys;
+  const std::int64_t base = strip * kStripKeys<T>;
+  const std::int64_t first_panel = std::max<std::int64_t>(0, block.keys.begin - base) / panel;
+  const std::int64_t end_panel = (std::min(block.keys.end - base, kStripKeys<T>) + panel - 1) / panel;
+  const auto block_index = (block.first_row - blocks_.front().first_row) / kernel_.rows_per_block;
+  kernel_.score_strip(queries_.data() + block_index * kernel_.rows_per_block * p.head_dim(),
+                      keys_of_strip(strip) + first_panel * panel * p.head_dim(), p.head_dim(), end_panel - first_panel,
+                      scores_.data() + first_panel * panel);
+
+  const std::int64_t first = std::max(block.first_row, span_.begin);
+  const std::int64_t end = std::min(block.first_row + kernel_.rows_per_block, span_.end);
+  for (std::int64_t i = first; i < end; ++i) {
+    const Row& row = rows_[idx(i - span_.begin)];
+    const std::int64_t begin_key = std::max(row.keys.begin - base, first_panel * panel);
+    const std::int64_t end_key = std::min(row.keys.end - base, end_panel * panel);
+    if (begin_key >= end_key) continue;
+    // Whole panels around the row's own keys; what sticks out is masked.
+    T* scores = scores_.data() + (i - block.first_row) * kStripKeys<T>;
+    const std::int64_t from = begin_key / panel * panel;
+    const std::int64_t to = (end_key + panel - 1) / panel * panel;
+    if (p.softcap > 0) kernel_.softcap(scores + from, to - from, static_cast<T>(p.softcap * kLog2E));
+    std::fill(scores + from, scores + begin_key, -std::numeric_limits<T>::infinity());
+    std::fill(scores + end_key, scores + to, -std::numeric_limits<T>::infinity());
+    mask_scores(i, base + begin_key, end_key - begin_key, scores + begin_key);
+    visit(i - span_.begin, scores + from, to - from, base + from);
+  }
+}
+
+template <class T>
+void RowTask<T>::mask_scores(std::int64_t i, std::int64_t first_key, std::int64_t width, T* scores) const {
+  const TensorView& mask = job_.problem.mask.tensor;
+  if (mask) {
+    const std::byte* element = mask.at(slot_->group->batch, span_.head, i, first_key);
+    const std::int64_t step = mask.strides[3] * static_cast<std::int64_t>(size_of(mask.dtype));
+    for (std::int64_t j = 0; j < width; ++j, element += step) {
+      const double bias = mask_bias(mask.dtype, element);
+      if (std::isnan(bias) || bias == kInfinity) {
+        fail(Status::kNonfinite, "mask holds {} at batch {}, head {}, query {}, key {}; a bias is finite or -inf", bias,
+             slot_->group->batch, span_.head, i, first_key + j);
+      }
+      // A finite bias must not become -inf, which masks, when T is float.
+      const double step_bias = bias == -kInfinity ? bias : std::max(bias * kLog2E, -kLargestBias);
+      scores[j] += static_cast<T>(step_bias);
+    }
+  }
+  const std::vector<std::int64_t>& bad = slot_->facts.bad_keys;
+  for (auto it = std::lower_bound(bad.begin(), bad.end(), first_key); it != bad.end() && *it < first_key + width;
+       ++it) {
+    scores[*it - first_key] = -std::numeric_limits<T>::infinity();
+  }
+}
+
+template <class T>
+template <class Visit>
+void RowTask<T>::for_all_scores(const Poll& poll, Visit&& visit) {
+  // Recent keys and, next, the first ones tend to be heavy: once they are in the sum, the cut is high and candidates
+  // are few.
+  std::int64_t begin = std::numeric_limits<std::int64_t>::max();
+  std::int64_t end = 0;
+  for (const Block& block : blocks_) {
+    if (block.last_strip < block.first_strip) continue;
+    poll();
+    scores_of_strip(block, block.last_strip, visit);
+    begin = std::min(begin, block.first_strip);
+    end = std::max(end, block.last_strip);
+  }
+  for (std::int64_t strip = begin; strip < end; ++strip) {
+    poll();
+    for (const Block& block : blocks_) {
+      if (strip >= block.first_strip && strip < block.last_strip) scores_of_strip(block, strip, visit);
+    }
+  }
+}
+
+template <class T>
+void RowTask<T>::make_room(Row& row, std::int64_t more) const {
+  Candidates<T>& candidates = row.state.candidates;
+  if (candidates.has_room(more)) return;
+  const std::int64_t top_k = job_.problem.selection.top_k;
+  if (top_k > 0 && candidates.size() > top_k) row.state.cut = std::max(row.state.cut, candidates.kth_largest(top_k));
+  candidates.compact(row.state.cut);
+  // Grown when half of it is alive, so that compacting costs a constant per candidate.
+  candidates.grow(2 * candidates.size() + 2 * std::max(more, kStripKeys<T>));
+}
+
+template <class T>
+bool RowTask<T>::is_uniform(std::int64_t i, const Row& row) const {
+  const Candidates<T>& candidates = row.state.candidates;
+  if (sink_ > -kInfinity || job_.problem.logsumexp) return false;
+  const T* scores = candidates.scores();
+  if (!std::all_of(scores, scores + candidates.size(), [&](T x) { return x == row.state.maximum; })) return false;
+  // All candidates are equal: are they all the keys that the query may see?
+  const std::vector<std::int64_t>& bad = slot_->facts.bad_keys;
+  const TensorView& mask = job_.problem.mask.tensor;
+  std::int64_t allowed = 0;
+  for (std::int64_t j = row.keys.begin; j < row.keys.end && allowed <= candidates.size(); ++j) {
+    const bool masked = mask && std::isinf(mask_bias(mask.dtype, mask.at(slot_->group->batch, span_.head, i, j)));
+    allowed += !masked && !std::binary_search(bad.begin(), bad.end(), j);
+  }
+  return allowed == candidates.size();
+}
+
+template <class T>
+void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
+  const Problem& p = job_.problem;
+  RowState<T>& state = row.state;
+  RowStats stats;
+  RunReport& report = result.report;
+  report.rows_fp64 += sizeof(T) == 8;
+  if (row.unusable || state.max_key < 0) {
+    // exp(sink) is all that is left of the denominator.
+    if (!p.logsumexp) stats.logsumexp = sink_;
+    if (p.stats.entropy) stats.entropy = 0;
+    ++report.empty_rows;
+    log2_denominators_.push_back(kInfinity);
+    result.stats.push_back(stats);
+    return;
+  }
+
+  const double own = base_request_.sum ? kLn2 * (static_cast<double>(state.reference) + std::log2(state.sum)) : 0.0;
+  const double logsumexp = p.logsumexp ? row.logsumexp : log_add(own, sink_);
+  log2_denominators_.push_back(logsumexp * kLog2E);
+  stats.logsumexp = logsumexp;
+  stats.maximum = kLn2 * static_cast<double>(state.maximum);
+  stats.max_key = static_cast<std::int32_t>(state.max_key);
+
+  BandInput band_input;
+  band_input.head_dim = p.head_dim();
+  band_input.keys = row.keys.size();
+  band_input.score_bound = row.score_bound;
+  band_input.key_bound = slot_->facts.key_norm;
+  band_input.softcap = p.softcap;
+  band_input.bias_bound = p.mask.tensor ? std::abs(stats.maximum) : 0.0;
+  band_input.sum_roundings = kernel_.sum_roundings;
+  band_input.log_cut = job_.plan.candidate_threshold > 0 ? std::log(job_.plan.candidate_threshold) : 0.0;
+  const double eps = band<T>(band_input);
+  if (sizeof(T) == 4 && eps > kWidestBand) throw NeedsDouble();
+  report.eps = std::max(report.eps, eps);
+
+  // Drop what the final sum rules out before anything costs an exponential; the rest is decided by the rule.
+  Candidates<T>& candidates = state.candidates;
+  const double log_threshold = job_.log_threshold();
+  const double final_cut = logsumexp * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
+  candidates.compact(std::max(state.cut, static_cast<T>(final_cut)));
+  const bool uniform = is_uniform(i, row);
+  weights_.resize(idx(candidates.size() + Candidates<T>::kPadding));
+  kernel_.weights(candidates.scores(), candidates.size(), logsumexp, weights_.data());
+  edges_.clear();
+  for (std::int64_t n = 0; n < candidates.size(); ++n) {
+    const double margin = edge_margin(kLn2 * static_cast<double>(candidates.scores()[n]), logsumexp, log_threshold);
+    report.borderline += !uniform && std::abs(margin) <= eps;
+    const bool edge = uniform ? is_uniform_row_edge(candidates.size(), p.selection.threshold) : is_edge(margin);
+    if (!edge) continue;
+    const double weight = uniform ? 1.0 / static_cast<double>(candidates.size()) : weights_[idx(n)];
+    if (!(weight <= static_cast<double>(std::numeric_limits<float>::max()))) {
+      fail(Status::kRange,
+           "the weight of batch {}, head {}, query {}, key {} is {:g}; the given lse is not that of these scores",
+           slot_->group->batch, span_.head, i, candidates.keys()[n], weight);
+    }
+    edges_.push_back({weight, static_cast<std::int32_t>(candidates.keys()[n])});
+  }
+  // The last strip came first: two ascending runs, one rotation.
+  const auto ascending = [](const RowEdge& a, const RowEdge& b) { return a.key < b.key; };
+  std::rotate(edges_.begin(), std::is_sorted_until(edges_.begin(), edges_.end(), ascending), edges_.end());
+  select_row(p.selection, edges_);
+  for (const RowEdge& edge : edges_) {
+    stats.kept_mass += edge.weight;
+    result.keys.push_back(edge.key);
+    result.weights.push_back(static_cast<float>(edge.weight));
+  }
+  if (p.stats.entropy) {
+    // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
+    const double mean = kLn2 * (static_cast<double>(state.reference) + state.weighted / state.sum);
+    stats.entropy = std::exp(own - logsumexp) * (logsumexp - mean);
+    if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - logsumexp) * (logsumexp - sink_);
+  }
+  report.kept_mass_sum += stats.kept_mass;
+  ++report.rows_with_keys;
+  result.stats.push_back(stats);
+}
+
+template <class T>
+void RowTask<T>::add_sums(const Poll& poll, TaskResult& result) {
+  const Problem& p = job_.problem;
+  SliceSums& sums = result.sums;
+  if (p.stats.columns) sums.received.assign(idx(p.keys()), 0.0);
+  // Distance query + query_offset - key: from that of the first query and the last key.
+  sums.distance_begin = p.query_begin + p.mask.query_offset - (p.keys() - 1);
+  if (p.stats.distances) sums.distances.assign(idx(p.query_end - p.query_begin + p.keys() - 1), 0.0);
+  AlignedBuffer<T> weights;
+  weights.reserve(kStripKeys<T>);
+  for_all_scores(poll, [&](std::int64_t r, const T* scores, std::int64_t width, std::int64_t first_key) {
+    const double denominator = log2_denominators_[idx(r)];
+    if (std::isinf(denominator)) return;
+    const T reference = rows_[idx(r)].state.reference;
+    kernel_.probabilities(scores, width, reference, static_cast<T>(denominator - static_cast<double>(reference)),
+                          weights.data());
+    const std::int64_t count = std::min(width, p.keys() - first_key);
+    const T* w = weights.data();
+    if (p.stats.columns) {
+      double* received = sums.received.data() + first_key;
+      for (std::int64_t j = 0; j < count; ++j) received[j] += static_cast<double>(w[j]);
+    }
+    if (p.stats.distances) {
+      const std::int64_t distance = span_.begin + r + p.mask.query_offset - first_key;
+      double* mass = sums.distances.data() + (distance - sums.distance_begin);
+      for (std::int64_t j = 0; j < count; ++j) mass[-j] += static_cast<double>(w[j]);
+    }
+  });
+}
+
+template class RowTask<float>;
+template class RowTask<double>;
+
+}  // namespace ag::cpu
