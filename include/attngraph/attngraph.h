@@ -255,7 +255,7 @@ ATTNGRAPH_API attngraph_status attngraph_filter_matrix_to(attngraph_context* con
                                                           const attngraph_options* options, attngraph_sink* sink);
 
 /** How attngraph_extract would do it (k given) or attngraph_filter_matrix (k NULL): backend, tiles, threads, memory.
- * Nothing runs. */
+ * Nothing runs and no tensor is read: data may be NULL. Give the text to attngraph_string_free. */
 ATTNGRAPH_API attngraph_status attngraph_explain(attngraph_context* context, const attngraph_tensor* q,
                                                  const attngraph_tensor* k, const attngraph_options* options,
                                                  char** text);
@@ -297,7 +297,7 @@ typedef struct attngraph_report {
   int64_t empty_rows;        /* rows without an allowed key */
   int64_t rows_fp64;         /* rows computed in double because single could not hold the band */
   int64_t skipped_nonfinite; /* keys, queries and weights left out under ATTNGRAPH_NONFINITE_SKIP */
-  double kept_mass;          /* mean over the rows that have keys */
+  double kept_mass;          /* mean over the rows that have keys; 0 without such rows */
   const char* backend;
   const char* target; /* instruction set or device */
   int32_t threads;
@@ -334,12 +334,12 @@ ATTNGRAPH_API attngraph_status attngraph_result_top(const attngraph_result* resu
 typedef struct attngraph_sweep_row {
   double threshold;
   int64_t edges;
-  double kept_mass; /* mean over the rows that have keys */
+  double kept_mass; /* mean over the rows that have keys; 0 without such rows */
   int64_t nodes;    /* (slice, position) pairs that are an end of at least one edge */
 } attngraph_sweep_row;
 
-/** Edges, kept mass and nodes for each threshold, in one pass. Thresholds below the result's own count what the result
- * holds. */
+/** Edges, kept mass and nodes for each threshold, in one pass; thresholds in any order. Thresholds up to the result's
+ * own count what the result holds; above it softmax weights are compared as stored, in f32. */
 ATTNGRAPH_API attngraph_status attngraph_result_sweep(const attngraph_result* result, const double* thresholds,
                                                       int64_t count, attngraph_sweep_row* rows);
 
@@ -349,7 +349,7 @@ typedef struct attngraph_summary {
   int64_t rows_without_edges;      /* rows that have keys, but no edge */
   int64_t max_row_edges;
   double mean_row_edges;
-  double kept_mass_mean, kept_mass_min;           /* over rows that have keys */
+  double kept_mass_mean, kept_mass_min;           /* over rows that have keys; 0 without such rows */
   double weight_min, weight_max;                  /* NaN without edges */
   double entropy_mean;                            /* NaN unless asked for */
   double mean_distance;                           /* of query - key over edges, weighted; NaN without edges */
@@ -425,7 +425,10 @@ typedef struct attngraph_write_options {
 #define ATTNGRAPH_WRITE_OPTIONS_INIT \
   { sizeof(attngraph_write_options), ATTNGRAPH_QUERY_TO_KEY, 0, 0, 0 }
 
-/** Collects rows in memory, over any number of *_to calls. attngraph_sink_take_result hands them out and empties the
+/* Any number of *_to calls may go into a sink. One that fails after its first row spoils the sink: only destroying it is
+ * left to do. */
+
+/** Collects rows in memory. attngraph_sink_take_result hands them out and empties the
  * sink. */
 ATTNGRAPH_API attngraph_status attngraph_sink_create_collect(attngraph_sink** sink);
 ATTNGRAPH_API attngraph_status attngraph_sink_take_result(attngraph_sink* sink, attngraph_result** result);
@@ -444,18 +447,20 @@ ATTNGRAPH_API attngraph_status attngraph_sink_create_callback(attngraph_sink** s
 ATTNGRAPH_API attngraph_status attngraph_sink_create_sweep(attngraph_sink** sink, const double* thresholds,
                                                            int64_t count);
 ATTNGRAPH_API attngraph_status attngraph_sink_sweep_rows(const attngraph_sink* sink, attngraph_sweep_row* rows);
-/** Labels and facts for what is written next; to be set before the first row. Tokens may hold any bytes; lengths NULL:
- * C strings. */
+/** Labels for what is written next; to be set before the first row: as many as there are keys. Tokens may hold any
+ * bytes; lengths NULL: C strings. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens,
                                                          const size_t* lengths, int64_t count);
 /** Tokens from a file: a JSON list of strings, or text with one token a line. */
 ATTNGRAPH_API attngraph_status attngraph_sink_load_tokens(attngraph_sink* sink, const char* path);
 /** Tokens from a JSON list of strings, as in the safetensors metadata `tokens`. */
 ATTNGRAPH_API attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink, const char* json);
+/** One fact more. How the first call was made (threshold, causal, scale, ...) is added by itself; a fact set here goes
+ * before it. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_metadata(attngraph_sink* sink, const char* name, const char* value);
-/** The report of the calls that went into the sink so far. */
+/** The report of the calls that went into the sink so far. Its strings stay until the next call into the sink. */
 ATTNGRAPH_API attngraph_status attngraph_sink_report(const attngraph_sink* sink, attngraph_report* report);
-/** Number of edges that went through the sink so far. */
+/** Number of edges that went through the sink since it was made or emptied; may be asked from a progress callback. */
 ATTNGRAPH_API int64_t attngraph_sink_edge_count(const attngraph_sink* sink);
 /** Complete the file. After it the sink only answers questions. */
 ATTNGRAPH_API attngraph_status attngraph_sink_finish(attngraph_sink* sink);

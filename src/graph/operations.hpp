@@ -2,9 +2,12 @@
 // Questions about a graph, and smaller graphs out of larger ones.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "edge_list.hpp"
@@ -21,11 +24,43 @@ struct Edge {
 // The n heaviest edges, heaviest first, ties in table order (batch, layer, head, query, key). O(E log n), memory O(n).
 std::vector<Edge> top(const EdgeList& graph, std::int64_t n);
 
+// Whether a row has an allowed key. A row of unknown statistics (maximum NaN: the graph came from a table of edges)
+// counts as one that has.
+bool has_keys(double maximum, std::int32_t max_key, std::int64_t edges);
+
 struct SweepRow {
   double threshold = 0;
   std::int64_t edges = 0;
-  double kept_mass = 0;    // mean over rows that have keys
+  double kept_mass = 0;    // mean over rows that have keys; 0 without such rows
   std::int64_t nodes = 0;  // (slice, position) pairs that are an end of at least one edge
+};
+
+// Stored weights at or above this are edges at threshold t. Not simply t in two cases: what a graph holds has already
+// passed its own threshold (0 when it names none), and a softmax weight rounded to f32 (fact "weights") is compared
+// with t rounded alike, or an exact tie such as 1 / 100 against 0.01 would be lost.
+double stored_cut(const Metadata& metadata, DType weight_dtype, double t);
+
+// A rank per position, kept in pages: memory goes with the positions touched, not with their range, which a file may
+// claim to be anything.
+class PositionRanks {
+ public:
+  void raise(std::int64_t position, std::int32_t rank);
+  // Calls f(rank) for every position of a rank above 0, and forgets them all.
+  template <class F>
+  void drain(F&& f) {
+    for (const auto& [number, page] : pages_)
+      for (const std::int32_t rank : page)
+        if (rank > 0) f(rank);
+    pages_.clear();
+    last_page_ = nullptr;
+  }
+
+ private:
+  static constexpr int kPageBits = 9;
+  using Page = std::array<std::int32_t, std::size_t{1} << kPageBits>;
+  std::unordered_map<std::int64_t, Page> pages_;
+  Page* last_page_ = nullptr;
+  std::int64_t last_number_ = 0;
 };
 
 // Counts for every threshold in one pass, keeping no edge: one sorted list of thresholds, one counter each. Position p
@@ -33,21 +68,23 @@ struct SweepRow {
 class SweepSink : public GraphSink {
  public:
   explicit SweepSink(std::vector<double> thresholds);  // any order; rows() answers in the order given
-  void set_metadata(const Metadata&) override {}
+  void set_metadata(const Metadata& metadata) override { metadata_.facts = metadata.facts; }
   void begin_slice(const SliceInfo& slice, DType weight_dtype) override;
   void rows(const RowBlock& block) override;
   void end_slice(const SliceSums& sums) override;
   void finish(const RunReport&) override {}
-  std::vector<SweepRow> result() const;
+  std::vector<SweepRow> result() const;  // once every slice begun has ended
 
  private:
-  std::vector<double> thresholds_;           // ascending
-  std::vector<std::size_t> order_;           // place of thresholds_[n] in the caller's list
-  std::vector<std::int64_t> edges_, nodes_;  // by sorted threshold: exactly the edges/nodes whose best threshold it is
+  std::vector<double> thresholds_;  // as the caller gave them
+  std::vector<std::size_t> order_;  // places in thresholds_, by ascending threshold
+  std::vector<double> cuts_;        // stored_cut of the thresholds in that order: ascending too
+  // By rank - 1: the edges and positions that reach exactly that many cuts, and what those edges weigh.
+  std::vector<std::int64_t> edges_, nodes_;
   std::vector<double> mass_;
   std::int64_t rows_with_keys_ = 0;
-  std::int64_t query_begin_ = 0;
-  std::vector<std::int32_t> best_;  // [positions of the slice]: 1 + index of the highest threshold an end of p reaches
+  PositionRanks ranks_;
+  Metadata metadata_;
 };
 
 std::vector<SweepRow> sweep(const EdgeList& graph, std::span<const double> thresholds);
@@ -55,11 +92,11 @@ std::vector<SweepRow> sweep(const EdgeList& graph, std::span<const double> thres
 struct Summary {
   std::int64_t rows = 0, edges = 0, empty_rows = 0, rows_without_edges = 0, max_row_edges = 0;
   double mean_row_edges = 0;
-  double kept_mass_mean = 0, kept_mass_min = 0;
-  double weight_min = 0, weight_max = 0;  // NaN without edges
-  double entropy_mean = 0;                // NaN unless rows carry it
-  double mean_distance = 0;               // weighted query - key; NaN without edges
-  double self_share = 0, previous_share = 0, first_share = 0;
+  double kept_mass_mean = 0, kept_mass_min = 0;                // over rows that have keys; 0 without such rows
+  double weight_min = 0, weight_max = 0;                       // NaN without edges
+  double entropy_mean = 0;                                     // NaN unless rows carry it
+  double mean_distance = 0;                                    // weighted query - key; NaN without edge weight
+  double self_share = 0, previous_share = 0, first_share = 0;  // 0 without edge weight
 };
 
 // Of one slice, or of all of them.
@@ -73,7 +110,8 @@ struct Difference {
   bool first_in_a = false;
 };
 
-// Slices are matched by (batch, layer, head), rows by query. An edge in one graph only is inside the band when |w / t -
+// Slices are matched by (batch, layer, head), rows by query: a head made in several query ranges equals one made whole.
+// An edge in one graph only is inside the band when |w / t -
 // 1| <= band for the larger of the two graphs' thresholds t (metadata "threshold"; none: every such edge differs).
 Difference diff(const EdgeList& a, const EdgeList& b, double band);
 

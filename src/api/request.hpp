@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the caller's structs to a problem. Everything that can be wrong with a call, except what the data hold, is found
+// here, before any work.
+#pragma once
+
+#include <attngraph/attngraph.h>
+
+#include "../core/problem.hpp"
+
+namespace ag::api {
+
+// Today's layout, checked where no tensor is needed.
+attngraph_options read_options(const attngraph_options* options);
+
+enum class Data { kNeeded, kShapesOnly };  // kShapesOnly: tensors may have no memory behind them
+
+Problem make_problem(const attngraph_tensor* q, const attngraph_tensor* k, const attngraph_options& options,
+                     Data data = Data::kNeeded);
+MatrixProblem make_matrix_problem(const attngraph_tensor* weights, const attngraph_options& options,
+                                  Data data = Data::kNeeded);
+
+}  // namespace ag::api

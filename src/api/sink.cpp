@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sink.hpp"
+
+#include <algorithm>
+
+#include "../io/graph_file.hpp"
+#include "c_views.hpp"
+#include "caller_struct.hpp"
+#include "guard.hpp"
+#include "result.hpp"
+
+using ag::Status;
+using ag::api::guarded;
+using ag::api::Occupied;
+using ag::api::required;
+
+void attngraph_sink::require_open() const {
+  if (state == State::kFinished) ag::fail(Status::kArgument, "the sink is finished; make a new one");
+  if (state == State::kSpoiled)
+    ag::fail(Status::kArgument, "an earlier call into the sink failed half way; destroy it and make a new one");
+}
+
+void attngraph_sink::require_fitting_tokens(std::int64_t keys) const {
+  const auto count = static_cast<std::int64_t>(own.tokens.size());
+  if (count != 0 && count != keys) ag::fail(Status::kShape, "there are {} tokens, but {} keys", count, keys);
+}
+
+void attngraph_sink::begin(const ag::api::Facts& facts, std::span<const std::string> tokens) {
+  if (begun) return;
+  ag::Metadata metadata = own;
+  if (metadata.tokens.empty()) metadata.tokens.assign(tokens.begin(), tokens.end());
+  metadata.facts.insert(facts.begin(), facts.end());
+  target->set_metadata(metadata);
+  begun = true;
+}
+
+void attngraph_sink::finish() {
+  require_open();
+  state = State::kSpoiled;  // until it has gone well
+  begin({}, {});
+  target->finish(report);
+  state = State::kFinished;
+}
+
+ag::EdgeList attngraph_sink::take() {
+  auto* const collected = dynamic_cast<ag::CollectSink*>(target.get());
+  if (collected == nullptr)
+    ag::fail(Status::kArgument, "the sink does not collect; only attngraph_sink_create_collect makes one that does");
+  if (state != State::kFinished) require_open();
+  begin({}, {});
+  collected->finish(report);
+  report = {};
+  edges = 0;
+  begun = false;
+  return collected->take();
+}
+
+namespace ag::api {
+
+void CallIntoSink::begin_slice(const SliceInfo& slice, DType weight_dtype) {
+  if (over_limit()) return;
+  whole_ = false;
+  sink_.begin(facts_, tokens_);
+  sink_.target->begin_slice(slice, weight_dtype);
+}
+
+void CallIntoSink::rows(const RowBlock& block) {
+  edges_ += static_cast<std::uint64_t>(block.edge_count());
+  if (over_limit()) return;
+  sink_.target->rows(block);
+  sink_.edges += block.edge_count();
+}
+
+void CallIntoSink::end_slice(const SliceSums& sums) {
+  if (!over_limit()) sink_.target->end_slice(sums);
+}
+
+void CallIntoSink::complete(const RunReport& report) {
+  if (over_limit()) {
+    fail(Status::kLimit, "there are {0} edges, more than max_edges = {1}; needs max_edges = {0}, or fewer edges",
+         edges_, max_edges_);
+  }
+  whole_ = false;
+  sink_.begin(facts_, tokens_);
+  sink_.report.add(report);
+  whole_ = true;
+}
+
+namespace {
+
+// Every function below but the creators: a sink at rest, for one call.
+template <class F>
+attngraph_status with_sink(attngraph_sink* sink, F&& work) noexcept {
+  return guarded([&] {
+    attngraph_sink& open = required(sink, "sink");
+    const Occupied busy(open.busy, "sink");
+    work(open);
+  });
+}
+
+void hand_out(attngraph_sink** sink, std::unique_ptr<GraphSink> target) {
+  required(sink, "sink") = std::make_unique<attngraph_sink>(std::move(target)).release();
+}
+
+void set_tokens(attngraph_sink& sink, std::vector<std::string> tokens) {
+  sink.require_open();
+  if (sink.begun) fail(Status::kArgument, "rows went into the sink already; set tokens before the first row");
+  sink.own.tokens = std::move(tokens);
+}
+
+WriteOptions write_options(const attngraph_write_options* given) {
+  const attngraph_write_options o = read_struct<attngraph_write_options>(given, ATTNGRAPH_WRITE_OPTIONS_INIT, "options",
+                                                                         "ATTNGRAPH_WRITE_OPTIONS_INIT");
+  if (o.direction != ATTNGRAPH_QUERY_TO_KEY && o.direction != ATTNGRAPH_KEY_TO_QUERY) {
+    fail(Status::kArgument, "direction is {}; it is {} (query to key) or {} (key to query)", o.direction,
+         static_cast<int>(ATTNGRAPH_QUERY_TO_KEY), static_cast<int>(ATTNGRAPH_KEY_TO_QUERY));
+  }
+  check_switch(o.labels, "labels");
+  check_switch(o.csv_raw, "csv_raw");
+  check_switch(o.rows, "rows");
+  return {o.direction == ATTNGRAPH_KEY_TO_QUERY, o.labels != 0, o.csv_raw != 0, o.rows != 0};
+}
+
+}  // namespace
+}  // namespace ag::api
+
+using ag::api::with_sink;
+
+attngraph_status attngraph_sink_create_collect(attngraph_sink** sink) {
+  return guarded([&] { ag::api::hand_out(sink, std::make_unique<ag::CollectSink>()); });
+}
+
+attngraph_status attngraph_sink_create_file(attngraph_sink** sink, const char* path, const char* format,
+                                            const attngraph_write_options* options) {
+  return guarded([&] {
+    required(sink, "sink");
+    required(path, "path");
+    const ag::WriteOptions how = ag::api::write_options(options);
+    const ag::GraphFormat kind = ag::graph_format(format != nullptr ? format : "", path);
+    ag::api::hand_out(sink, ag::open_graph_writer(path, kind, how));
+  });
+}
+
+attngraph_status attngraph_sink_create_callback(attngraph_sink** sink, attngraph_row_callback callback, void* user) {
+  return guarded([&] {
+    if (callback == nullptr) ag::fail(Status::kArgument, "callback is NULL; the call needs it");
+    ag::api::hand_out(sink, ag::api::make_callback_sink(callback, user));
+  });
+}
+
+attngraph_status attngraph_sink_create_sweep(attngraph_sink** sink, const double* thresholds, int64_t count) {
+  return guarded([&] {
+    const std::span<const double> wanted = ag::api::checked_thresholds(thresholds, count);
+    ag::api::hand_out(sink, std::make_unique<ag::SweepSink>(std::vector(wanted.begin(), wanted.end())));
+  });
+}
+
+attngraph_status attngraph_sink_take_result(attngraph_sink* sink, attngraph_result** result) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    required(result, "result");
+    auto taken = std::make_unique<attngraph_result>();
+    taken->graph = open.take();
+    *result = taken.release();
+  });
+}
+
+attngraph_status attngraph_sink_sweep_rows(const attngraph_sink* sink, attngraph_sweep_row* rows) {
+  return guarded([&] {
+    const attngraph_sink& asked = required(sink, "sink");
+    const auto* const sweep = dynamic_cast<const ag::SweepSink*>(asked.target.get());
+    if (sweep == nullptr)
+      ag::fail(Status::kArgument, "the sink does not sweep; only attngraph_sink_create_sweep makes one that does");
+    if (asked.state != attngraph_sink::State::kFinished) asked.require_open();
+    const std::vector<ag::SweepRow> swept = sweep->result();
+    if (!swept.empty()) required(rows, "rows");
+    std::transform(swept.begin(), swept.end(), rows, ag::api::sweep_struct);
+  });
+}
+
+attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens, const size_t* lengths,
+                                           int64_t count) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    if (count < 0) ag::fail(Status::kArgument, "the count of tokens is {}; it is at least 0", count);
+    if (count > 0) required(tokens, "tokens");
+    std::vector<std::string> texts;
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (tokens[i] == nullptr) ag::fail(Status::kArgument, "tokens[{}] is NULL; an empty token is \"\"", i);
+      texts.push_back(lengths != nullptr ? std::string(tokens[i], lengths[i]) : std::string(tokens[i]));
+    }
+    ag::api::set_tokens(open, std::move(texts));
+  });
+}
+
+attngraph_status attngraph_sink_load_tokens(attngraph_sink* sink, const char* path) {
+  return with_sink(sink,
+                   [&](attngraph_sink& open) { ag::api::set_tokens(open, ag::read_tokens(&required(path, "path"))); });
+}
+
+attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink, const char* json) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    ag::api::set_tokens(open, ag::parse_tokens_json(&required(json, "json"), "tokens"));
+  });
+}
+
+attngraph_status attngraph_sink_set_metadata(attngraph_sink* sink, const char* name, const char* value) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    if (required(name, "name") == '\0') ag::fail(Status::kArgument, "name is empty; a fact has a name");
+    required(value, "value");
+    open.require_open();
+    if (open.begun) ag::fail(Status::kArgument, "rows went into the sink already; set facts before the first row");
+    open.own.facts[name] = value;
+  });
+}
+
+attngraph_status attngraph_sink_report(const attngraph_sink* sink, attngraph_report* report) {
+  return guarded([&] { required(report, "report") = ag::api::report_struct(required(sink, "sink").report); });
+}
+
+int64_t attngraph_sink_edge_count(const attngraph_sink* sink) { return sink != nullptr ? sink->edges.load() : 0; }
+
+attngraph_status attngraph_sink_finish(attngraph_sink* sink) {
+  return with_sink(sink, [](attngraph_sink& open) { open.finish(); });
+}
+
+void attngraph_sink_destroy(attngraph_sink* sink) { delete sink; }
+
+namespace {
+
+// replay() wants a sink for a whole graph; here it is one of many that go into the caller's.
+class ResultIntoSink : public ag::GraphSink {
+ public:
+  explicit ResultIntoSink(ag::api::CallIntoSink& call) : call_(call) {}
+  void set_metadata(const ag::Metadata&) override {}
+  void begin_slice(const ag::SliceInfo& slice, ag::DType weight_dtype) override {
+    call_.begin_slice(slice, weight_dtype);
+  }
+  void rows(const ag::RowBlock& block) override { call_.rows(block); }
+  void end_slice(const ag::SliceSums& sums) override { call_.end_slice(sums); }
+  void finish(const ag::RunReport& report) override { call_.complete(report); }
+
+ private:
+  ag::api::CallIntoSink& call_;
+};
+
+}  // namespace
+
+attngraph_status attngraph_result_write(const attngraph_result* result, attngraph_sink* sink) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    const ag::EdgeList& graph = required(result, "result").graph;
+    open.require_open();
+    for (const ag::Slice& slice : graph.slices) open.require_fitting_tokens(slice.info.key_count);
+    ag::api::CallIntoSink call(open, graph.metadata.facts, graph.metadata.tokens, 0);
+    ResultIntoSink whole(call);
+    replay(graph, whole);
+  });
+}

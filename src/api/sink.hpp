@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The caller's sink: where the rows of any number of calls go, and what is known about them so far.
+#pragma once
+
+#include <attngraph/attngraph.h>
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "../graph/edge_list.hpp"
+#include "../graph/operations.hpp"
+#include "facts.hpp"
+
+struct attngraph_sink {
+  enum class State { kOpen, kSpoiled, kFinished };
+
+  explicit attngraph_sink(std::unique_ptr<ag::GraphSink> rows_go_to) : target(std::move(rows_go_to)) {}
+
+  void require_open() const;                             // kArgument says why it is not
+  void require_fitting_tokens(std::int64_t keys) const;  // tokens label positions: as many as keys, or none
+  void begin(const ag::api::Facts& facts, std::span<const std::string> tokens);  // the first one counts
+  void finish();
+  ag::EdgeList take();
+
+  std::unique_ptr<ag::GraphSink> target;
+  ag::Metadata own;  // set by the caller; goes before what the calls and results bring
+  State state = State::kOpen;
+  bool begun = false;  // the target has its metadata
+  ag::RunReport report;
+  std::atomic<std::int64_t> edges{0};  // asked from progress callbacks too
+  std::atomic<bool> busy{false};
+};
+
+namespace ag::api {
+
+std::unique_ptr<GraphSink> make_callback_sink(attngraph_row_callback callback, void* user);
+
+// The rows of one call on their way into a sink. Keeps max_edges: beyond it rows are only counted. A call that ends
+// without complete() after it began a slice leaves half of an answer, so the sink takes no more.
+class CallIntoSink : public RowSink {
+ public:
+  CallIntoSink(attngraph_sink& sink, Facts facts, std::span<const std::string> tokens, std::uint64_t max_edges)
+      : sink_(sink), facts_(std::move(facts)), tokens_(tokens), max_edges_(max_edges) {}
+  ~CallIntoSink() override {
+    if (!whole_) sink_.state = attngraph_sink::State::kSpoiled;
+  }
+  CallIntoSink(const CallIntoSink&) = delete;
+  CallIntoSink& operator=(const CallIntoSink&) = delete;
+
+  void begin_slice(const SliceInfo& slice, DType weight_dtype) override;
+  void rows(const RowBlock& block) override;
+  void end_slice(const SliceSums& sums) override;
+  void complete(const RunReport& report);
+
+ private:
+  bool over_limit() const { return max_edges_ > 0 && edges_ > max_edges_; }
+
+  attngraph_sink& sink_;
+  Facts facts_;
+  std::span<const std::string> tokens_;
+  std::uint64_t max_edges_;  // 0: no limit
+  std::uint64_t edges_ = 0;
+  bool whole_ = true;
+};
+
+}  // namespace ag::api
