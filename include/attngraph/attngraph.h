@@ -117,12 +117,11 @@ typedef enum attngraph_nonfinite {
 } attngraph_nonfinite;
 
 /* Statistics to compute beside the edges; a bit set. Row statistics (logsumexp, maximum, kept mass) are always there.
- */
-#define ATTNGRAPH_STATS_ENTROPY 1u /* entropy of every row, in nats; the same pass */
-#define ATTNGRAPH_STATS_COLUMNS \
-  2u /* attention received by every key, summed over the queries; a second pass over the scores */
-#define ATTNGRAPH_STATS_DISTANCES 4u /* attention mass at every distance (query + query_offset - key); a second pass \
-                                      */
+ * ENTROPY: of every row, in nats; the same pass. COLUMNS: attention received by every key, summed over the queries;
+ * DISTANCES: attention mass at every distance (query + query_offset - key); both take a second pass over the scores. */
+#define ATTNGRAPH_STATS_ENTROPY 1u
+#define ATTNGRAPH_STATS_COLUMNS 2u
+#define ATTNGRAPH_STATS_DISTANCES 4u
 
 /* query_offset: query i stands at key position i + query_offset. The named default puts the last query at the last key.
  */
@@ -425,11 +424,10 @@ typedef struct attngraph_write_options {
 #define ATTNGRAPH_WRITE_OPTIONS_INIT \
   { sizeof(attngraph_write_options), ATTNGRAPH_QUERY_TO_KEY, 0, 0, 0 }
 
-/* Any number of *_to calls may go into a sink. One that fails after its first row spoils the sink: only destroying it is
- * left to do. */
+/* Any number of *_to calls may go into a sink. A call that fails after its first row spoils the sink: nothing is left
+ * to do but destroy it. */
 
-/** Collects rows in memory. attngraph_sink_take_result hands them out and empties the
- * sink. */
+/** Collects rows in memory. attngraph_sink_take_result hands them out and empties the sink. */
 ATTNGRAPH_API attngraph_status attngraph_sink_create_collect(attngraph_sink** sink);
 ATTNGRAPH_API attngraph_status attngraph_sink_take_result(attngraph_sink* sink, attngraph_result** result);
 /**

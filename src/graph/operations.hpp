@@ -118,7 +118,7 @@ Difference diff(const EdgeList& a, const EdgeList& b, double band);
 struct Part {
   double threshold = 0;
   std::int64_t top_k = 0;
-  std::vector<std::int64_t> layers, heads;  // empty: all
+  std::vector<std::int64_t> layers{}, heads{};  // empty: all
 };
 
 // Edges that satisfy the part, rows kept, kept mass and counts made anew. kNotFound when a layer or head is not in the
