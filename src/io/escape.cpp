@@ -72,7 +72,7 @@ void append_utf8(std::string& out, char32_t value) {
   }
 }
 
-std::string quoted(std::string_view text, std::size_t max_bytes) {
+std::string in_quotes(std::string_view text, std::size_t max_bytes) {
   std::string out = "'";
   for (std::size_t at = 0; at < text.size();) {
     if (at >= max_bytes) {

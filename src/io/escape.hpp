@@ -19,7 +19,7 @@ CodePoint decode_utf8(std::string_view text, std::size_t at);
 void append_utf8(std::string& out, char32_t value);
 
 // A name or path for an error message: 'quoted', one line, nothing that a terminal would act on, shortened when long.
-std::string quoted(std::string_view text, std::size_t max_bytes = 200);
+std::string in_quotes(std::string_view text, std::size_t max_bytes = 200);
 
 // What becomes of bytes that are no UTF-8.
 enum class BadBytes {

@@ -12,7 +12,8 @@ namespace ag {
 
 enum class GraphFormat { kCsv, kJsonl, kNpz, kSafetensors, kGraphml, kDot };
 
-// By explicit name ("csv"), or by the path's suffix when `name` is empty. kArgument lists the formats.
+// By explicit name ("csv"), or by the path's suffix when `name` is empty; standard output takes csv then. kArgument
+// lists the formats.
 GraphFormat graph_format(const std::string& name, const std::string& path);
 
 struct WriteOptions {

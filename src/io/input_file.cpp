@@ -25,7 +25,7 @@ const char* kind_of(mode_t mode) {
 
 }  // namespace
 
-InputFile::InputFile(const std::string& path) : name_(quoted(path)) {
+InputFile::InputFile(const std::string& path) : name_(in_quotes(path)) {
   if (path.find('\0') != std::string::npos) fail(Status::kNotFound, "{}: the path holds a NUL byte", name_);
   // Not blocking: opening a pipe without a writer would wait for ever.
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);

@@ -30,7 +30,7 @@ bool JsonReader::take(char c) {
 void JsonReader::expect(char c) {
   if (take(c)) return;
   if (at_ == text_.size()) bad(offset(), "the JSON text ends where '{}' should stand", c);
-  bad(offset(), "JSON: '{}' expected, found {}", c, quoted(text_.substr(at_, 1)));
+  bad(offset(), "JSON: '{}' expected, found {}", c, in_quotes(text_.substr(at_, 1)));
 }
 
 bool JsonReader::more(char close, bool& first) {
@@ -144,7 +144,7 @@ std::uint64_t JsonReader::unsigned_integer() {
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
   if (error != std::errc{} || end != token.data() + token.size()) {
-    bad(offset() - token.size(), "{} is not an integer from 0 to 2^64 - 1", quoted(token, 40));
+    bad(offset() - token.size(), "{} is not an integer from 0 to 2^64 - 1", in_quotes(token, 40));
   }
   return value;
 }
@@ -161,7 +161,7 @@ double JsonReader::number() {
   const std::string_view token = number_token();
   double value = 0;
   const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
-  if (error != std::errc{}) bad(offset() - token.size(), "{} is beyond the range of a double", quoted(token, 40));
+  if (error != std::errc{}) bad(offset() - token.size(), "{} is beyond the range of a double", in_quotes(token, 40));
   return value;
 }
 

@@ -50,7 +50,7 @@ class HeaderParser {
       } else if (key == "shape" && !header.shape) {
         header.shape = tuple();
       } else {
-        source_.bad(key_at, "the header has an unknown or repeated key {}", quoted(key, 40));
+        source_.bad(key_at, "the header has an unknown or repeated key {}", in_quotes(key, 40));
       }
       if (!take(',')) {
         expect('}');
@@ -189,7 +189,7 @@ NpyArray read_npy_header(ByteSource& source) {
     array.entry.unsupported = "holds pickled Python objects, which are never loaded; save it with a numeric dtype";
   } else if (!dtype || (kind == "V2" && descr[0] == '>')) {
     array.entry.unsupported =
-        fmt::format("has dtype {}; f2, f4, f8, V2 (bfloat16), b1, u1, i4 and i8 are read", quoted(descr, 40));
+        fmt::format("has dtype {}; f2, f4, f8, V2 (bfloat16), b1, u1, i4 and i8 are read", in_quotes(descr, 40));
   } else if (header.shape->size() > static_cast<std::size_t>(kMaxDims)) {
     array.entry.unsupported = fmt::format("has {} dimensions; the limit is {}", header.shape->size(), kMaxDims);
   }

@@ -24,7 +24,7 @@ class NpzFile : public TensorTable {
       } else {
         array = read_npy_header(*open_zip_member(*file_, member));
       }
-      if (!add(name, array.entry)) file_->bad(member.entry_at, "a second array {}", quoted(name, 80));
+      if (!add(name, array.entry)) file_->bad(member.entry_at, "a second array {}", in_quotes(name, 80));
       members_.push_back({std::move(member), std::move(array)});
     }
   }

@@ -69,7 +69,7 @@ class SafetensorsFile : public TensorTable {
         fail_at(Status::kLimit, file_->name(), at, "the file has more than {} tensors", kMaxTensors);
       }
       TensorEntry entry = parse_tensor(json, name, at);
-      if (!add(name, std::move(entry))) file_->bad(at, "a second tensor {}", quoted(name, 80));
+      if (!add(name, std::move(entry))) file_->bad(at, "a second tensor {}", in_quotes(name, 80));
     }
     json.end();
   }
@@ -80,7 +80,7 @@ class SafetensorsFile : public TensorTable {
       const std::uint64_t at = json.offset();
       std::string key = json.string();
       json.expect(':');
-      if (!metadata_.emplace(key, json.string()).second) file_->bad(at, "a second metadata key {}", quoted(key, 80));
+      if (!metadata_.emplace(key, json.string()).second) file_->bad(at, "a second metadata key {}", in_quotes(key, 80));
     }
   }
 
@@ -99,11 +99,11 @@ class SafetensorsFile : public TensorTable {
       } else if (key == "data_offsets" && !offsets) {
         offsets = parse_list(json);
       } else {
-        file_->bad(key_at, "tensor {} has an unknown or repeated key {}", quoted(name, 80), quoted(key, 40));
+        file_->bad(key_at, "tensor {} has an unknown or repeated key {}", in_quotes(name, 80), in_quotes(key, 40));
       }
     }
     if (!dtype || !shape || !offsets || offsets->size() != 2) {
-      file_->bad(at, "tensor {} needs a dtype, a shape and two data_offsets", quoted(name, 80));
+      file_->bad(at, "tensor {} needs a dtype, a shape and two data_offsets", in_quotes(name, 80));
     }
     extents_.push_back({(*offsets)[0], (*offsets)[1], at});
     return make_entry(name, *dtype, *shape, extents_.back());
@@ -125,8 +125,8 @@ class SafetensorsFile : public TensorTable {
     const auto* type = std::ranges::find(kStoredTypes, dtype, &StoredType::name);
     if (type == std::end(kStoredTypes)) {
       // Without its size nothing else in the file can be trusted to lie where it says.
-      fail_at(Status::kUnsupported, file_->name(), extent.at, "tensor {} has the unknown dtype {}", quoted(name, 80),
-              quoted(dtype, 40));
+      fail_at(Status::kUnsupported, file_->name(), extent.at, "tensor {} has the unknown dtype {}", in_quotes(name, 80),
+              in_quotes(dtype, 40));
     }
     const std::uint64_t bits = checked_for(file_->name(), extent.at, [&] {
       std::uint64_t product = type->bits;
@@ -136,8 +136,8 @@ class SafetensorsFile : public TensorTable {
       return std::ranges::find(shape, 0u) != shape.end() ? 0 : product;
     });
     if (extent.end < extent.begin || bits % 8 != 0 || bits / 8 != extent.end - extent.begin) {
-      file_->bad(extent.at, "tensor {} needs {} bytes, but its data_offsets are {} and {}", quoted(name, 80), bits / 8,
-                 extent.begin, extent.end);
+      file_->bad(extent.at, "tensor {} needs {} bytes, but its data_offsets are {} and {}", in_quotes(name, 80),
+                 bits / 8, extent.begin, extent.end);
     }
     TensorEntry entry;
     entry.bytes = static_cast<std::size_t>(bits / 8);
@@ -148,7 +148,7 @@ class SafetensorsFile : public TensorTable {
     } else {
       std::vector<std::int64_t> sizes;
       for (const std::uint64_t size : shape) {
-        if (size > INT64_MAX) file_->bad(extent.at, "tensor {} has a dimension of {}", quoted(name, 80), size);
+        if (size > INT64_MAX) file_->bad(extent.at, "tensor {} has a dimension of {}", in_quotes(name, 80), size);
         sizes.push_back(static_cast<std::int64_t>(size));
       }
       entry.view = view_of_shape(*type->dtype, sizes, false);
@@ -166,12 +166,12 @@ class SafetensorsFile : public TensorTable {
       const Extent& extent = extents_[n];
       if (extent.begin != end) {
         file_->bad(extent.at, "tensor {} begins at {} of the data, but the one before it ends at {}",
-                   quoted(names()[n], 80), extent.begin, end);
+                   in_quotes(names()[n], 80), extent.begin, end);
       }
       end = extent.end;
       if (end > data_bytes) {
         file_->bad(extent.at, "tensor {} ends at {} of the data, but the file holds {} bytes of it",
-                   quoted(names()[n], 80), end, data_bytes);
+                   in_quotes(names()[n], 80), end, data_bytes);
       }
     }
     if (end != data_bytes) {

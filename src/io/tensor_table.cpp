@@ -23,18 +23,18 @@ std::size_t TensorTable::find(const std::string& name) const {
   std::string list;
   for (std::size_t n = 0; n < std::min(kListed, names_.size()); ++n) {
     if (n > 0) list += ", ";
-    list += quoted(names_[n], 80);
+    list += in_quotes(names_[n], 80);
   }
   if (names_.empty()) list = "none";
   if (names_.size() > kListed) list += fmt::format(" and {} more", names_.size() - kListed);
-  fail(Status::kNotFound, "{}: no tensor is named {}; there are: {}", file_, quoted(name, 80), list);
+  fail(Status::kNotFound, "{}: no tensor is named {}; there are: {}", file_, in_quotes(name, 80), list);
 }
 
 TensorView TensorTable::info(const std::string& name) const {
   const TensorEntry& entry = entries_[find(name)];
   if (!entry.unsupported.empty()) {
     // The array of an .npy file has no name.
-    const std::string what = name.empty() ? "the array" : "tensor " + quoted(name, 80);
+    const std::string what = name.empty() ? "the array" : "tensor " + in_quotes(name, 80);
     fail(Status::kUnsupported, "{}: {} {}", file_, what, entry.unsupported);
   }
   return entry.view;

@@ -95,7 +95,7 @@ void read_extra64(const InputFile& file, std::uint64_t at, std::string_view extr
       std::size_t used = 0;
       for (std::uint64_t* value : {&member.size, &member.compressed, &member.header_at}) {
         if (*value != kSaturated32) continue;
-        if (bytes - used < 8) file.bad(at, "the zip64 field of {} is too short", quoted(member.name, 80));
+        if (bytes - used < 8) file.bad(at, "the zip64 field of {} is too short", in_quotes(member.name, 80));
         *value = Record(extra.data() + 4 + used).u64(0);
         used += 8;
       }
@@ -108,7 +108,8 @@ void read_extra64(const InputFile& file, std::uint64_t at, std::string_view extr
 // The local header must tell the same as the directory: two readers must not see two archives.
 void check_local_header(const InputFile& file, ZipMember& member, std::uint64_t directory_at) {
   if (member.header_at > directory_at || directory_at - member.header_at < kLocalSize) {
-    file.bad(member.entry_at, "member {} lies at {}, outside the archive", quoted(member.name, 80), member.header_at);
+    file.bad(member.entry_at, "member {} lies at {}, outside the archive", in_quotes(member.name, 80),
+             member.header_at);
   }
   char bytes[kLocalSize];
   file.read(member.header_at, bytes, sizeof bytes, "a local header");
@@ -129,11 +130,11 @@ void check_local_header(const InputFile& file, ZipMember& member, std::uint64_t 
   if (seen.name != member.name || local.u16(8) != member.method ||
       (local.u16(6) & kFlagEncrypted) != (member.flags & kFlagEncrypted) ||
       (!later && (seen.size != member.size || seen.compressed != member.compressed || local.u32(14) != member.crc))) {
-    file.bad(member.header_at, "the local header of {} and the directory disagree", quoted(member.name, 80));
+    file.bad(member.header_at, "the local header of {} and the directory disagree", in_quotes(member.name, 80));
   }
   member.data_at = member.header_at + head;
   if (member.compressed > directory_at - member.data_at) {
-    file.bad(member.entry_at, "member {} has {} bytes, but {} remain", quoted(member.name, 80), member.compressed,
+    file.bad(member.entry_at, "member {} has {} bytes, but {} remain", in_quotes(member.name, 80), member.compressed,
              directory_at - member.data_at);
   }
 }
@@ -144,11 +145,11 @@ void check_member(const InputFile& file, ZipMember& member) {
   } else if (member.method != kStored && member.method != kDeflated) {
     member.unsupported = fmt::format("is compressed by method {}; stored and deflated members are read", member.method);
   } else if (member.method == kStored && member.compressed != member.size) {
-    file.bad(member.entry_at, "stored member {} has two sizes, {} and {}", quoted(member.name, 80), member.compressed,
-             member.size);
+    file.bad(member.entry_at, "stored member {} has two sizes, {} and {}", in_quotes(member.name, 80),
+             member.compressed, member.size);
   } else if (member.method == kDeflated && member.size / 1032 > member.compressed) {
     // Deflate cannot do better; who claims more wants memory to be reserved.
-    file.bad(member.entry_at, "member {} claims {} bytes out of {}", quoted(member.name, 80), member.size,
+    file.bad(member.entry_at, "member {} claims {} bytes out of {}", in_quotes(member.name, 80), member.size,
              member.compressed);
   }
 }
@@ -160,7 +161,7 @@ void check_overlaps(const InputFile& file, const std::vector<ZipMember>& members
   std::uint64_t end = 0;
   for (const std::size_t n : order) {
     if (members[n].header_at < end) {
-      file.bad(members[n].entry_at, "member {} overlaps another", quoted(members[n].name, 80));
+      file.bad(members[n].entry_at, "member {} overlaps another", in_quotes(members[n].name, 80));
     }
     end = members[n].data_at + members[n].compressed;
   }
@@ -169,7 +170,7 @@ void check_overlaps(const InputFile& file, const std::vector<ZipMember>& members
 class MemberSource : public ByteSource {
  public:
   MemberSource(const InputFile& file, const ZipMember& member)
-      : file_(file), name_(fmt::format("{}, member {}", file.name(), quoted(member.name, 80))), member_(member) {}
+      : file_(file), name_(fmt::format("{}, member {}", file.name(), in_quotes(member.name, 80))), member_(member) {}
 
   void read(void* out, std::size_t count, const char* what) override {
     if (count > remaining()) bad(at_, "{} needs {} bytes, but {} remain", what, count, remaining());
@@ -310,7 +311,7 @@ std::vector<ZipMember> read_zip_directory(const InputFile& file) {
       file.bad(entry_at, "the archive is split over several files");
     }
     read_extra64(file, entry_at, std::string_view(bytes).substr(at + kCentralSize + name_bytes, extra_bytes), member);
-    if (!names.insert(member.name).second) file.bad(entry_at, "a second member {}", quoted(member.name, 80));
+    if (!names.insert(member.name).second) file.bad(entry_at, "a second member {}", in_quotes(member.name, 80));
     check_local_header(file, member, directory.at);
     check_member(file, member);
     members.push_back(std::move(member));

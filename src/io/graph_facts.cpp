@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph_facts.hpp"
+
+#include <charconv>
+
+#include "../core/error.hpp"
+#include "escape.hpp"
+#include "graph_file.hpp"
+#include "json_reader.hpp"
+
+namespace ag {
+namespace {
+
+constexpr std::string_view kReportPrefix = "report.";
+
+// One list of the report's fields for both directions.
+template <class Report, class Visit>
+void visit_report(Report& report, Visit&& visit) {
+  visit("eps", report.eps);
+  visit("borderline", report.borderline);
+  visit("empty_rows", report.empty_rows);
+  visit("rows_fp64", report.rows_fp64);
+  visit("skipped_nonfinite", report.skipped_nonfinite);
+  visit("kept_mass_sum", report.kept_mass_sum);
+  visit("rows_with_keys", report.rows_with_keys);
+  visit("backend", report.backend);
+  visit("target", report.target);
+  visit("threads", report.threads);
+}
+
+void parse(std::string& to, const std::string& text, const std::string&, const std::string&) { to = text; }
+
+template <class T>
+void parse(T& to, const std::string& text, const std::string& name, const std::string& where) {
+  const char* end = text.data() + text.size();
+  const auto [last, error] = std::from_chars(text.data(), end, to);
+  if (error != std::errc{} || last != end || text.empty()) {
+    fail(Status::kFormat, "{}: fact {} is {}, which is no number", where, name, in_quotes(text, 40));
+  }
+}
+
+}  // namespace
+
+Facts facts_to_write(const Metadata& metadata, const RunReport& report) {
+  Facts facts = metadata.facts;
+  facts.insert_or_assign("format", std::string(kGraphFormatName));
+  facts.insert_or_assign("format_version", std::string(kGraphFormatVersion));
+  visit_report(report, [&](const char* name, const auto& value) {
+    facts[fmt::format("{}{}", kReportPrefix, name)] = fmt::format("{}", value);
+  });
+  facts.erase("tokens");
+  if (!metadata.tokens.empty()) {
+    std::string list = "[";
+    for (const std::string& token : metadata.tokens) {
+      if (list.size() > 1) list += ", ";
+      append_json(list, token, BadBytes::kEscape);
+    }
+    list += ']';
+    facts["tokens"] = std::move(list);
+  }
+  return facts;
+}
+
+void read_facts(const Facts& facts, const std::string& where, Metadata& metadata, RunReport& report) {
+  metadata.facts = facts;
+  const auto take = [&](const std::string& name) {
+    const auto node = metadata.facts.extract(name);
+    return node.empty() ? std::string() : node.mapped();
+  };
+  if (take("format") != kGraphFormatName) {
+    fail(Status::kFormat, "{}: holds no graph: there is no fact format = {}", where, kGraphFormatName);
+  }
+  const std::string version = take("format_version");
+  if (version != kGraphFormatVersion) {
+    fail(Status::kUnsupported, "{}: a graph of format version {}; version {} is read", where, in_quotes(version, 40),
+         kGraphFormatVersion);
+  }
+  visit_report(report, [&](const char* name, auto& value) {
+    const std::string full = fmt::format("{}{}", kReportPrefix, name);
+    if (metadata.facts.contains(full)) parse(value, take(full), full, where);
+  });
+  if (metadata.facts.contains("tokens")) {
+    metadata.tokens = parse_tokens_json(take("tokens"), fmt::format("{}, fact tokens", where));
+  }
+}
+
+std::string facts_to_json(const Facts& facts) {
+  std::string json = "{";
+  for (const auto& [name, value] : facts) {
+    if (json.size() > 1) json += ", ";
+    append_json(json, name, BadBytes::kReplace);
+    json += ": ";
+    append_json(json, value, BadBytes::kReplace);
+  }
+  json += '}';
+  return json;
+}
+
+Facts facts_from_json(const std::string& json, const std::string& where) {
+  JsonReader reader(json, where);
+  Facts facts;
+  reader.expect('{');
+  for (bool first = true; reader.more('}', first);) {
+    const std::uint64_t at = reader.offset();
+    std::string name = reader.string();
+    reader.expect(':');
+    if (!facts.emplace(name, reader.string()).second) reader.bad(at, "a second fact {}", in_quotes(name, 80));
+  }
+  reader.end();
+  return facts;
+}
+
+}  // namespace ag
