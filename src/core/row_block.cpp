@@ -5,6 +5,17 @@
 
 namespace ag {
 
+SliceSums empty_sums(const Request& request, std::int64_t key_count) {
+  SliceSums sums;
+  const std::int64_t query_count = request.query_end - request.query_begin;
+  if (request.stats.columns) sums.received.assign(static_cast<std::size_t>(key_count), 0.0);
+  if (request.stats.distances && query_count > 0 && key_count > 0) {
+    sums.distance_begin = request.query_begin + request.mask.query_offset - (key_count - 1);
+    sums.distances.assign(static_cast<std::size_t>(query_count + key_count - 1), 0.0);
+  }
+  return sums;
+}
+
 void RunReport::add(const RunReport& other) {
   eps = std::max(eps, other.eps);
   borderline += other.borderline;

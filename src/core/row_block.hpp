@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dtype.hpp"
+#include "problem.hpp"
 
 namespace ag {
 
@@ -57,6 +58,9 @@ struct SliceSums {
   std::vector<double> distances;  // mass at distance distance_begin + d
   std::int64_t distance_begin = 0;
 };
+
+// Sums of zeros as a request asks for them; none of distances when there is no pair.
+SliceSums empty_sums(const Request& request, std::int64_t key_count);
 
 class RowSink {
  public:

@@ -24,11 +24,8 @@ std::vector<Group> make_groups(const Problem& problem) {
 }
 
 void add(SliceSums& total, const SliceSums& part) {
-  if (total.received.empty()) total.received.assign(part.received.size(), 0.0);
-  if (total.distances.empty()) total.distances.assign(part.distances.size(), 0.0);
   for (std::size_t n = 0; n < part.received.size(); ++n) total.received[n] += part.received[n];
   for (std::size_t n = 0; n < part.distances.size(); ++n) total.distances[n] += part.distances[n];
-  total.distance_begin = part.distance_begin;
 }
 
 // Which rows a task is.
@@ -62,7 +59,7 @@ class Extraction {
     if (tasks_per_head_ == 0) {
       for (const auto& [group, head] : slices_) {
         begin_slice(group, head);
-        sink_.end_slice(empty_sums());
+        sink_.end_slice(empty_sums(job_.problem, job_.problem.keys()));
       }
       return report_;
     }
@@ -119,7 +116,7 @@ class Extraction {
   void commit(const TaskPlace& at, TaskResult& result) {
     if (at.first_of_slice) {
       begin_slice(at.group, at.rows.head);
-      sums_ = {};
+      sums_ = empty_sums(job_.problem, job_.problem.keys());
     }
     sink_.rows({at.rows.begin, at.rows.end - at.rows.begin, result.offsets.data(), result.keys.data(),
                 result.weights.data(), DType::kF32, result.stats.data()});
@@ -132,12 +129,6 @@ class Extraction {
     const Problem& p = job_.problem;
     sink_.begin_slice({{groups_[group].batch, p.layer, head}, p.query_begin, p.query_end - p.query_begin, p.keys()},
                       DType::kF32);
-  }
-
-  SliceSums empty_sums() const {
-    SliceSums sums;
-    if (job_.problem.stats.columns) sums.received.assign(static_cast<std::size_t>(job_.problem.keys()), 0.0);
-    return sums;
   }
 
   const Job job_;

@@ -62,7 +62,7 @@ class Filter {
     if (tasks_per_slice_ == 0) {
       for (std::int64_t s = 0; s < slices; ++s) {
         begin_slice(s);
-        sink_.end_slice(empty_sums());
+        sink_.end_slice(empty_sums(p_, p_.keys()));
       }
       return report_;
     }
@@ -103,7 +103,7 @@ class Filter {
     result.keys.clear();
     result.weights.clear();
     result.stats.clear();
-    result.sums = empty_sums();
+    result.sums = empty_sums(p_, p_.keys());
     result.report = {};
     worker.values.resize(idx(p_.keys()));
     worker.keys.resize(idx(p_.keys()));
@@ -226,19 +226,11 @@ class Filter {
     }
   }
 
-  SliceSums empty_sums() const {
-    SliceSums sums;
-    if (p_.stats.columns) sums.received.assign(idx(p_.keys()), 0.0);
-    if (p_.stats.distances && rows_ + p_.keys() > 0) sums.distances.assign(idx(rows_ + p_.keys() - 1), 0.0);
-    sums.distance_begin = p_.query_begin + p_.mask.query_offset - (p_.keys() - 1);
-    return sums;
-  }
-
   void commit(std::int64_t task, FilterResult<T>& result) {
     const std::int64_t n = task % tasks_per_slice_;
     if (n == 0) {
       begin_slice(task / tasks_per_slice_);
-      sums_ = empty_sums();
+      sums_ = empty_sums(p_, p_.keys());
     }
     const std::int64_t begin = p_.query_begin + n * rows_per_task_;
     sink_.rows({begin, static_cast<std::int64_t>(result.stats.size()), result.offsets.data(), result.keys.data(),

@@ -228,7 +228,7 @@ void probabilities(const T* x, std::int64_t width, T reference, T rest, T* out) 
 }
 
 template <class T>
-void weights(const T* x, std::int64_t n, double logsumexp, double* out) {
+void weights(const T* x, std::int64_t n, T reference, double rest, double* out) {
   const hn::ScalableTag<double> d;
   const hn::Rebind<T, decltype(d)> dt;
   for (std::int64_t i = 0; i < n; i += lanes<double>()) {
@@ -238,8 +238,9 @@ void weights(const T* x, std::int64_t n, double logsumexp, double* out) {
     } else {
       value = hn::LoadU(dt, x + i);
     }
-    const auto score = hn::Mul(value, hn::Set(d, 0.693147180559945309417));
-    hn::StoreU(hn::Exp(d, hn::Sub(score, hn::Set(d, logsumexp))), d, out + i);
+    const auto above = hn::Sub(value, hn::Set(d, static_cast<double>(reference)));
+    const auto log_weight = hn::Sub(hn::Mul(above, hn::Set(d, 0.693147180559945309417)), hn::Set(d, rest));
+    hn::StoreU(hn::Exp(d, log_weight), d, out + i);
   }
 }
 

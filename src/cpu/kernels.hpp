@@ -66,8 +66,8 @@ struct Kernels {
   void (*sweep)(const T* x, std::int64_t width, std::int64_t first_key, const SweepRequest& request, RowState<T>& row);
   // out[j] = 2^((x[j] - reference) - rest)
   void (*probabilities)(const T* x, std::int64_t width, T reference, T rest, T* out);
-  // out[n] = e^(ln(2) x[n] - logsumexp), in double; reads and writes up to one vector past n.
-  void (*weights)(const T* x, std::int64_t n, double logsumexp, double* out);
+  // out[n] = e^(ln(2) (x[n] - reference) - rest), in double; reads and writes up to one vector past n.
+  void (*weights)(const T* x, std::int64_t n, T reference, double rest, double* out);
 };
 
 // Rows of a ready matrix, as contiguous values in float or double.

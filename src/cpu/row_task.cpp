@@ -60,7 +60,6 @@ void RowTask<T>::run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskR
     kernel_.sweep(scores, width, first_key, request, row.state);
   });
 
-  log2_denominators_.clear();
   for (std::int64_t i = span.begin; i < span.end; ++i) {
     finish_row(i, rows_[idx(i - span.begin)], result);
     result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
@@ -283,15 +282,16 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
     if (!p.logsumexp) stats.logsumexp = sink_;
     if (p.stats.entropy) stats.entropy = 0;
     ++report.empty_rows;
-    log2_denominators_.push_back(kInfinity);
     result.stats.push_back(stats);
     return;
   }
 
-  const double own = base_request_.sum ? kLn2 * (static_cast<double>(state.reference) + std::log2(state.sum)) : 0.0;
-  const double logsumexp = p.logsumexp ? row.logsumexp : log_add(own, sink_);
-  log2_denominators_.push_back(logsumexp * kLog2E);
-  stats.logsumexp = logsumexp;
+  // The denominator as reference + rest: at scores of 1e30 their sum could not tell one key from two equal ones.
+  const double reference = kLn2 * static_cast<double>(state.reference);
+  const double own_rest = base_request_.sum ? std::log(state.sum) : 0.0;
+  const double rest = p.logsumexp ? row.logsumexp - reference : log_add(own_rest, sink_ - reference);
+  row.rest = rest;
+  stats.logsumexp = p.logsumexp ? row.logsumexp : reference + rest;
   stats.maximum = kLn2 * static_cast<double>(state.maximum);
   stats.max_key = static_cast<std::int32_t>(state.max_key);
 
@@ -311,14 +311,16 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
   // Drop what the final sum rules out before anything costs an exponential; the rest is decided by the rule.
   Candidates<T>& candidates = state.candidates;
   const double log_threshold = job_.log_threshold();
-  const double final_cut = logsumexp * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
+  const double final_cut =
+      static_cast<double>(state.reference) + rest * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
   candidates.compact(std::max(state.cut, static_cast<T>(final_cut)));
   const bool uniform = is_uniform(i, row);
   weights_.resize(idx(candidates.size() + Candidates<T>::kPadding));
-  kernel_.weights(candidates.scores(), candidates.size(), logsumexp, weights_.data());
+  kernel_.weights(candidates.scores(), candidates.size(), state.reference, rest, weights_.data());
   edges_.clear();
   for (std::int64_t n = 0; n < candidates.size(); ++n) {
-    const double margin = edge_margin(kLn2 * static_cast<double>(candidates.scores()[n]), logsumexp, log_threshold);
+    const double score = kLn2 * static_cast<double>(candidates.scores()[n] - state.reference);
+    const double margin = edge_margin(score, rest, log_threshold);
     report.borderline += !uniform && std::abs(margin) <= eps;
     const bool edge = uniform ? is_uniform_row_edge(candidates.size(), p.selection.threshold) : is_edge(margin);
     if (!edge) continue;
@@ -341,9 +343,9 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
   }
   if (p.stats.entropy) {
     // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
-    const double mean = kLn2 * (static_cast<double>(state.reference) + state.weighted / state.sum);
-    stats.entropy = std::exp(own - logsumexp) * (logsumexp - mean);
-    if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - logsumexp) * (logsumexp - sink_);
+    const double mean = kLn2 * state.weighted / state.sum;
+    stats.entropy = std::exp(own_rest - rest) * (rest - mean);
+    if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - stats.logsumexp) * (stats.logsumexp - sink_);
   }
   report.kept_mass_sum += stats.kept_mass;
   ++report.rows_with_keys;
@@ -354,18 +356,13 @@ template <class T>
 void RowTask<T>::add_sums(const Poll& poll, TaskResult& result) {
   const Problem& p = job_.problem;
   SliceSums& sums = result.sums;
-  if (p.stats.columns) sums.received.assign(idx(p.keys()), 0.0);
-  // Distance query + query_offset - key: from that of the first query and the last key.
-  sums.distance_begin = p.query_begin + p.mask.query_offset - (p.keys() - 1);
-  if (p.stats.distances) sums.distances.assign(idx(p.query_end - p.query_begin + p.keys() - 1), 0.0);
+  sums = empty_sums(p, p.keys());
   AlignedBuffer<T> weights;
   weights.reserve(kStripKeys<T>);
   for_all_scores(poll, [&](std::int64_t r, const T* scores, std::int64_t width, std::int64_t first_key) {
-    const double denominator = log2_denominators_[idx(r)];
-    if (std::isinf(denominator)) return;
-    const T reference = rows_[idx(r)].state.reference;
-    kernel_.probabilities(scores, width, reference, static_cast<T>(denominator - static_cast<double>(reference)),
-                          weights.data());
+    const Row& row = rows_[idx(r)];
+    if (row.state.max_key < 0) return;  // every key is masked
+    kernel_.probabilities(scores, width, row.state.reference, static_cast<T>(row.rest * kLog2E), weights.data());
     const std::int64_t count = std::min(width, p.keys() - first_key);
     const T* w = weights.data();
     if (p.stats.columns) {

@@ -60,6 +60,7 @@ class RowTask {
     KeyRange keys;           // empty when the query is bad or its given logsumexp says so
     double score_bound = 0;  // |scale| |q| max |k|
     double logsumexp = 0;    // given; natural
+    double rest = 0;         // of the finished row: logsumexp - ln(2) * reference
     bool unusable = false;   // bad query, or an infinite logsumexp: no edges
   };
 
@@ -91,11 +92,10 @@ class RowTask {
   KeySlot* slot_ = nullptr;
   double sink_ = 0;
   std::vector<Block> blocks_;
-  std::vector<Row> rows_;                  // [end - begin]; kept between tasks for their buffers
-  std::vector<double> log2_denominators_;  // [end - begin], for the second pass; +inf: the row has none
-  AlignedBuffer<T> queries_;               // [blocks][D][rows_per_block], scaled
-  AlignedBuffer<T> scores_;                // [rows_per_block][kStripKeys]
-  AlignedBuffer<T> strip_;                 // kPerTask: the strip at hand
+  std::vector<Row> rows_;     // [end - begin]; kept between tasks for their buffers
+  AlignedBuffer<T> queries_;  // [blocks][D][rows_per_block], scaled
+  AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
+  AlignedBuffer<T> strip_;    // kPerTask: the strip at hand
   std::int64_t strip_in_buffer_ = -1;
   std::vector<T> unpacked_;  // rows on their way into packed form
   std::vector<double> weights_;
