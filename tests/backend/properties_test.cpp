@@ -179,8 +179,9 @@ TEST_P(Properties, ChosenHeadsAreTheSameAsAmongAll) {
       ASSERT_EQ(a.edge_count, w.edge_count);
       EXPECT_TRUE(std::equal(one.keys.begin() + a.first_edge, one.keys.begin() + a.first_edge + a.edge_count,
                              all.keys.begin() + w.first_edge));
-      EXPECT_EQ(a.sums.received, w.sums.received);
-      EXPECT_EQ(a.sums.distances, w.sums.distances);
+      // The rows of a slice may be added up in other groups when fewer heads share them.
+      expect_same_sums(a.sums.received, w.sums.received, 1e-12, "received by key");
+      expect_same_sums(a.sums.distances, w.sums.distances, 1e-12, "mass at distance");
     }
   }
 }
