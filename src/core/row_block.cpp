@@ -29,4 +29,15 @@ void RunReport::add(const RunReport& other) {
   threads = std::max(threads, other.threads);
 }
 
+void RunReport::add_rows(const RowStats* stats, std::int64_t count) {
+  for (std::int64_t r = 0; r < count; ++r) {
+    if (stats[r].max_key < 0) {
+      ++empty_rows;
+    } else {
+      ++rows_with_keys;
+      kept_mass_sum += stats[r].kept_mass;
+    }
+  }
+}
+
 }  // namespace ag

@@ -84,6 +84,8 @@ struct RunReport {
   int threads = 0;
 
   void add(const RunReport& other);
+  // Count finished rows, in order: empty_rows, rows_with_keys, kept_mass_sum.
+  void add_rows(const RowStats* stats, std::int64_t count);
 };
 
 }  // namespace ag

@@ -121,6 +121,7 @@ class Extraction {
     sink_.rows({at.rows.begin, at.rows.end - at.rows.begin, result.offsets.data(), result.keys.data(),
                 result.weights.data(), DType::kF32, result.stats.data()});
     report_.add(result.report);
+    report_.add_rows(result.stats.data(), at.rows.end - at.rows.begin);
     add(sums_, result.sums);
     if (at.last_of_slice) sink_.end_slice(sums_);
   }

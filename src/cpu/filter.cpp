@@ -127,16 +127,10 @@ class Filter {
       stats = {};
       found = threshold(row, worker, sum, stats);
     }
-    if (stats.max_key < 0) {
-      ++result.report.empty_rows;
-    } else {
-      stats.logsumexp = std::log(sum);
-      ++result.report.rows_with_keys;
-    }
+    if (stats.max_key >= 0) stats.logsumexp = std::log(sum);
     if (p_.stats.entropy) stats.entropy = kernel_.entropy_row(row.x, row.count);
     add_sums(i, row, result.sums);
     stats.kept_mass = append_edges(found, worker, result);
-    result.report.kept_mass_sum += stats.kept_mass;
     result.stats.push_back(stats);
   }
 
@@ -236,6 +230,7 @@ class Filter {
     sink_.rows({begin, static_cast<std::int64_t>(result.stats.size()), result.offsets.data(), result.keys.data(),
                 result.weights.data(), weight_dtype(), result.stats.data()});
     report_.add(result.report);
+    report_.add_rows(result.stats.data(), static_cast<std::int64_t>(result.stats.size()));
     for (std::size_t c = 0; c < sums_.received.size(); ++c) sums_.received[c] += result.sums.received[c];
     for (std::size_t c = 0; c < sums_.distances.size(); ++c) sums_.distances[c] += result.sums.distances[c];
     if (n + 1 == tasks_per_slice_) sink_.end_slice(sums_);

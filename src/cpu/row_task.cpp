@@ -281,7 +281,6 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
     // exp(sink) is all that is left of the denominator.
     if (!p.logsumexp) stats.logsumexp = sink_;
     if (p.stats.entropy) stats.entropy = 0;
-    ++report.empty_rows;
     result.stats.push_back(stats);
     return;
   }
@@ -347,8 +346,6 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
     stats.entropy = std::exp(own_rest - rest) * (rest - mean);
     if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - stats.logsumexp) * (stats.logsumexp - sink_);
   }
-  report.kept_mass_sum += stats.kept_mass;
-  ++report.rows_with_keys;
   result.stats.push_back(stats);
 }
 
