@@ -58,15 +58,6 @@ double checked_mask_bias(const MaskRules& mask, std::int64_t batch, std::int64_t
   return bias;
 }
 
-SumsBuilder::SumsBuilder(const Request& request, std::int64_t key_count) : query_offset_(request.mask.query_offset) {
-  const std::int64_t query_count = request.query_end - request.query_begin;
-  if (request.stats.columns) sums_.received.assign(static_cast<std::size_t>(key_count), 0.0);
-  if (request.stats.distances && query_count > 0 && key_count > 0) {
-    sums_.distance_begin = request.query_begin + query_offset_ - (key_count - 1);
-    sums_.distances.assign(static_cast<std::size_t>(query_count + key_count - 1), 0.0);
-  }
-}
-
 void SumsBuilder::add(std::int64_t i, std::int64_t j, double weight) {
   if (!sums_.received.empty()) sums_.received[static_cast<std::size_t>(j)] += weight;
   if (!sums_.distances.empty()) {

@@ -17,7 +17,8 @@ double checked_mask_bias(const MaskRules& mask, std::int64_t batch, std::int64_t
 // Attention received per key and mass per distance, as far as they were asked for.
 class SumsBuilder {
  public:
-  SumsBuilder(const Request& request, std::int64_t key_count);
+  SumsBuilder(const Request& request, std::int64_t key_count)
+      : sums_(empty_sums(request, key_count)), query_offset_(request.mask.query_offset) {}
   void add(std::int64_t i, std::int64_t j, double weight);
   const SliceSums& sums() const { return sums_; }
 

@@ -29,32 +29,40 @@ inline bool close(double actual, double expected, double relative, double absolu
   return actual == expected || std::abs(actual - expected) <= relative * std::abs(expected) + absolute;
 }
 
-// Whether rounding of ln(weight) by `band` may decide the pair either way.
+// Whether rounding every ln(weight) by up to `band` may decide the pair either way.
 inline bool stands_at_a_cut(const Selection& selection, const ExactRow& row, std::int32_t key, double band) {
   const auto j = static_cast<std::size_t>(key);
-  const auto within = [band](long double a, long double b) {
-    return std::abs(std::log(a / b)) <= static_cast<long double>(band);
-  };
+  const auto delta = static_cast<long double>(band);
   if (!row.allowed[j]) return false;
-  if (selection.threshold > 0 && within(row.weight[j], static_cast<long double>(selection.threshold))) return true;
-
+  if (selection.threshold > 0) {
+    const auto threshold = static_cast<long double>(selection.threshold);
+    if (std::abs(std::log(row.weight[j] / threshold)) <= delta) return true;
+  }
+  // top_k and mass keep the first keys in order of weight; the number kept is certain to lie in [fewest, most]. A key
+  // is in doubt between the two, and when it ties with the first one beyond.
   const std::vector<std::size_t> order = by_weight(row);
-  const auto top = static_cast<std::size_t>(selection.top_k);
-  const auto ties_with = [&](std::size_t place) {
-    return place < order.size() &&
-           std::abs(row.score[order[place]] - row.score[j]) <= 2 * static_cast<long double>(band);
+  const auto place = static_cast<std::size_t>(std::find(order.begin(), order.end(), j) - order.begin());
+  const auto in_doubt = [&](std::size_t fewest, std::size_t most) {
+    const auto ties_with = [&](std::size_t other) {
+      return other < order.size() && std::abs(row.score[order[other]] - row.score[j]) <= 2 * delta;
+    };
+    if (place < fewest) return ties_with(fewest);
+    return place < most || (most > 0 && ties_with(most - 1));
   };
-  if (top > 0 && (ties_with(top - 1) || ties_with(top))) return true;
+  if (selection.top_k > 0) {
+    const auto top = static_cast<std::size_t>(selection.top_k);
+    if (in_doubt(top, top)) return true;
+  }
   if (selection.mass > 0) {
     const auto mass = static_cast<long double>(selection.mass);
+    std::size_t fewest = 0, most = 0;
     long double sum = 0;
-    for (std::size_t place = 0; place < order.size(); ++place) {
-      // The set ends where the sum reaches the mass: rounding may move the end by a place, or swap equals across it.
-      const long double next = sum + row.weight[order[place]];
-      if (sum < mass && (next >= mass || within(next, mass)) && (ties_with(place) || ties_with(place + 1))) return true;
-      if (order[place] == j && (within(sum, mass) || within(next, mass))) return true;
-      sum = next;
+    for (const std::size_t next : order) {
+      fewest += sum < mass * (1 - delta);
+      most += sum < mass * (1 + delta);
+      sum += row.weight[next];
     }
+    if (in_doubt(fewest, most)) return true;
   }
   return false;
 }
