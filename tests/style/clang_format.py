@@ -35,8 +35,12 @@ def main():
         return SKIPPED
     files = [path for path in source_files(root) if path.suffix in SUFFIXES]
     result = subprocess.run([tool, "--dry-run", "-Werror", *files], cwd=root, capture_output=True, text=True)
-    print(result.stderr, end="")
-    print(f"{len(files)} files, clang-format {VERSION}")
+    wrong = dict.fromkeys(re.findall(r"^(.+?):\d+:\d+: error:", result.stderr, re.MULTILINE))
+    for name in wrong:
+        print(f"{Path(name).relative_to(root)}: to be formatted: {Path(tool).name} -i")
+    print(f"{len(files)} files, {len(wrong)} to be formatted by clang-format {VERSION}")
+    if result.returncode != 0 and not wrong:
+        print(result.stderr, end="")
     return 1 if result.returncode != 0 or not files else 0
 
 
