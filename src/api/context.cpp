@@ -12,7 +12,6 @@
 #include "../backend/backend.hpp"
 #include "../core/control.hpp"
 #include "caller_struct.hpp"
-#include "float_env.hpp"
 #include "guard.hpp"
 #include "request.hpp"
 #include "result.hpp"
@@ -94,7 +93,6 @@ attngraph_status with_context(attngraph_context* context, const attngraph_option
   return guarded([&] {
     attngraph_context& own = required(context, "context");
     const Occupied busy(own.busy, "context");
-    const DefaultFloatEnv env;
     work(own, read_options(options));
   });
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The border between exceptions and statuses: every call that can fail runs inside guarded(), and nothing crosses it.
+// The border between exceptions and statuses: every call that can fail runs inside guarded(), and nothing crosses it,
+// neither an exception nor the caller's floating-point settings.
 #pragma once
 
 #include <attngraph/attngraph.h>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "../core/error.hpp"
+#include "float_env.hpp"
 
 namespace ag::api {
 
@@ -16,6 +18,7 @@ attngraph_status translate_current_exception() noexcept;
 
 template <class F>
 attngraph_status guarded(F&& work) noexcept {
+  const DefaultFloatEnv env;
   try {
     std::forward<F>(work)();
     return ATTNGRAPH_OK;
