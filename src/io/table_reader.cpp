@@ -122,7 +122,7 @@ class TableReader {
     std::string_view header = records_.next().value_or("");
     if (header.starts_with("\xEF\xBB\xBF")) header.remove_prefix(3);
     labels_ = header.size() > kHeader.size();
-    if (!header.starts_with(kHeader) || (labels_ && header.substr(kHeader.size()) != kLabels)) {
+    if (!records_.complete() || !header.starts_with(kHeader) || (labels_ && header.substr(kHeader.size()) != kLabels)) {
       file_.bad(0, "the first line should be {} or {}{}", kHeader, kHeader, kLabels);
     }
   }

@@ -41,6 +41,8 @@ class TempDir {
 
   std::string path(const std::string& name) const { return (path_ / name).string(); }
   std::string write(const std::string& name, const std::string& bytes) const {
+    // A new file each time: some file systems wait for the disk when one is cut to nothing and written again.
+    std::filesystem::remove(path(name));
     std::ofstream(path(name), std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     return path(name);
   }
