@@ -12,8 +12,10 @@
  * and live as long as it does. Inputs are read in place and never written. Errors: every call that can fail returns a
  * status; ATTNGRAPH_OK is 0. attngraph_last_error() is the sentence for this thread's latest failure. On failure
  * outputs are left as they were. The library never prints, aborts or exits. Threads: one context, sink or result per
- * thread at a time; separate objects are independent. A context in use answers ATTNGRAPH_ERROR_BUSY. Growth: structs
- * that a caller fills begin with struct_size, set by their _INIT macro; fields are only ever added at the end.
+ * thread at a time; separate objects are independent. A context or sink in use answers ATTNGRAPH_ERROR_BUSY. The
+ * caller's rounding mode and flush-to-zero settings neither matter nor change. Growth: structs that a caller fills
+ * begin with struct_size, set by their _INIT macro; fields are only ever added at the end. What a shorter struct lacks
+ * takes its default; what a longer one adds must be zero.
  */
 #ifndef ATTNGRAPH_H
 #define ATTNGRAPH_H
@@ -33,17 +35,17 @@ extern "C" {
 
 typedef enum attngraph_status {
   ATTNGRAPH_OK = 0,
-  ATTNGRAPH_ERROR_ARGUMENT = 1,              /* a value that no call accepts */
-  ATTNGRAPH_ERROR_SHAPE = 2,                 /* shapes that do not fit together */
-  ATTNGRAPH_ERROR_DTYPE = 3,                 /* an element type that is not supported here */
-  ATTNGRAPH_ERROR_NONFINITE = 4,             /* NaN or infinity in the data */
-  ATTNGRAPH_ERROR_RANGE = 5,                 /* finite data, but scores beyond what can be computed */
-  ATTNGRAPH_ERROR_FORMAT = 6,                /* a broken file */
-  ATTNGRAPH_ERROR_UNSUPPORTED = 7,           /* valid, but not supported */
-  ATTNGRAPH_ERROR_NOT_FOUND = 8,             /* a file, tensor, slice or key that is not there */
-  ATTNGRAPH_ERROR_LIMIT = 9,                 /* a limit set by the caller, with the number needed */
-  ATTNGRAPH_ERROR_CAPACITY = 10,             /* a buffer too small, with the size needed */
-  ATTNGRAPH_ERROR_OUT_OF_MEMORY = 11,        /* host memory */
+  ATTNGRAPH_ERROR_ARGUMENT = 1,       /* a value that no call accepts */
+  ATTNGRAPH_ERROR_SHAPE = 2,          /* shapes that do not fit together */
+  ATTNGRAPH_ERROR_DTYPE = 3,          /* an element type that is not supported here */
+  ATTNGRAPH_ERROR_NONFINITE = 4,      /* NaN or infinity in the data */
+  ATTNGRAPH_ERROR_RANGE = 5,          /* finite data, but scores beyond what can be computed */
+  ATTNGRAPH_ERROR_FORMAT = 6,         /* a broken file */
+  ATTNGRAPH_ERROR_UNSUPPORTED = 7,    /* valid, but not supported */
+  ATTNGRAPH_ERROR_NOT_FOUND = 8,      /* a file, tensor, slice or key that is not there */
+  ATTNGRAPH_ERROR_LIMIT = 9,          /* a limit: the caller's, with the number needed, or that of 64-bit sizes */
+  ATTNGRAPH_ERROR_CAPACITY = 10,      /* a buffer too small, with the size needed */
+  ATTNGRAPH_ERROR_OUT_OF_MEMORY = 11, /* host memory */
   ATTNGRAPH_ERROR_DEVICE_OUT_OF_MEMORY = 12, /* device memory */
   ATTNGRAPH_ERROR_NO_DEVICE = 13,            /* the backend asked for cannot run on this machine */
   ATTNGRAPH_ERROR_DEVICE_LOST = 14,          /* the device failed; make a new context */
@@ -102,19 +104,14 @@ typedef struct attngraph_tensor {
 /* ----------------------------------------------------------------------------------------------------------------
  * request */
 
-typedef enum attngraph_decision {
-  ATTNGRAPH_DECISION_FAST =
-      0 /* working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report */
-} attngraph_decision;
+/* FAST: working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report. */
+typedef enum attngraph_decision { ATTNGRAPH_DECISION_FAST = 0 } attngraph_decision;
 
 typedef enum attngraph_lse_base { ATTNGRAPH_LSE_BASE_E = 0, ATTNGRAPH_LSE_BASE_2 = 1 } attngraph_lse_base;
 
-typedef enum attngraph_nonfinite {
-  ATTNGRAPH_NONFINITE_ERROR =
-      0, /* NaN or infinity in Q, K or the matrix fails the call and is located in the message */
-  ATTNGRAPH_NONFINITE_SKIP =
-      1 /* such a key is masked, such a query has no edges, such a weight is no edge; all are counted */
-} attngraph_nonfinite;
+/* ERROR: NaN or infinity in Q, K or the matrix fails the call and is located in the message. SKIP: such a key is
+ * masked, such a query has no edges, such a weight is no edge; all are counted. */
+typedef enum attngraph_nonfinite { ATTNGRAPH_NONFINITE_ERROR = 0, ATTNGRAPH_NONFINITE_SKIP = 1 } attngraph_nonfinite;
 
 /* Statistics to compute beside the edges; a bit set. Row statistics (logsumexp, maximum, kept mass) are always there.
  * ENTROPY: of every row, in nats; the same pass. COLUMNS: attention received by every key, summed over the queries;
@@ -131,11 +128,10 @@ typedef struct attngraph_options {
   size_t struct_size;
 
   /* What is an edge. The conditions given hold together; ties in weight go to the smaller key. */
-  double threshold; /* weight >= threshold. Q/K: in (0, 1], or 0 when top_k or mass selects, or with allow_dense.
-                       Matrix: >= 0 */
-  int64_t top_k;    /* at most this many of the heaviest keys of a query; 0: no such condition */
-  double
-      mass; /* the smallest set of heaviest keys whose weights sum to at least this, in (0, 1]; 0: no such condition */
+  double threshold;    /* weight >= threshold. Q/K: in (0, 1], or 0 when top_k or mass selects, or with allow_dense.
+                          Matrix: >= 0 */
+  int64_t top_k;       /* at most this many of the heaviest keys of a query; 0: no such condition */
+  double mass;         /* the fewest of the heaviest keys that weigh at least this, in (0, 1]; 0: no such condition */
   uint64_t max_edges;  /* more edges than this in one call fail with ATTNGRAPH_ERROR_LIMIT and the number needed; 0: no
                           limit */
   int32_t allow_dense; /* 1: threshold 0 may write every allowed pair of Q/K */
@@ -154,10 +150,10 @@ typedef struct attngraph_options {
   const attngraph_tensor* mask; /* [B, Hq, Nq, Nk], leading dimensions may be 1 or absent: bool (true keeps) or additive
                                    float in natural-log units; -inf and the dtype's lowest finite value mask the key */
   const attngraph_tensor* sinks; /* [Hq] or [B, Hq]: one more logit per head in the denominator, natural-log units */
-  const attngraph_tensor*
-      lse;          /* [B, Hq, Nq]: logsumexp known already (sinks included); then one pass thresholds only */
-  int32_t lse_base; /* attngraph_lse_base */
-  uint32_t stats;   /* ATTNGRAPH_STATS_* */
+  const attngraph_tensor* lse;   /* [B, Hq, Nq]: logsumexp known already (sinks included), infinite for a row without
+                                    keys; then one pass thresholds only. Not with sinks */
+  int32_t lse_base;              /* attngraph_lse_base */
+  uint32_t stats;                /* ATTNGRAPH_STATS_* */
 
   /* Which part. */
   int64_t query_begin, query_end; /* rows [query_begin, query_end) of Nq; both 0: all. Positions stay global */

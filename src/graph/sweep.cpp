@@ -20,7 +20,8 @@ std::optional<double> threshold_fact(const Metadata& metadata) {
   const std::string& text = fact->second;
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || !(value >= 0 && std::isfinite(value))) return std::nullopt;
+  if (error != std::errc{} || end != text.data() + text.size() || !(value >= 0 && std::isfinite(value)))
+    return std::nullopt;
   return value;
 }
 

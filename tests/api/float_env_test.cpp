@@ -4,10 +4,6 @@
 
 #include "support.hpp"
 
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
-
 namespace attngraph_test {
 namespace {
 
@@ -81,12 +77,12 @@ TEST_P(FloatEnv, FlushToZeroOfTheCallerDoesNotMatter) {
   const Question::Answers expected = question.ask();
   ASSERT_EQ(attngraph_result_edge_count(expected.matrix.get()), 3);
   ASSERT_EQ(expected.swept, 1);
-  const unsigned before = _mm_getcsr();
+  const unsigned before = __builtin_ia32_stmxcsr();
   constexpr unsigned kFlushBoth = 0x8040;  // FTZ and DAZ
-  _mm_setcsr(before | kFlushBoth);
+  __builtin_ia32_ldmxcsr(before | kFlushBoth);
   const Question::Answers answers = question.ask();
-  const unsigned after = _mm_getcsr();
-  _mm_setcsr(before);
+  const unsigned after = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(before);
   EXPECT_EQ(after & kFlushBoth, kFlushBoth);
   expect_same(answers, expected);
 }
