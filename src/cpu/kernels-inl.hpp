@@ -164,18 +164,25 @@ HWY_INLINE void append_candidates(const T* HWY_RESTRICT x, std::int64_t width, s
   T* scores = row.candidates.scores();
   auto* keys = row.candidates.keys();
   std::int64_t n = row.candidates.size();
-  for (std::int64_t j = 0; j < width; j += step) {
+  using Key = hn::TFromD<decltype(di)>;
+  const auto append = [&](std::int64_t j) HWY_ATTR {
     const auto v = hn::Load(d, x + j);
     const auto mask = hn::Ge(v, cut);
-    if (hn::AllFalse(d, mask)) continue;
-    const auto mask_i = hn::RebindMask(di, mask);
     // Compress in a register: the instruction that compresses into memory is an order of magnitude slower on some
     // processors.
-    using Key = hn::TFromD<decltype(di)>;
     hn::StoreU(hn::Compress(v, mask), d, scores + n);
-    hn::StoreU(hn::Compress(hn::Iota(di, static_cast<Key>(first_key + j)), mask_i), di, keys + n);
+    hn::StoreU(hn::Compress(hn::Iota(di, static_cast<Key>(first_key + j)), hn::RebindMask(di, mask)), di, keys + n);
     n += static_cast<std::int64_t>(hn::CountTrue(d, mask));
+  };
+  // Hits are few and their place cannot be predicted: one branch for four vectors, none inside.
+  std::int64_t j = 0;
+  for (; j + 4 * step <= width; j += 4 * step) {
+    const auto high = hn::Max(hn::Max(hn::Load(d, x + j), hn::Load(d, x + j + step)),
+                              hn::Max(hn::Load(d, x + j + 2 * step), hn::Load(d, x + j + 3 * step)));
+    if (hn::AllFalse(d, hn::Ge(high, cut))) continue;
+    for (std::int64_t c = 0; c < 4; ++c) append(j + c * step);
   }
+  for (; j < width; j += step) append(j);
   row.candidates.resize(n);
 }
 
@@ -194,8 +201,8 @@ void sweep(const T* HWY_RESTRICT x, std::int64_t width, std::int64_t first_key, 
 
   if (strip_max > row.maximum || (strip_max == row.maximum && first_key < row.max_key)) {
     std::int64_t j = 0;
-    while (x[j] != strip_max) ++j;
-    row.max_key = first_key + j;
+    while (hn::AllFalse(d, hn::Eq(hn::Load(d, x + j), hn::Set(d, strip_max)))) j += step;
+    row.max_key = first_key + j + hn::FindFirstTrue(d, hn::Eq(hn::Load(d, x + j), hn::Set(d, strip_max)));
     row.maximum = strip_max;
     const T reference = std::ceil(strip_max);
     if (reference > row.reference) {
