@@ -27,7 +27,8 @@ struct WriteOptions {
 // complete, in one step. path "-" is standard output, for text formats.
 std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphFormat format, const WriteOptions& options);
 
-// npz, safetensors, csv and jsonl as written above; the format is told by content.
+// npz, safetensors, csv and jsonl as written above; the format is told by content. Tables carry edges only: rows reach
+// from 0 to the last query seen, kept mass is the sum of the weights, the other statistics are NaN.
 EdgeList read_graph(const std::string& path);
 
 // Tokens: a JSON list of strings, or text with one token a line (a last empty line does not count).

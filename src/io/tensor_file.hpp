@@ -18,8 +18,9 @@ class TensorFile {
   virtual ~TensorFile() = default;
   // In the file's order. An .npy file has one tensor named "".
   virtual const std::vector<std::string>& names() const = 0;
-  virtual TensorView info(
-      const std::string& name) const = 0;  // dtype, shape and strides; data == nullptr. kNotFound lists the names
+  // dtype, shape and strides; data == nullptr. A scalar has the shape [1]. kNotFound lists the names; kUnsupported when
+  // the file is sound, but holds this tensor in a way that is not read.
+  virtual TensorView info(const std::string& name) const = 0;
   virtual TensorView read(const std::string& name) = 0;  // bytes stay until release(name) or the file goes
   virtual void release(const std::string& name) = 0;
   virtual const std::map<std::string, std::string>& metadata() const = 0;  // safetensors __metadata__; else empty
