@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flags.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+
+#include "text.hpp"
+
+namespace attngraph::cli {
+namespace {
+
+constexpr std::int64_t kLongestRange = 1 << 20;  // a layer or head list longer than this is a slip of the finger
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::size_t begin = 0;
+  for (std::size_t end; (end = text.find(separator, begin)) != std::string::npos; begin = end + 1)
+    parts.push_back(text.substr(begin, end - begin));
+  parts.push_back(text.substr(begin));
+  return parts;
+}
+
+template <class T>
+std::optional<T> number(const std::string& text) {
+  T value{};
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+void require_finite(const std::string& flag, const std::optional<double>& value) {
+  if (value && !std::isfinite(*value)) throw UsageError(fmt::format("{}: {} is not a finite number", flag, *value));
+}
+
+}  // namespace
+
+std::vector<std::int64_t> parse_list(const std::string& flag, const std::string& text) {
+  std::vector<std::int64_t> values;
+  for (const std::string& part : split(text, ',')) {
+    const std::size_t dash = part.find('-');
+    const auto first = number<std::int64_t>(part.substr(0, dash));
+    const auto last = dash == std::string::npos ? first : number<std::int64_t>(part.substr(dash + 1));
+    if (!first || !last || *first < 0 || *last < *first || *last - *first >= kLongestRange)
+      throw UsageError(fmt::format("{}: '{}' is not a list like 0-3,7", flag, text));
+    for (std::int64_t v = *first; v <= *last; ++v) values.push_back(v);
+  }
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  return values;
+}
+
+std::vector<double> parse_numbers(const std::string& flag, const std::string& text) {
+  std::vector<double> values;
+  for (const std::string& part : split(text, ',')) {
+    const auto value = number<double>(part);
+    if (!value || !std::isfinite(*value))
+      throw UsageError(fmt::format("{}: '{}' is not a list of numbers like 0,0.1,0.25", flag, text));
+    values.push_back(*value);
+  }
+  return values;
+}
+
+void InputFlags::add_qk(CLI::App& app) {
+  app.add_option("--q", q, "Name of the query tensor (default: q.<layer>)")->type_name("NAME");
+  app.add_option("--k", k, "Name of the key tensor (default: k.<layer>)")->type_name("NAME");
+}
+
+void InputFlags::add_matrix(CLI::App& app) {
+  app.add_option("--name", name, "Name of the matrix, when the file holds several tensors")->type_name("NAME");
+  app.add_option("--leading", leading, "What axis 0 of a 4-D matrix counts (default: layer)")
+      ->check(CLI::IsMember({"layer", "batch"}));
+}
+
+void InputFlags::add_part(CLI::App& app) {
+  app.add_option("--layers", layers, "Layers to take, like 0-3,7 (default: all)")->type_name("LIST");
+  app.add_option("--heads", heads, "Query heads to take, like 0,2 (default: all)")->type_name("LIST");
+  app.add_option("--query-range", query_range, "Queries A to B-1 only; positions stay global")->type_name("A:B");
+  app.add_option("--tokens", tokens, "Words: a JSON list or a text with one token a line")->type_name("FILE");
+}
+
+std::optional<std::vector<std::int64_t>> InputFlags::layer_list() const {
+  if (layers.empty()) return std::nullopt;
+  return parse_list("--layers", layers);
+}
+
+std::vector<std::int64_t> InputFlags::head_list() const {
+  return heads.empty() ? std::vector<std::int64_t>() : parse_list("--heads", heads);
+}
+
+std::optional<QueryRange> InputFlags::range() const {
+  if (query_range.empty()) return std::nullopt;
+  const auto parts = split(query_range, ':');
+  const auto begin = parts[0].empty() ? 0 : number<std::int64_t>(parts[0]);
+  const auto end = parts.size() == 2 && !parts[1].empty() ? number<std::int64_t>(parts[1]) : std::nullopt;
+  const bool end_missing = parts.size() == 2 && !parts[1].empty() && !end;
+  if (parts.size() != 2 || !begin || end_missing || *begin < 0 || (end && *end <= *begin))
+    throw UsageError(fmt::format("--query-range: '{}' is not A:B with 0 <= A < B", query_range));
+  return QueryRange{*begin, end};
+}
+
+void ScoreFlags::add(CLI::App& app, bool scores) {
+  if (scores) {
+    app.add_option("--scale", scale, "Factor of q . k (default: metadata, else 1/sqrt(D))");
+    app.add_option("--softcap", softcap, "Scores become C * tanh(s / C)")->type_name("C");
+  }
+  CLI::Option* on = app.add_flag("--causal", causal, "A query sees keys up to its own position");
+  CLI::Option* off = app.add_flag("--no-causal", no_causal, "A query sees every key");
+  on->excludes(off);
+  app.add_option("--query-offset", query_offset, "Query i stands at key position i + N (default: Nk - Nq)")
+      ->type_name("N");
+  app.add_option("--window", window, "A query sees the N keys nearest to it; 0: all")->type_name("N");
+}
+
+void SelectionFlags::add(CLI::App& app) {
+  app.add_option("-t,--threshold", threshold, "Least weight of an edge (default: 0.05; none with --top-k or --mass)")
+      ->type_name("T");
+  app.add_option("--top-k", top_k, "At most the N heaviest keys of a query")->type_name("N");
+  app.add_option("--mass", mass, "The fewest heaviest keys whose weights sum to P")->type_name("P");
+  app.add_option("--max-edges", max_edges, "Fail, rather than truncate, when there are more")->type_name("N");
+  app.add_option("--decision", decision, "How borderline pairs are decided (default: fast)")
+      ->check(CLI::IsMember({"fast"}));
+  app.add_option("--stats", stats, "More statistics: entropy,columns,distances")->type_name("LIST");
+}
+
+double SelectionFlags::effective_threshold() const {
+  if (threshold) return *threshold;
+  const attngraph_options defaults = ATTNGRAPH_OPTIONS_INIT;
+  return top_k || mass ? 0 : defaults.threshold;
+}
+
+std::string SelectionFlags::threshold_origin() const {
+  return threshold ? "flag" : top_k || mass ? "default with --top-k or --mass" : "default";
+}
+
+std::uint32_t SelectionFlags::stats_bits() const {
+  std::uint32_t bits = 0;
+  for (const std::string& name : stats.empty() ? std::vector<std::string>() : split(stats, ',')) {
+    if (name == "entropy")
+      bits |= ATTNGRAPH_STATS_ENTROPY;
+    else if (name == "columns")
+      bits |= ATTNGRAPH_STATS_COLUMNS;
+    else if (name == "distances")
+      bits |= ATTNGRAPH_STATS_DISTANCES;
+    else
+      throw UsageError(fmt::format("--stats: '{}' is none of entropy, columns, distances", name));
+  }
+  return bits;
+}
+
+void SelectionFlags::apply(options& o) const {
+  o.threshold(effective_threshold()).top_k(top_k.value_or(0)).mass(mass.value_or(0)).stats(stats_bits());
+  require_finite("--threshold", threshold);
+  require_finite("--mass", mass);
+  // To the library 0 means "no such condition"; from a person it is a mistake.
+  if (top_k && *top_k <= 0) throw UsageError("--top-k: give at least 1");
+  if (mass && !(*mass > 0)) throw UsageError("--mass: give more than 0 and at most 1");
+  if (max_edges && *max_edges == 0) throw UsageError("--max-edges: give at least 1");
+}
+
+void RunFlags::add(CLI::App& app) {
+  app.add_option("--backend", backend, "Who computes: reference, cpu (default: the best)")->type_name("NAME");
+  app.add_option("--threads", threads, "Threads (default: all; the answer does not depend on it)")->type_name("N");
+  app.add_option("--device", device, "auto, cpu, cuda:0 (default: auto)")->type_name("NAME");
+  app.add_flag("--quiet", quiet, "No progress, no summary");
+}
+
+void RunFlags::apply(options& o) const { o.backend(backend).threads(threads); }
+
+void OutputFlags::add_path(CLI::App& app) {
+  app.add_option("-o,--output", path, "Output: .csv .jsonl .npz .safetensors .graphml .dot, or - for standard output")
+      ->type_name("FILE");
+}
+
+void OutputFlags::add_format(CLI::App& app) {
+  app.add_option("--format", format, "Format, whatever the suffix (standard output: csv)")->type_name("NAME");
+  app.add_flag("--rows", rows, "Row statistics beside the edges");
+  app.add_flag("--labels", labels, "Columns query_token and key_token");
+  app.add_option("--direction", direction, "Of GraphML and DOT edges (default: query_to_key)")
+      ->check(CLI::IsMember({"query_to_key", "key_to_query"}));
+  app.add_flag("--csv-raw", csv_raw, "No ' before cells that a spreadsheet would run");
+}
+
+void OutputFlags::require_path() const {
+  if (path.empty())
+    throw UsageError("give -o FILE (.csv .jsonl .npz .safetensors .graphml .dot), or -o - for standard output");
+}
+
+write_options OutputFlags::how() const {
+  return {.key_to_query = direction == "key_to_query", .labels = labels, .csv_raw = csv_raw, .rows = rows};
+}
+
+sink OutputFlags::open(const std::vector<std::string>& inputs) const {
+  for (const std::string& input : inputs) {
+    std::error_code ignored;  // a path that does not exist is not the same file
+    if (path != "-" && std::filesystem::equivalent(input, path, ignored))
+      throw error(ATTNGRAPH_ERROR_ARGUMENT,
+                  fmt::format("'{}' is an input of this command; choose another output", path));
+  }
+  return sink::file(path, path == "-" && format.empty() ? "csv" : format, how());
+}
+
+}  // namespace attngraph::cli

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Edges that tell something about the text.
+#pragma once
+
+#include <attngraph/attngraph.hpp>
+#include <vector>
+
+namespace attngraph::cli {
+
+// Adds the slice's edges between different positions, and not to the first, to the n heaviest so far. The first token
+// collects the attention that has nowhere to go, so edges to it say little; so do those of a query to itself. Ties stay
+// in table order.
+void add_links(const slice& s, std::size_t n, std::vector<edge>& heaviest);
+
+}  // namespace attngraph::cli

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command `attngraph`. Exit status: 0 success, 1 failure, 2 usage. Errors are one line on standard error.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <attngraph/attngraph.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "command.hpp"
+#include "text.hpp"
+
+namespace {
+
+using namespace attngraph::cli;
+
+void print_error(std::string_view message) { fmt::print(stderr, "attngraph: error: {}\n", sanitised(message)); }
+
+// The parser of the subcommand that the command line names, or of the whole.
+const CLI::App& chosen(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? app : *chosen.front();
+}
+
+int usage_error(const CLI::App& app, const std::string& message) {
+  print_error(message);
+  const CLI::App& command = chosen(app);
+  fmt::print(stderr, "Try: {} --help\n", &command == &app ? "attngraph" : "attngraph " + command.get_name());
+  return kUsage;
+}
+
+// Text waits in a buffer until here: only now is a full disk behind standard output known.
+int flushed(int status) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  print_error(fmt::format("standard output: {}", std::strerror(errno)));
+  return kFailure;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Attention as a graph: every pair (query, key) whose softmax weight reaches a threshold.", "attngraph");
+  app.set_version_flag("--version",
+                       fmt::format("attngraph {} (ABI {})", attngraph::version(), attngraph::abi_version()));
+  app.require_subcommand(1);
+  app.footer("Exit status: 0 success, 1 failure (diff: the graphs differ), 2 usage.");
+  Run command;
+  for (const auto add :
+       {add_extract, add_filter, add_sweep, add_top, add_stats, add_diff, add_convert, add_doctor, add_bench})
+    add(app, command);
+
+  try {
+    app.parse(argc, argv);
+    return flushed(command());
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", chosen(app).help());
+    return flushed(kSuccess);
+  } catch (const CLI::Success& version) {
+    fmt::print("{}\n", version.what());
+    return flushed(kSuccess);
+  } catch (const CLI::ParseError& e) {
+    return usage_error(app, e.what());
+  } catch (const UsageError& e) {
+    return usage_error(app, e.what());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    print_error("out of memory");
+  } catch (const std::exception& e) {
+    print_error(e.what());
+  }
+  return kFailure;
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pipeline.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "progress.hpp"
+#include "table.hpp"
+#include "terminal.hpp"
+#include "text.hpp"
+
+namespace attngraph::cli {
+namespace {
+
+// The limit is on the whole graph, the library's on one call: each layer gets what the earlier ones left.
+void run_within_limit(Source& source, context& c, std::size_t i, options o, std::uint64_t limit, sink& to) {
+  const auto before = static_cast<std::uint64_t>(to.edge_count());
+  // 0 would mean no limit; with nothing left one edge is let through and found below.
+  o.max_edges(std::max<std::uint64_t>(limit - before, 1));
+  const auto over = [&](std::string_view detail) {
+    return error(ATTNGRAPH_ERROR_LIMIT, fmt::format("layer {}: more edges than --max-edges {} ({} in the layers before "
+                                                    "it): {}",
+                                                    source.layer(i), limit, before, detail));
+  };
+  try {
+    source.run(c, i, o, to);
+  } catch (const error& e) {
+    if (e.status() == ATTNGRAPH_ERROR_LIMIT && before > 0) throw over(e.what());
+    throw;
+  }
+  if (static_cast<std::uint64_t>(to.edge_count()) > limit) throw over("raise it or the threshold");
+}
+
+void summarise(const Source& source, const Request& request, const sink& to, double elapsed) {
+  const report r = to.report();
+  fmt::print(stderr, "attngraph: {} edges from {} {}, {} of the attention kept", grouped(to.edge_count()),
+             source.layer_count(), source.layer_count() == 1 ? "layer" : "layers", percent(r.kept_mass));
+  if (r.eps > 0) fmt::print(stderr, ", eps {:.1e} with {} borderline pairs", r.eps, grouped(r.borderline));
+  if (r.empty_rows > 0) fmt::print(stderr, ", {} rows without keys", grouped(r.empty_rows));
+  fmt::print(stderr, "\nattngraph: {} on {}, {} {}, {}", sanitised(r.backend), sanitised(r.target), r.threads,
+             r.threads == 1 ? "thread" : "threads", seconds(elapsed));
+  fmt::print(stderr, "{}\n", request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
+}
+
+}  // namespace
+
+options Request::base() const {
+  options o;
+  selection.apply(o);
+  run.apply(o);
+  return o.heads(input.head_list());
+}
+
+void feed(Source& source, context& c, const Request& request, const options& base, sink& to) {
+  if (!request.input.tokens.empty())
+    to.load_tokens(request.input.tokens);
+  else if (const auto tokens = source.metadata("tokens"))
+    to.parse_tokens(*tokens);
+  else if (request.output.labels && !request.run.quiet)
+    fmt::print(stderr, "attngraph: note: --labels: no tokens are known; give --tokens FILE\n");
+  if (const auto model = source.metadata("model")) to.set_metadata("model", *model);
+
+  Progress progress(!request.run.quiet, source.layer_count());
+  options o = base;
+  o.cancelled(interrupted).progress([&](double fraction) { progress.update(fraction); });
+  for (std::size_t i = 0; i < source.layer_count(); ++i) {
+    stop_if_interrupted();
+    progress.begin(i, fmt::format("layer {}", source.layer(i)));
+    if (const auto limit = request.selection.max_edges)
+      run_within_limit(source, c, i, o, *limit, to);
+    else
+      source.run(c, i, o, to);
+  }
+  stop_if_interrupted();
+}
+
+void print_explanation(const Source& source, const context& c, const Request& request) {
+  const options base = request.base();
+  Table table({"<", "<", "<"});
+  const auto line = [&](const char* name, std::string value, std::string origin) {
+    table.row({name, std::move(value), std::move(origin)});
+  };
+  for (std::size_t i = 0; i < source.layer_count(); ++i)
+    line("input", fmt::format("layer {}: {}", source.layer(i), sanitised(source.tensors(i))),
+         request.input.layers.empty() ? "file" : "flag");
+  const SelectionFlags& s = request.selection;
+  const double threshold = s.effective_threshold();
+  line("threshold", threshold == 0 ? "none" : shortest(threshold), s.threshold_origin());
+  if (s.top_k) line("top-k", fmt::format("{}", *s.top_k), "flag");
+  if (s.mass) line("mass", shortest(*s.mass), "flag");
+  line("max edges", s.max_edges ? fmt::format("{}", *s.max_edges) : "no limit", s.max_edges ? "flag" : "default");
+  for (const Explanation& e : source.settings()) line(e.name.c_str(), e.value, e.origin);
+  line("heads", request.input.heads.empty() ? "all" : numbers(request.input.head_list()),
+       request.input.heads.empty() ? "default" : "flag");
+  line("queries", request.input.query_range.empty() ? "all" : request.input.query_range,
+       request.input.query_range.empty() ? "default" : "flag");
+  const bool named = !request.input.tokens.empty(), stored = source.metadata("tokens").has_value();
+  line("tokens",
+       named    ? sanitised(request.input.tokens)
+       : stored ? "from the file"
+                : "none",
+       named    ? "flag"
+       : stored ? "metadata"
+                : "default");
+  // The row of headings is empty: the values speak for themselves.
+  fmt::print("{}", std::string_view(table.text()).substr(1));
+
+  std::string last;  // layers of one shape share a plan
+  for (std::size_t i = 0; i < source.layer_count(); ++i) {
+    const std::string plan = source.plan(c, i, base);
+    if (plan != last)
+      fmt::print("\nplan from layer {} on\n{}{}", source.layer(i), plan, plan.ends_with('\n') ? "" : "\n");
+    last = plan;
+  }
+}
+
+int make_graph(Source& source, const Request& request) {
+  const options base = request.base();
+  context c(request.run.device);
+  if (request.explain) {
+    print_explanation(source, c, request);
+    return kSuccess;
+  }
+  watch_interrupts();
+  const auto start = std::chrono::steady_clock::now();
+  sink to = request.output.open(request.input.files);
+  feed(source, c, request, base, to);
+  to.finish();
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!request.run.quiet) summarise(source, request, to, elapsed);
+  return kSuccess;
+}
+
+}  // namespace attngraph::cli

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a source to a sink, layer after layer: what extract, filter and sweep do alike.
+#pragma once
+
+#include "flags.hpp"
+#include "source.hpp"
+
+namespace attngraph::cli {
+
+struct Request {
+  InputFlags input;
+  ScoreFlags scores;
+  SelectionFlags selection;
+  RunFlags run;
+  OutputFlags output;
+  bool explain = false;
+
+  options base() const;  // everything but what belongs to the source
+};
+
+// Tokens and facts, then every layer, with progress, Ctrl-C and --max-edges over all layers. Does not finish the sink.
+void feed(Source& source, context& c, const Request& request, const options& base, sink& to);
+
+// The plan of each layer and where every value came from, on standard output. Nothing runs.
+void print_explanation(const Source& source, const context& c, const Request& request);
+
+// extract and filter: the whole way, to a file and a summary.
+int make_graph(Source& source, const Request& request);
+
+}  // namespace attngraph::cli

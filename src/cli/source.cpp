@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "source.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "text.hpp"
+
+namespace attngraph::cli {
+namespace {
+
+const char* dtype_name(attngraph_dtype dtype) {
+  switch (dtype) {
+    case ATTNGRAPH_F64: return "f64";
+    case ATTNGRAPH_F32: return "f32";
+    case ATTNGRAPH_F16: return "f16";
+    case ATTNGRAPH_BF16: return "bf16";
+    case ATTNGRAPH_BOOL: return "bool";
+    case ATTNGRAPH_I32: return "i32";
+    case ATTNGRAPH_I64: return "i64";
+  }
+  return "?";
+}
+
+}  // namespace
+
+std::optional<std::int64_t> layer_suffix(const std::string& name) {
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string::npos) return std::nullopt;
+  std::int64_t label = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, failure] = std::from_chars(name.data() + dot + 1, end, label);
+  if (failure != std::errc() || stop != end || label < 0) return std::nullopt;
+  return label;
+}
+
+bool holds_qk(const attngraph::file& file) {
+  const auto names = file.names();
+  return std::any_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name.starts_with("q.") && layer_suffix(name); });
+}
+
+std::string describe(const std::string& name, const tensor& t) {
+  return fmt::format("{}{}[{}] {}", name, name.empty() ? "" : " ", fmt::join(t.shape(), ", "), dtype_name(t.dtype()));
+}
+
+void apply_range(options& o, const std::optional<QueryRange>& range, std::int64_t queries) {
+  if (!range) return;
+  const std::int64_t end = range->end.value_or(queries);
+  if (range->begin >= end || end > queries)
+    throw error(ATTNGRAPH_ERROR_ARGUMENT,
+                fmt::format("--query-range {}:{} lies outside the {} queries", range->begin, end, queries));
+  o.query_range(range->begin, end);
+}
+
+std::vector<std::size_t> choose_layers(const std::optional<std::vector<std::int64_t>>& wanted,
+                                       const std::vector<std::int64_t>& available, const std::string& path) {
+  std::vector<std::size_t> chosen;
+  if (!wanted) {
+    for (std::size_t i = 0; i < available.size(); ++i) chosen.push_back(i);
+    return chosen;
+  }
+  for (const std::int64_t layer : *wanted) {
+    const auto found = std::find(available.begin(), available.end(), layer);
+    if (found == available.end())
+      throw error(ATTNGRAPH_ERROR_NOT_FOUND,
+                  fmt::format("'{}' has no layer {}; it has {}", path, layer, numbers(available)));
+    chosen.push_back(static_cast<std::size_t>(found - available.begin()));
+  }
+  return chosen;
+}
+
+}  // namespace attngraph::cli

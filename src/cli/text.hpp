@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Text for people: nothing a file says may drive the terminal, and columns line up.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace attngraph::cli {
+
+// One line of valid UTF-8 without control, line-breaking or bidirectional characters; invalid bytes become U+FFFD.
+std::string sanitised(std::string_view text);
+
+// A token as a quoted word: "\n" and "\t" are written out, the rest is sanitised, long ones are cut at `limit` columns.
+std::string quoted_token(std::string_view token, std::size_t limit = 24);
+
+// The word at a position: its token in quotes, or the bare position when it has none.
+std::string word(const std::optional<std::string_view>& token, std::int64_t position);
+
+// Columns that a terminal needs for sanitised text.
+std::size_t display_width(std::string_view text);
+
+std::string grouped(std::int64_t n);     // 1,234,567
+std::string percent(double share);       // 43.1 %
+std::string shortest(double value);      // as few digits as tell it from its neighbours
+std::string bytes(std::uint64_t count);  // 3.0 MiB
+std::string seconds(double elapsed);     // 0.123 s
+std::string join(const std::vector<std::string>& parts, std::string_view separator = ", ");
+std::string numbers(const std::vector<std::int64_t>& values);  // 5, 12
+
+}  // namespace attngraph::cli
