@@ -22,7 +22,8 @@ void attngraph_sink::require_open() const {
 
 void attngraph_sink::require_fitting_tokens(std::int64_t keys) const {
   const auto count = static_cast<std::int64_t>(own.tokens.size());
-  if (count != 0 && count != keys) ag::fail(Status::kShape, "there are {} tokens, but {} keys", count, keys);
+  if (count != 0 && count != keys)
+    ag::fail(Status::kShape, "there are {} tokens, but {} keys; label every key or none", count, keys);
 }
 
 void attngraph_sink::begin(const ag::api::Facts& facts, std::span<const std::string> tokens) {
@@ -99,7 +100,8 @@ attngraph_status with_sink(attngraph_sink* sink, F&& work) noexcept {
 }
 
 void hand_out(attngraph_sink** sink, std::unique_ptr<GraphSink> target) {
-  required(sink, "sink") = std::make_unique<attngraph_sink>(std::move(target)).release();
+  required(sink, "sink");
+  *sink = std::make_unique<attngraph_sink>(std::move(target)).release();
 }
 
 void set_tokens(attngraph_sink& sink, std::vector<std::string> tokens) {
