@@ -128,8 +128,11 @@ void append_csv(std::string& out, std::string_view text, bool raw) {
     if (!text.empty() && std::string_view("=+-@\t\r").find(text[0]) != std::string_view::npos) cell += '\'';
     for (std::size_t at = 0; at < text.size();) {
       const CodePoint c = decode_utf8(text, at);
-      const bool blank = c.value == '\t' || c.value == '\n' || c.value == '\r';
-      if (c.value == kNoCodePoint || (is_control(c.value) && !blank) || is_invisible(c.value)) {
+      if (c.value == '\n') {
+        cell += "\\n";
+      } else if (c.value == '\r') {
+        cell += "\\r";
+      } else if (c.value == kNoCodePoint || (is_control(c.value) && c.value != '\t') || is_invisible(c.value)) {
         cell += kReplacement;
       } else {
         cell += text.substr(at, c.length);

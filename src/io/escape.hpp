@@ -29,8 +29,9 @@ enum class BadBytes {
 // A JSON string with its quotes. Control and direction characters are written as \uXXXX.
 void append_json(std::string& out, std::string_view text, BadBytes bad_bytes);
 
-// A CSV cell with RFC 4180 quotes where needed. raw: the bytes as they are; otherwise bytes that are no UTF-8 and
-// control characters become U+FFFD and a cell that a spreadsheet would run (= + - @ tab CR) begins with '.
+// A CSV cell with RFC 4180 quotes where needed. raw: the bytes as they are. Otherwise a line end is written as \n or
+// \r, so that a record stays one line, bytes that are no UTF-8 and control characters become U+FFFD, and a cell that a
+// spreadsheet would run (= + - @ tab CR) begins with '.
 void append_csv(std::string& out, std::string_view text, bool raw);
 
 // XML character data or attribute. Code points that XML 1.0 forbids become U+FFFD.

@@ -79,12 +79,13 @@ TEST(Escape, CsvQuotesAndDisarms) {
   EXPECT_EQ(csv(" the"), "\" the\"");
   EXPECT_EQ(csv("a,b"), "\"a,b\"");
   EXPECT_EQ(csv("a\"b"), "\"a\"\"b\"");
-  EXPECT_EQ(csv("a\nb"), "\"a\nb\"");
+  EXPECT_EQ(csv("a\nb\r"), "a\\nb\\r");
   for (const std::string c : {"=", "+", "-", "@"}) EXPECT_EQ(csv(c + "1"), "'" + c + "1");
   EXPECT_EQ(csv("\t1"), "'\t1");
-  EXPECT_EQ(csv("\r1"), "\"'\r1\"");
+  EXPECT_EQ(csv("\r1"), "'\\r1");
   EXPECT_EQ(csv(std::string_view("a\0\x1b\xFF\xE2\x80\xAE", 7)), "a\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
   EXPECT_EQ(csv("=1\xFF", true), "=1\xFF");
+  EXPECT_EQ(csv("a\nb", true), "\"a\nb\"");
   EXPECT_EQ(csv("=\"", true), "\"=\"\"\"");
 }
 
