@@ -79,8 +79,9 @@ KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
   Place& place = places_[group % places_.size()];
   std::unique_lock lock(mutex_);
   while (!(place.group == group && place.ready)) {
-    if (place.group != group && place.remaining == 0) {
+    if (place.turn == group && place.remaining == 0) {
       place.group = group;
+      place.turn += places_.size();
       place.remaining = tasks_per_head_ * static_cast<std::int64_t>(groups_[group].heads.size());
       place.ready = false;
       lock.unlock();

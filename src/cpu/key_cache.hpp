@@ -69,6 +69,9 @@ class KeyCache {
     KeySlot slot;
     std::size_t group = static_cast<std::size_t>(-1);
     std::int64_t remaining = 0;  // tasks of the group not released yet
+    // The group that takes the place next. Groups take turns in order: a later one, come first, would hold the place
+    // while its last tasks wait for the rows of an earlier one to be committed, and those wait for the place.
+    std::size_t turn = 0;
     bool ready = false;
   };
 

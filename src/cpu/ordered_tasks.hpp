@@ -53,6 +53,7 @@ class OrderedTasks {
         }
       }
       lead(work, commit, fraction);
+    } catch (const Stopped&) {  // a helper failed and has said why
     } catch (...) {
       record_failure(committed_);
     }

@@ -35,6 +35,8 @@ PlanShape shape_of(const Problem& problem) {
   shape.keys = problem.keys();
   shape.head_dim = problem.head_dim();
   shape.dtype = problem.q.dtype;
+  shape.sinks = static_cast<bool>(problem.sinks);
+  shape.given_logsumexp = static_cast<bool>(problem.logsumexp);
   return shape;
 }
 
@@ -54,12 +56,16 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
   plan.threads = options.threads > 0 ? options.threads : device.threads;
 
   const Selection& selection = shape.selection;
-  plan.candidate_threshold = selection.threshold > 0 ? selection.threshold
-                             : selection.mass > 0    ? mass_cut(selection.mass, shape.keys)
-                                                     : 0.0;
+  // The bound that mass gives holds for weights that sum to 1; otherwise the mass may never be reached, and then every
+  // key counts.
+  const bool sums_to_one = shape.head_dim > 0 && !shape.sinks && !shape.given_logsumexp;
+  plan.candidate_threshold = selection.threshold > 0             ? selection.threshold
+                             : selection.mass > 0 && sums_to_one ? mass_cut(selection.mass, shape.keys)
+                                                                 : 0.0;
   plan.row_edges_bound = shape.keys;
-  if (plan.candidate_threshold > 0) {
-    // Weights of a row sum to at most 1. The quotient may be far beyond any integer for a subnormal threshold.
+  const bool at_most_one = shape.head_dim > 0 && !shape.given_logsumexp;
+  if (plan.candidate_threshold > 0 && at_most_one) {
+    // The quotient may be far beyond any integer for a subnormal threshold.
     plan.row_edges_bound = static_cast<std::int64_t>(
         std::min(std::floor(1.0 / plan.candidate_threshold), static_cast<double>(shape.keys)));
   }

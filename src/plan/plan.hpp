@@ -38,6 +38,8 @@ struct PlanShape {
   std::int64_t window = 0;
   Selection selection;
   StatsRequest stats;
+  bool sinks = false;            // weights of the keys sum to less than 1
+  bool given_logsumexp = false;  // weights of the keys may sum to anything
 };
 
 PlanShape shape_of(const Problem& problem);
@@ -63,7 +65,7 @@ struct Plan {
   // all
   double candidate_threshold =
       0;  // weights below it need not be looked at: the threshold, or the bound that `mass` gives
-  std::int64_t row_edges_bound = 0;  // provable bound on the edges of a row (normalised weights)
+  std::int64_t row_edges_bound = 0;  // provable bound on the edges of a row
   std::size_t workspace_bytes = 0;   // beside input and answer, all threads
   std::string reason;                // why this and not another, one line
 };
