@@ -73,7 +73,9 @@ KeyCache::KeyCache(const Job& job, const std::vector<Group>& groups, std::int64_
     : job_(job),
       groups_(groups),
       tasks_per_head_(tasks_per_head),
-      places_(job.plan.pack == PackKeys::kWholeHead ? 2 : 1) {}
+      places_(job.plan.pack == PackKeys::kWholeHead ? 2 : 1) {
+  for (std::size_t n = 0; n < places_.size(); ++n) places_[n].turn = n;
+}
 
 KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
   Place& place = places_[group % places_.size()];

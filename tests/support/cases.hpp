@@ -4,11 +4,63 @@
 
 #include <fmt/format.h>
 
+#include <type_traits>
 #include <vector>
 
 #include "inputs.hpp"
 
 namespace ag::test {
+
+// One case out of everything that a request can hold.
+inline Case random_case(std::uint64_t seed) {
+  Random random(seed);
+  const auto one_in = [&](std::int64_t n) { return random.below(n) == 0; };
+  const auto pick = [&](auto... values) {
+    const std::common_type_t<decltype(values)...> list[] = {values...};
+    return list[static_cast<std::size_t>(random.below(sizeof...(values)))];
+  };
+  Case c;
+  c.name = fmt::format("random_{}", seed);
+  c.seed = seed;
+  c.dtype = pick(DType::kF32, DType::kF16, DType::kBF16, DType::kF64);
+  c.batch = 1 + random.below(3);
+  c.key_heads = 1 + random.below(3);
+  c.query_heads = c.key_heads * (1 + random.below(4));
+  c.queries = 1 + random.below(pick(4, 70));
+  c.keys = 1 + random.below(pick(8, 300, 900));
+  c.head_dim = 1 + random.below(pick(4, 40));
+  c.spread = pick(0.01, 0.5, 2.0, 6.0);
+  if (one_in(6)) c.scale = pick(-0.3, 0.01, 0.7);
+  if (one_in(5)) c.softcap = pick(1.0, 20.0, 50.0);
+  c.threshold = pick(0.0, 1e-5, 0.004, 0.05, 0.4);
+  if (one_in(3)) c.top_k = 1 + random.below(pick(3, 40, 1000));
+  if (one_in(3)) c.mass = pick(0.2, 0.7, 0.95, 0.9999);
+  c.causal = one_in(2);
+  c.query_offset = pick(c.keys - c.queries, std::int64_t{0}, random.below(400) - 200);
+  if (one_in(4)) c.window = 1 + random.below(pick(5, 400));
+  if (one_in(4)) {
+    for (std::int64_t b = 0; b < c.batch; ++b) c.key_lengths.push_back(random.below(c.keys + 1));
+  }
+  c.mask = pick(MaskKind::kNone, MaskKind::kNone, MaskKind::kNone, MaskKind::kBool, MaskKind::kAdditive);
+  c.mask_dtype = pick(DType::kF32, DType::kF16, DType::kBF16, DType::kF64);
+  for (bool& broadcast : c.mask_broadcast) broadcast = one_in(3);
+  c.sinks = one_in(5);
+  c.lse = pick(GivenLse::kNone, GivenLse::kNone, GivenLse::kNone, GivenLse::kNone, GivenLse::kBaseE, GivenLse::kBase2);
+  c.lse_shift = pick(0.0, 0.0, 0.4, 2.0);
+  if (one_in(4)) {
+    c.query_begin = random.below(c.queries);
+    c.query_end = c.query_begin + 1 + random.below(c.queries - c.query_begin);
+  }
+  if (one_in(4)) {
+    for (std::int64_t h = 0; h < c.query_heads; ++h) {
+      if (one_in(2)) c.heads.push_back(h);
+    }
+  }
+  c.storage = pick(Storage::kRowMajor, Storage::kRowMajor, Storage::kTokensOutside, Storage::kDimensionOutside,
+                   Storage::kReversed, Storage::kUnaligned, Storage::kPadded);
+  c.stats = {one_in(3), one_in(4), one_in(4)};
+  return c;
+}
 
 inline std::vector<Case> extract_cases() {
   std::vector<Case> cases;
@@ -126,6 +178,13 @@ inline std::vector<Case> extract_cases() {
   add({.name = "given_lse", .query_heads = 2, .key_heads = 1, .lse = GivenLse::kBaseE, .stats = kAllStats});
   add({.name = "given_lse_base_2", .causal = true, .query_offset = -5, .lse = GivenLse::kBase2, .stats = kAllStats});
   add({.name = "given_lse_sinks", .sinks = true, .lse = GivenLse::kBaseE, .stats = kAllStats});
+  add({.name = "given_lse_of_more_keys", .lse = GivenLse::kBaseE, .lse_shift = 1.5, .stats = kAllStats});
+  add({.name = "given_lse_of_more_keys_mass",
+       .keys = 300,
+       .threshold = 0,
+       .mass = 0.3,
+       .lse = GivenLse::kBaseE,
+       .lse_shift = 0.7});
   add({.name = "given_lse_top_k", .top_k = 3, .lse = GivenLse::kBaseE});
 
   // Selection.
@@ -151,6 +210,7 @@ inline std::vector<Case> extract_cases() {
        .causal = true,
        .stats = kAllStats});
   add({.name = "mass_with_sinks", .keys = 200, .threshold = 0, .mass = 0.99, .sinks = true});
+  add({.name = "mass_beyond_reach_with_sinks", .keys = 20, .spread = 0.3, .threshold = 0, .mass = 0.97, .sinks = true});
   add({.name = "top_k_masked", .threshold = 0, .top_k = 40, .mask = MaskKind::kBool});
 
   // Memory layouts.

@@ -41,6 +41,7 @@ struct Case {
   std::array<bool, 4> mask_broadcast{};  // over batch, head, query, key
   bool sinks = false;
   GivenLse lse = GivenLse::kNone;
+  double lse_shift = 0;  // above 0: the keys at hand are a part of those that the logsumexp was taken over
   std::int64_t query_begin = 0, query_end = 0;  // both 0: all
   std::vector<std::int64_t> heads{};            // empty: all
   Storage storage = Storage::kRowMajor;
@@ -176,7 +177,7 @@ class Inputs {
       for (std::int64_t h = 0; h < c.query_heads; ++h) {
         for (std::int64_t i = 0; i < c.queries; ++i) {
           const auto lse = static_cast<double>(exact_row(problem_, b, h, i).logsumexp);
-          values.push_back(std::isinf(lse) ? HUGE_VAL : lse / unit);
+          values.push_back(std::isinf(lse) ? HUGE_VAL : (lse + c.lse_shift) / unit);
         }
       }
     }

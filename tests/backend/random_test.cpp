@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests out of everything the contract allows at once, under plans that make_plan would not choose for their size.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "support/cases.hpp"
+#include "support/compare.hpp"
+#include "support/run.hpp"
+
+namespace ag::test {
+namespace {
+
+// ATTNGRAPH_RANDOM_CASES=5000 makes a longer hunt.
+std::uint64_t case_count() {
+  const char* text = std::getenv("ATTNGRAPH_RANDOM_CASES");
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : 150;
+}
+
+class RandomCases : public ::testing::TestWithParam<Target> {};
+INSTANTIATE_TEST_SUITE_P(, RandomCases, ::testing::ValuesIn(all_targets()),
+                         [](const auto& test) { return name_of(test.param); });
+
+TEST_P(RandomCases, KeepExactlyTheEdgesOfTheReference) {
+  const Backend& backend = find_backend(GetParam().backend);
+  const std::string reason = backend.unavailable();
+  if (!reason.empty()) GTEST_SKIP() << reason;
+  const ForcedTarget forced(GetParam());
+  const bool is_reference = backend.name() == "reference";
+  const std::uint64_t count = case_count();
+  for (std::uint64_t seed = 1; seed <= count && !HasFailure(); ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    const Inputs inputs(random_case(seed));
+    const Problem& problem = inputs.problem();
+    Random random(seed);
+    Plan plan = plan_for(backend, problem, static_cast<int>(1 + random.below(4)));
+    plan.pack = static_cast<PackKeys>(random.below(3));
+    plan.rows_per_task = plan.rows_per_block * (1 + random.below(8));
+    CollectSink sink;
+    Control control;
+    sink.finish(backend.extract(problem, plan, sink, control));
+    const EdgeList expected = is_reference ? oracle_extract(problem) : run_extract(find_backend("reference"), problem);
+    expect_same_graph(sink.take(), expected, problem);
+    EXPECT_TRUE(inputs.untouched());
+  }
+}
+
+}  // namespace
+}  // namespace ag::test
