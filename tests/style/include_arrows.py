@@ -24,8 +24,9 @@ LIBRARIES = {
     "googletest": r"g(test|mock)/.*",
     "google-benchmark": r"benchmark/.*",
     "openblas": r"cblas\.h|openblas.*\.h",
+    "nanobind": r"nanobind/.*",
     "cuda": r"cuda.*|cub/.*|thrust/.*|cooperative_groups.*|cublas.*|nv/.*",
-    "posix": r"(sys|arpa|netinet|linux)/.*\.h|(unistd|fcntl|dirent|pthread|sched|dlfcn|poll|termios|strings|ftw|glob)\.h",
+    "posix": r"(sys|arpa|netinet|linux)/.*\.h|(unistd|fcntl|dirent|malloc|pthread|sched|dlfcn|poll|termios|strings|ftw|glob)\.h",
     "intrinsics": r"(\w*mmintrin|immintrin|arm_\w+|cpuid)\.h",
 }
 C_HEADERS = {
