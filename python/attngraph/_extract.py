@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions that make graphs out of tensors."""
+
+import numpy as np
+
+from . import _native
+from ._inputs import chosen_layers, layers_of, numbers, of_layer, tensor, token_bytes
+from .errors import ArgumentError, ShapeError, UnsupportedError
+from .graph import Graph
+
+_STATS = {
+    "entropy": _native.STATS_ENTROPY,
+    "columns": _native.STATS_COLUMNS,
+    "distances": _native.STATS_DISTANCES,
+}
+
+
+def extract(
+    q,
+    k=None,
+    threshold=0.05,
+    *,
+    scale=None,
+    causal=True,
+    query_offset=None,
+    mask=None,
+    key_lengths=None,
+    window=None,
+    softcap=None,
+    sinks=None,
+    lse=None,
+    lse_base="e",
+    top_k=None,
+    mass=None,
+    allow_dense=False,
+    layers=None,
+    layer=0,
+    heads=None,
+    query_range=None,
+    layout="bhsd",
+    tokens=None,
+    device="auto",
+    backend=None,
+    threads=None,
+    decision="fast",
+    stats=(),
+    nonfinite="error",
+    max_edges=None,
+):
+    """Make the graph of all pairs whose softmax weight reaches the threshold.
+
+    The weights are those of ``softmax(scale * q @ k.T)``; the matrix itself is never stored, so memory grows with the
+    input and the answer. Arrays are read in place through DLPack or the buffer protocol, whatever their strides.
+
+    Parameters
+    ----------
+    q : array [B, Hq, Nq, D], [Hq, Nq, D] or [Nq, D]
+        Queries: NumPy, PyTorch, JAX, CuPy or anything else with ``__dlpack__``, in float16, bfloat16, float32 or
+        float64. For many layers: a list of arrays, ``{layer: q}``, ``{layer: (q, k)}`` (then without `k`), or an array
+        [L, B, Hq, Nq, D]; parameters that may differ between layers (mask, window, scale, softcap, sinks, lse, heads)
+        may then be lists or ``{layer: value}`` too.
+    k : array [B, Hkv, Nk, D], [Hkv, Nk, D] or [Nk, D]
+        Keys of the same type; Hq is a multiple of Hkv, and query head h reads key head ``h // (Hq // Hkv)``.
+    threshold : float
+        Keep ``weight >= threshold``, in (0, 1]; 0 only with `top_k`, `mass` or `allow_dense`.
+    scale : float, optional
+        Factor of the scores; 1 / sqrt(D) unless given.
+    causal : bool
+        Query i sees the keys up to ``i + query_offset``.
+    query_offset : int, optional
+        Position of the first query among the keys. Unless given, the last query stands at the last key
+        (``Nk - Nq``, bottom-right alignment): right for a decoder with a cache, where Nq < Nk.
+    mask : array, optional
+        Broadcasts to [B, Hq, Nq, Nk]: bool (True keeps) or float (added to the scores).
+    key_lengths : sequence of int, optional
+        Per batch element, how many keys exist (right padding).
+    window : int, optional
+        Sliding window: only keys nearer than this.
+    softcap : float, optional
+        Scores become ``softcap * tanh(score / softcap)``.
+    sinks : array [Hq] or [B, Hq], optional
+        One more logit per head in the denominator.
+    lse : array [B, Hq, Nq], optional
+        The logsumexp of every row where it is known already; one pass then suffices. `lse_base` is "e" or "2".
+    top_k, mass : optional
+        Further conditions, which hold together with the threshold: at most so many of the heaviest keys of a query;
+        the smallest set of heaviest keys that holds so much probability.
+    allow_dense : bool
+        Let threshold 0 keep every allowed pair.
+    layers : sequence of int, optional
+        Of many layers, which; all unless given.
+    layer : int
+        Label of a single layer.
+    heads : sequence of int, optional
+        Query heads to compute; all unless given.
+    query_range : (int, int), optional
+        Only the rows from begin to end; positions stay those of the whole.
+    layout : {"bhsd", "bshd"}
+        Order of the dimensions of q and k: [..., H, N, D] or [..., N, H, D].
+    tokens : sequence of str or bytes, optional
+        Labels of the positions, one per key.
+    device, backend, threads : optional
+        Where and how; "auto", the best backend and all allowed cores unless given. Results do not depend on threads.
+    decision : {"fast"}
+        How ties with the threshold are decided. "fast" decides every pair right that is farther from the threshold
+        than ``graph.report.eps``; "certified", exact for all pairs, is not implemented yet and raises
+        `UnsupportedError`.
+    stats : sequence of {"entropy", "columns", "distances"}
+        Further statistics beside the edges: `Graph.rows` and `Graph.columns` answer them.
+    nonfinite : {"error", "skip"}
+        NaN and infinity fail the call, or are left out and counted.
+    max_edges : int, optional
+        More edges than this in one layer fail with `LimitError`, which says how many there are.
+
+    Returns
+    -------
+    Graph
+        With one slice per (batch, layer, head), in that order.
+
+    Raises
+    ------
+    Error
+        A subtype that is also a ValueError, TypeError, OSError, MemoryError or RuntimeError.
+    KeyboardInterrupt
+        On Ctrl-C, within about a tenth of a second.
+
+    Examples
+    --------
+    >>> import numpy as np, attngraph as ag
+    >>> rng = np.random.default_rng(0)
+    >>> q, k = rng.standard_normal((2, 4, 256, 64)).astype(np.float32)
+    >>> ag.extract(q, k, threshold=0.05)
+    <attngraph.Graph: 1 batch x 1 layer x 4 heads, 256 queries x 256 keys, 2,031 edges, 19.7 % of the mass kept>
+    """
+    pairs, many = _pairs(q, k, layers, layer)
+    sink = _collector(tokens)
+    context = _native.Context(device)
+    for label, (queries, keys) in pairs.items():
+        options = _options(
+            threshold=threshold,
+            causal=causal,
+            query_offset=query_offset,
+            key_lengths=key_lengths,
+            top_k=top_k,
+            mass=mass,
+            query_range=query_range,
+            backend=backend,
+            threads=threads,
+            stats=stats,
+            nonfinite=nonfinite,
+            max_edges=max_edges,
+            layer=label,
+            window=of_layer(window, label, many),
+            heads=of_layer(heads, label, many and _per_layer(heads)),
+        )
+        _score_options(
+            options,
+            scale=of_layer(scale, label, many),
+            softcap=of_layer(softcap, label, many),
+            mask=of_layer(mask, label, many),
+            sinks=of_layer(sinks, label, many),
+            lse=of_layer(lse, label, many),
+            lse_base=lse_base,
+            allow_dense=allow_dense,
+            decision=decision,
+        )
+        context.extract(_laid_out(queries, "q", layout), _laid_out(keys, "k", layout), options, sink)
+    return Graph(sink.take_result())
+
+
+def from_matrix(
+    attn,
+    threshold=0.05,
+    tokens=None,
+    *,
+    causal=False,
+    query_offset=None,
+    mask=None,
+    key_lengths=None,
+    window=None,
+    top_k=None,
+    mass=None,
+    layers=None,
+    layer=0,
+    heads=None,
+    query_range=None,
+    layout="lhqk",
+    device="auto",
+    backend=None,
+    threads=None,
+    stats=(),
+    nonfinite="error",
+    max_edges=None,
+):
+    """Make the graph of a ready attention matrix: all pairs whose weight reaches the threshold.
+
+    Weights are compared exactly, as stored and promoted to float64, and keep their value. Rows need not be
+    normalised.
+
+    Parameters
+    ----------
+    attn : array or nested list
+        [S, S]; [H, S, S]; [L, H, S, S] (with ``layout="bhqk"``: [B, H, S, S]); [L, B, H, S, S]; or what transformers
+        returns as ``attentions``, a tuple with [B, H, S, S] per layer. Also ``{layer: array}``. Queries and keys may
+        differ in number.
+    threshold : float
+        Keep ``weight >= threshold``; 0 keeps every pair.
+    tokens : sequence of str or bytes, optional
+        Labels of the positions, one per key.
+    causal : bool
+        Keep only keys up to the query, whatever the matrix holds beyond. The remaining parameters are those of
+        `extract`.
+    layout : {"lhqk", "bhqk"}
+        What the first dimension of a four-dimensional array is.
+
+    Returns
+    -------
+    Graph
+        Its weights are float64 for a float64 matrix (and for lists and integers), float32 otherwise.
+
+    Examples
+    --------
+    >>> import attngraph as ag
+    >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.25, tokens=["a", "b"])
+    >>> [(e.query, e.key, e.weight) for e in g.top(3)]
+    [(0, 0, 1.0), (1, 1, 0.75), (1, 0, 0.25)]
+    """
+    matrices, many = _matrices(attn, layers, layer, layout)
+    sink = _collector(tokens)
+    context = _native.Context(device)
+    for label, matrix in matrices.items():
+        options = _options(
+            threshold=threshold,
+            causal=causal,
+            query_offset=query_offset,
+            key_lengths=key_lengths,
+            top_k=top_k,
+            mass=mass,
+            query_range=query_range,
+            backend=backend,
+            threads=threads,
+            stats=stats,
+            nonfinite=nonfinite,
+            max_edges=max_edges,
+            layer=label,
+            window=of_layer(window, label, many),
+            heads=of_layer(heads, label, many and _per_layer(heads)),
+        )
+        layer_mask = of_layer(mask, label, many)
+        if layer_mask is not None:
+            options.mask(tensor(layer_mask, "mask"))
+        context.filter(numbers(matrix, "attn"), options, sink)
+    return Graph(sink.take_result())
+
+
+def _collector(tokens):
+    sink = _native.Sink.collect()
+    if tokens is not None:
+        sink.set_tokens(token_bytes(tokens))
+    return sink
+
+
+def _pairs(q, k, layers, layer):
+    """``{layer: (q, k)}`` and whether the caller gave many layers."""
+    if k is None:
+        if not isinstance(q, dict):
+            raise ArgumentError("k is missing; only {layer: (q, k)} goes without it")
+        pairs = q
+    else:
+        queries, keys = layers_of(q, "q", 5), layers_of(k, "k", 5)
+        if queries is None and keys is None:
+            if layers is not None:
+                raise ArgumentError("layers chooses among many layers; q and k are of one, whose label is layer=")
+            return {_label(layer): (q, k)}, False
+        if queries is None or keys is None or queries.keys() != keys.keys():
+            raise ShapeError("q and k have different layers; give both for the same ones")
+        pairs = {label: (queries[label], keys[label]) for label in queries}
+    return {_label(label): pairs[label] for label in chosen_layers(pairs, layers)}, True
+
+
+def _matrices(attn, layers, layer, layout):
+    if layout not in ("lhqk", "bhqk"):
+        raise ArgumentError(f"layout is {layout!r}; it is 'lhqk' or 'bhqk'")
+    if isinstance(attn, (list, tuple)) and layers_of(attn, "attn", 5) is None:
+        attn = _numbers_list(attn)
+    stacked = 4 if layout == "lhqk" and len(getattr(attn, "shape", ())) == 4 else 5
+    matrices = layers_of(attn, "attn", stacked)
+    if matrices is None:
+        if layers is not None:
+            raise ArgumentError("layers chooses among many layers; attn is of one, whose label is layer=")
+        return {_label(layer): attn}, False
+    return {_label(label): matrices[label] for label in chosen_layers(matrices, layers)}, True
+
+
+def _numbers_list(nested):
+    """A nested list as an array of float64; rows may be arrays of any library."""
+    try:
+        return np.asarray(nested, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"attn is no rectangular matrix of numbers: {error}") from None
+
+
+def _label(layer):
+    if isinstance(layer, (bool, float)) or not hasattr(layer, "__index__"):
+        raise ArgumentError(f"layer is {layer!r}; a label is an integer, at least 0")
+    return int(layer)
+
+
+def _per_layer(heads):
+    """Whether a list of heads is one list per layer: [[0, 1], None, [2]]."""
+    return isinstance(heads, (list, tuple)) and any(h is None or hasattr(h, "__len__") for h in heads)
+
+
+def _laid_out(array, name, layout):
+    view = tensor(array, name)
+    if layout == "bhsd" or len(view.shape) < 3:
+        return view
+    if layout != "bshd":
+        raise ArgumentError(f"layout is {layout!r}; it is 'bhsd' or 'bshd'")
+    return view.swapped(len(view.shape) - 3, len(view.shape) - 2)
+
+
+def _options(
+    *,
+    threshold,
+    causal,
+    query_offset,
+    key_lengths,
+    top_k,
+    mass,
+    query_range,
+    backend,
+    threads,
+    stats,
+    nonfinite,
+    max_edges,
+    layer,
+    window,
+    heads,
+):
+    options = _native.Options()
+    options.threshold(float(threshold))
+    options.causal(bool(causal))
+    options.layer(layer)
+    if query_offset is not None:
+        options.query_offset(query_offset)
+    if key_lengths is not None:
+        options.key_lengths([int(n) for n in key_lengths])
+    if window is not None:
+        options.window(_positive(window, "window"))
+    if top_k is not None:
+        options.top_k(_positive(top_k, "top_k"))
+    if mass is not None:
+        options.mass(float(mass))
+    if heads is not None:
+        chosen = [heads] if hasattr(heads, "__index__") else list(heads)
+        if not chosen:
+            raise ArgumentError("heads is empty; leave it out for all heads")
+        options.heads(sorted({int(head) for head in chosen}))
+    if query_range is not None:
+        begin, end = (int(n) for n in query_range)
+        if begin >= end:
+            raise ArgumentError(f"query_range is ({begin}, {end}), which holds no query; it must hold at least one")
+        options.query_range(begin, end)
+    if backend is not None:
+        options.backend(backend)
+    if threads is not None:
+        options.threads(_positive(threads, "threads"))
+    if max_edges is not None:
+        options.max_edges(_positive(max_edges, "max_edges"))
+    if nonfinite not in ("error", "skip"):
+        raise ArgumentError(f"nonfinite is {nonfinite!r}; it is 'error' or 'skip'")
+    options.nonfinite_skip(nonfinite == "skip")
+    options.stats(_stats_bits(stats))
+    return options
+
+
+def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision):
+    if decision == "certified":
+        raise UnsupportedError("decision='certified' is not implemented yet; 'fast' states its band in graph.report.eps")
+    if decision != "fast":
+        raise ArgumentError(f"decision is {decision!r}; it is 'fast'")
+    if lse_base not in ("e", "2", 2):
+        raise ArgumentError(f"lse_base is {lse_base!r}; it is 'e' or '2'")
+    options.allow_dense(bool(allow_dense))
+    if scale is not None:
+        options.scale(float(scale))
+    if softcap is not None:
+        options.softcap(float(softcap))
+    if mask is not None:
+        options.mask(tensor(mask, "mask"))
+    if sinks is not None:
+        options.sinks(tensor(sinks, "sinks"))
+    if lse is not None:
+        options.lse(tensor(lse, "lse"), lse_base != "e")
+
+
+def _stats_bits(stats):
+    bits = 0
+    for name in [stats] if isinstance(stats, str) else stats:
+        if name not in _STATS:
+            raise ArgumentError(f"stats names {name!r}; it may name {', '.join(map(repr, _STATS))}")
+        bits |= _STATS[name]
+    return bits
+
+
+def _positive(value, name):
+    """0 means "none" in C; in Python that is None, so 0 is a mistake."""
+    number = int(value)
+    if number < 1 or number != value:
+        raise ArgumentError(f"{name} is {value!r}; it is an integer, at least 1, or None")
+    return number

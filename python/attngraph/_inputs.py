@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What callers hand in, as the views that the library reads: arrays of any kind, and one or many layers of them."""
+
+import numpy as np
+
+from . import _native
+from .errors import ArgumentError, DtypeError, ShapeError
+
+
+def tensor(array, name):
+    """A view of an array of any library, without a copy where its memory can be described by element strides.
+
+    Python lists become float64. NumPy arrays in foreign byte order, and those whose strides are no multiple of the
+    element size (fields of a structured array), are copied: neither DLPack nor the library can describe them.
+    """
+    if isinstance(array, _native.Tensor):
+        return array
+    if getattr(array, "requires_grad", False):
+        array = array.detach()
+    if isinstance(array, np.ma.MaskedArray):
+        raise DtypeError(f"{name} is a masked array, whose mask would be lost; give the data and mask= apart")
+    if not isinstance(array, np.ndarray) and not hasattr(array, "__dlpack__"):
+        try:
+            array = np.asarray(array)
+        except ValueError as error:
+            raise ShapeError(f"{name} is no rectangular array: {error}") from None
+    if isinstance(array, np.ndarray):
+        return _numpy_tensor(array, name)
+    return _native.Tensor(array, name)
+
+
+def _numpy_tensor(array, name):
+    dtype = array.dtype
+    if dtype.name == "bfloat16":  # ml_dtypes; NumPy refuses to export what it does not know itself
+        return _native.Tensor(array.view(np.uint16), name, as_bfloat16=True)
+    if dtype.kind not in "fbiu":
+        raise DtypeError(f"{name} is an array of {dtype}; it may be float16, bfloat16, float32 or float64")
+    if not dtype.isnative:
+        array = array.astype(dtype.newbyteorder("="))
+    if any(stride % array.itemsize for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    return _native.Tensor(array, name)
+
+
+def numbers(array, name):
+    """As tensor(), but integers (a matrix of 0 and 1, say) become float64."""
+    if not hasattr(array, "__dlpack__") or isinstance(array, np.ndarray):
+        try:
+            array = np.asarray(array)
+        except ValueError as error:
+            raise ShapeError(f"{name} is no rectangular array: {error}") from None
+        if array.dtype.kind in "biu":
+            array = array.astype(np.float64)
+    return tensor(array, name)
+
+
+def is_array(value):
+    """Whether a value is an array of some library, not a Python list or number."""
+    return hasattr(value, "__dlpack__") or hasattr(value, "__array__")
+
+
+def layers_of(value, name, stacked_ndim):
+    """Split what may be one layer or many into ``{layer: array}``; None when it is one.
+
+    Many are: a dict, a list or tuple of arrays (None where a layer has none), and an array with one more dimension
+    (`stacked_ndim`) than a layer can have.
+    """
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        members = [member for member in value if member is not None]
+        if members and all(is_array(member) and len(member.shape) >= 2 for member in members):
+            return {layer: member for layer, member in enumerate(value) if member is not None}
+        return None
+    if is_array(value) and len(value.shape) == stacked_ndim:
+        whole = tensor(value, name)
+        return {layer: whole.at(layer) for layer in range(whole.shape[0])}
+    return None
+
+
+def chosen_layers(available, layers):
+    """The layers asked for, ascending; all of them for None."""
+    if layers is None:
+        return sorted(available)
+    chosen = [layers] if isinstance(layers, (int, np.integer)) else list(layers)
+    for layer in chosen:
+        if layer not in available:
+            raise ArgumentError(f"there is no layer {layer}; there are {_listed(sorted(available))}")
+    return sorted(set(chosen))
+
+
+def of_layer(value, layer, many):
+    """A parameter's value for one layer: dicts hold one per layer, and so do lists where there are many layers."""
+    if isinstance(value, dict):
+        return value.get(layer)
+    if many and isinstance(value, (list, tuple)):
+        if not 0 <= layer < len(value):
+            raise ArgumentError(f"a list of {len(value)} values has none for layer {layer}; a dict names layers")
+        return value[layer]
+    return value
+
+
+def token_bytes(tokens):
+    """Token texts as the library keeps them: bytes, UTF-8 for str."""
+    if isinstance(tokens, (str, bytes)):
+        raise ArgumentError("tokens is one text; it must be a list with one text per position")
+    texts = []
+    for position, token in enumerate(tokens):
+        if isinstance(token, bytes):
+            texts.append(token)
+        elif isinstance(token, str):
+            texts.append(token.encode("utf-8", "surrogateescape" if _escaped(token) else "replace"))
+        else:
+            raise DtypeError(f"tokens[{position}] is {type(token).__name__}; a token is str or bytes")
+    return texts
+
+
+def _escaped(token):
+    """Whether every lone surrogate stands for a byte, as surrogateescape makes them."""
+    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in token)
+
+
+def _listed(values):
+    head = ", ".join(str(value) for value in values[:8])
+    return head if len(values) <= 8 else f"{head}, ... {values[-1]}"

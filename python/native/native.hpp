@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// attngraph._native: the C++ face of the library as Python objects, one to one. What is convenient stands in Python.
+#pragma once
+
+#include <attngraph/attngraph.hpp>
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <string>
+
+namespace attngraph_python {
+
+namespace nb = nanobind;
+
+// A view of an array of any library that speaks DLPack or the buffer protocol; it keeps the array alive.
+class Tensor {
+ public:
+  // name is for messages. as_bfloat16: the 16-bit integers are bfloat16 (NumPy cannot say so itself).
+  Tensor(nb::handle array, std::string name, bool as_bfloat16);
+  // With axes a and b exchanged; nothing moves.
+  Tensor swapped(std::int64_t a, std::int64_t b) const;
+  // Element i of the first axis.
+  Tensor at(std::int64_t i) const;
+  const attngraph::tensor& view() const { return view_; }
+  const nb::ndarray<nb::ro>& array() const { return array_; }
+
+ private:
+  Tensor(const Tensor& other, const attngraph::tensor& view)
+      : array_(other.array_), name_(other.name_), view_(view) {}
+  nb::ndarray<nb::ro> array_;
+  std::string name_;
+  attngraph::tensor view_;
+};
+
+void bind_errors(nb::module_& m);
+void bind_tensor(nb::module_& m);
+void bind_run(nb::module_& m);
+void bind_result(nb::module_& m);
+
+}  // namespace attngraph_python

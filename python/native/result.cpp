@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Graphs. Every array is a view of the library's own memory: it keeps the Result alive and cannot be written.
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "native.hpp"
+
+namespace attngraph_python {
+namespace {
+
+using attngraph::result;
+
+template <class T>
+nb::object array(std::span<const T> values, nb::handle owner) {
+  return nb::cast(nb::ndarray<nb::numpy, const T, nb::ndim<1>>(values.data(), {values.size()}, owner));
+}
+
+nb::object weights_of(const attngraph::slice& s, nb::handle owner) {
+  return s.weights_f64.data() != nullptr ? array(s.weights_f64, owner) : array(s.weights_f32, owner);
+}
+
+// One row per slice: batch, layer, head, query_begin, query_count, key_count, edge_count.
+nb::object slices(const result& r) {
+  constexpr std::size_t kFields = 7;
+  const auto count = static_cast<std::size_t>(r.slice_count());
+  auto table = std::make_unique<std::int64_t[]>(count * kFields);
+  std::int64_t* out = table.get();
+  for (std::size_t i = 0; i < count; ++i) {
+    const attngraph::slice s = r.slice(static_cast<std::int64_t>(i));
+    const std::int64_t edges = static_cast<std::int64_t>(s.size());
+    for (const std::int64_t field : {s.batch, s.layer, s.head, s.query_begin, s.query_count, s.key_count, edges})
+      *out++ = field;
+  }
+  std::int64_t* const data = table.get();
+  nb::capsule owner(table.release(), [](void* p) noexcept { delete[] static_cast<std::int64_t*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, std::int64_t, nb::ndim<2>>(data, {count, kFields}, owner));
+}
+
+nb::tuple csr(nb::handle self, std::int64_t i) {
+  const attngraph::slice s = nb::cast<const result&>(self).slice(i);
+  return nb::make_tuple(array(s.offsets, self), array(s.keys, self), weights_of(s, self));
+}
+
+nb::tuple rows(nb::handle self, std::int64_t i) {
+  const attngraph::row_statistics r = nb::cast<const result&>(self).slice(i).rows;
+  return nb::make_tuple(array(r.logsumexp, self), array(r.maximum, self), array(r.max_key, self),
+                        array(r.kept_mass, self), array(r.entropy, self));
+}
+
+nb::tuple columns(nb::handle self, std::int64_t i) {
+  const attngraph::column_sums c = nb::cast<const result&>(self).columns(i);
+  return nb::make_tuple(array(c.received, self), array(c.distances, self), c.distance_begin);
+}
+
+// Keys and weights of all slices in one piece, when they follow each other in memory; None otherwise.
+nb::object flat(nb::handle self) {
+  const result& r = nb::cast<const result&>(self);
+  const std::int64_t count = r.slice_count();
+  if (count == 0) return nb::none();
+  const attngraph::slice first = r.slice(0);
+  const bool f64 = first.weights_f64.data() != nullptr;
+  const std::int32_t* key = first.keys.data();
+  const void* weight = f64 ? static_cast<const void*>(first.weights_f64.data()) : first.weights_f32.data();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const attngraph::slice s = r.slice(i);
+    if (s.size() == 0) continue;
+    const void* const at = f64 ? static_cast<const void*>(s.weights_f64.data()) : s.weights_f32.data();
+    if (s.keys.data() != key || at != weight) return nb::none();
+    key += s.size();
+    weight = static_cast<const char*>(weight) + s.size() * (f64 ? sizeof(double) : sizeof(float));
+  }
+  const auto edges = static_cast<std::size_t>(r.edge_count());
+  const nb::object keys = array(std::span<const std::int32_t>(first.keys.data(), edges), self);
+  if (f64) return nb::make_tuple(keys, array(std::span<const double>(first.weights_f64.data(), edges), self));
+  return nb::make_tuple(keys, array(std::span<const float>(first.weights_f32.data(), edges), self));
+}
+
+nb::tuple edge(const attngraph::edge& e) {
+  return nb::make_tuple(e.batch, e.layer, e.head, e.query, e.key, e.weight);
+}
+
+nb::bytes bytes(std::string_view text) { return nb::bytes(text.data(), text.size()); }
+
+nb::list tokens(const result& r) {
+  nb::list all;
+  for (std::int64_t i = 0; i < r.token_count(); ++i) all.append(bytes(r.token(i).value_or("")));
+  return all;
+}
+
+// Without the GIL: work that reads every edge.
+template <class F>
+auto unlocked(F&& work) {
+  const nb::gil_scoped_release no_gil;
+  return work();
+}
+
+nb::dict summary(const result& r, std::int64_t slice) {
+  const attngraph::summary s = unlocked([&] { return r.summary(slice); });
+  nb::dict d;
+  d["rows"] = s.rows;
+  d["edges"] = s.edges;
+  d["empty_rows"] = s.empty_rows;
+  d["rows_without_edges"] = s.rows_without_edges;
+  d["max_row_edges"] = s.max_row_edges;
+  d["mean_row_edges"] = s.mean_row_edges;
+  d["kept_mass_mean"] = s.kept_mass_mean;
+  d["kept_mass_min"] = s.kept_mass_min;
+  d["weight_min"] = s.weight_min;
+  d["weight_max"] = s.weight_max;
+  d["entropy_mean"] = s.entropy_mean;
+  d["mean_distance"] = s.mean_distance;
+  d["self_share"] = s.self_share;
+  d["previous_share"] = s.previous_share;
+  d["first_share"] = s.first_share;
+  return d;
+}
+
+nb::dict report(const result& r) {
+  const attngraph::report p = r.report();
+  nb::dict d;
+  d["eps"] = p.eps;
+  d["borderline"] = p.borderline;
+  d["empty_rows"] = p.empty_rows;
+  d["rows_fp64"] = p.rows_fp64;
+  d["skipped_nonfinite"] = p.skipped_nonfinite;
+  d["kept_mass"] = p.kept_mass;
+  d["backend"] = std::string(p.backend);
+  d["target"] = std::string(p.target);
+  d["threads"] = p.threads;
+  return d;
+}
+
+nb::dict difference(const result& a, const result& b, double band) {
+  const attngraph::difference x = unlocked([&] { return a.diff(b, band); });
+  nb::dict d;
+  d["edges_a"] = x.edges_a;
+  d["edges_b"] = x.edges_b;
+  d["only_a"] = x.only_a;
+  d["only_b"] = x.only_b;
+  d["inside_band"] = x.inside_band;
+  d["common"] = x.common;
+  d["max_weight_difference"] = x.max_weight_difference;
+  d["slices_only_a"] = x.slices_only_a;
+  d["slices_only_b"] = x.slices_only_b;
+  const bool differs = x.only_a + x.only_b > 0;
+  d["first"] = differs ? nb::object(edge(x.first)) : nb::none();
+  d["first_in_a"] = differs && x.first_in_a != 0;
+  return d;
+}
+
+}  // namespace
+
+void bind_result(nb::module_& m) {
+  nb::class_<result>(m, "Result")
+      .def_static("load", [](const std::string& path) { return unlocked([&] { return result::load(path); }); })
+      .def("slice_count", &result::slice_count)
+      .def("edge_count", &result::edge_count)
+      .def("slices", &slices)
+      .def("csr", [](nb::handle self, std::int64_t i) { return csr(self, i); })
+      .def("rows", [](nb::handle self, std::int64_t i) { return rows(self, i); })
+      .def("columns", [](nb::handle self, std::int64_t i) { return columns(self, i); })
+      .def("flat", [](nb::handle self) { return flat(self); })
+      .def("report", &report)
+      .def("tokens", &tokens)
+      .def("metadata",
+           [](const result& r, const std::string& name) -> nb::object {
+             const auto value = r.metadata(name);
+             return value ? nb::object(bytes(*value)) : nb::none();
+           })
+      .def("top",
+           [](const result& r, std::int64_t n) {
+             nb::list all;
+             for (const attngraph::edge& e : unlocked([&] { return r.top(n); })) all.append(edge(e));
+             return all;
+           })
+      .def("sweep",
+           [](const result& r, const std::vector<double>& thresholds) {
+             nb::list all;
+             for (const attngraph::sweep_row& row : unlocked([&] { return r.sweep(thresholds); }))
+               all.append(nb::make_tuple(row.threshold, row.edges, row.kept_mass, row.nodes));
+             return all;
+           })
+      .def("summary", &summary, nb::arg("slice") = -1)
+      .def("diff", &difference, nb::arg("other"), nb::arg("band"))
+      .def(
+          "part",
+          [](const result& r, double threshold, std::int64_t top_k, const std::vector<std::int64_t>& layers,
+             const std::vector<std::int64_t>& heads) {
+            return unlocked([&] { return r.part({threshold, top_k, layers, heads}); });
+          },
+          nb::arg("threshold"), nb::arg("top_k"), nb::arg("layers"), nb::arg("heads"))
+      .def("write", [](const result& r, attngraph::sink& to) { unlocked([&] { r.write(to); }); });
+}
+
+}  // namespace attngraph_python

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options, contexts and sinks. Every long call runs without the GIL and takes it for a moment now and then to see
+// whether Python has a signal waiting.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "native.hpp"
+
+namespace attngraph_python {
+namespace {
+
+// Asks Python for signals at most every 50 ms: taking the GIL is not free for the threads that hold it.
+class SignalWatch {
+ public:
+  bool operator()() {
+    const auto now = Clock::now();
+    if (now - last_ < std::chrono::milliseconds(50)) return false;
+    const nb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    last_ = Clock::now();
+    return false;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_ = Clock::now();
+};
+
+// The options of a call, and the tensors that they view.
+struct Options {
+  attngraph::options c;
+  std::optional<Tensor> mask, sinks, lse;
+};
+
+template <class Value, class Set>
+auto setter(Set set) {
+  return [set](Options& o, Value value) { (o.c.*set)(std::move(value)); };
+}
+
+void bind_options(nb::module_& m) {
+  using C = attngraph::options;
+  nb::class_<Options>(m, "Options")
+      .def(nb::init<>())
+      .def("threshold", setter<double>(&C::threshold))
+      .def("top_k", setter<std::int64_t>(&C::top_k))
+      .def("mass", setter<double>(&C::mass))
+      .def("max_edges", setter<std::uint64_t>(&C::max_edges))
+      .def("allow_dense", setter<bool>(&C::allow_dense))
+      .def("scale", setter<double>(&C::scale))
+      .def("softcap", setter<double>(&C::softcap))
+      .def("causal", setter<bool>(&C::causal))
+      .def("query_offset", setter<std::int64_t>(&C::query_offset))
+      .def("window", setter<std::int64_t>(&C::window))
+      .def("nonfinite_skip",
+           [](Options& o, bool skip) { o.c.nonfinite(skip ? ATTNGRAPH_NONFINITE_SKIP : ATTNGRAPH_NONFINITE_ERROR); })
+      .def("key_lengths", setter<std::vector<std::int64_t>>(&C::key_lengths))
+      .def("stats", setter<std::uint32_t>(&C::stats))
+      .def("query_range",
+           [](Options& o, std::int64_t begin, std::int64_t end) { o.c.query_range(begin, end); })
+      .def("heads", setter<std::vector<std::int64_t>>(&C::heads))
+      .def("layer", setter<std::int64_t>(&C::layer))
+      .def("backend", [](Options& o, const std::string& name) { o.c.backend(name); })
+      .def("threads", setter<std::int32_t>(&C::threads))
+      .def("mask", [](Options& o, const Tensor& t) { o.c.mask(o.mask.emplace(t).view()); })
+      .def("sinks", [](Options& o, const Tensor& t) { o.c.sinks(o.sinks.emplace(t).view()); })
+      .def("lse", [](Options& o, const Tensor& t, bool base_2) {
+        o.c.lse(o.lse.emplace(t).view(), base_2 ? ATTNGRAPH_LSE_BASE_2 : ATTNGRAPH_LSE_BASE_E);
+      });
+}
+
+// A copy of the options that watches for signals.
+attngraph::options watched(const Options& o) {
+  attngraph::options how = o.c;
+  how.cancelled(SignalWatch());
+  return how;
+}
+
+void bind_context(nb::module_& m) {
+  using attngraph::context;
+  nb::class_<context>(m, "Context")
+      .def(nb::init<std::string>(), nb::arg("device") = "auto")
+      .def(
+          "extract",
+          [](context& c, const Tensor& q, const Tensor& k, const Options& o, attngraph::sink& to) {
+            const attngraph::options how = watched(o);
+            const nb::gil_scoped_release no_gil;
+            c.extract(q.view(), k.view(), how, to);
+          },
+          nb::arg("q"), nb::arg("k"), nb::arg("options"), nb::arg("sink"))
+      .def(
+          "filter",
+          [](context& c, const Tensor& weights, const Options& o, attngraph::sink& to) {
+            const attngraph::options how = watched(o);
+            const nb::gil_scoped_release no_gil;
+            c.filter(weights.view(), how, to);
+          },
+          nb::arg("weights"), nb::arg("options"), nb::arg("sink"))
+      .def("explain_extract", [](const context& c, const Tensor& q, const Tensor& k,
+                                 const Options& o) { return c.explain(q.view(), k.view(), o.c); })
+      .def("explain_filter",
+           [](const context& c, const Tensor& weights, const Options& o) { return c.explain(weights.view(), o.c); });
+}
+
+std::string string_of(nb::bytes text) { return std::string(text.c_str(), text.size()); }
+
+void bind_sink(nb::module_& m) {
+  using attngraph::sink;
+  nb::class_<sink>(m, "Sink")
+      .def_static("collect", &sink::collect)
+      .def_static("file",
+                  [](const std::string& path, const std::string& format, bool key_to_query, bool labels, bool csv_raw,
+                     bool rows) { return sink::file(path, format, {key_to_query, labels, csv_raw, rows}); },
+                  nb::arg("path"), nb::arg("format"), nb::arg("key_to_query"), nb::arg("labels"), nb::arg("csv_raw"),
+                  nb::arg("rows"))
+      .def_static("sweep", [](const std::vector<double>& thresholds) { return sink::sweep(thresholds); })
+      .def("set_tokens",
+           [](sink& s, nb::list tokens) {
+             std::vector<std::string> texts;
+             for (nb::handle token : tokens) texts.push_back(string_of(nb::cast<nb::bytes>(token)));
+             s.set_tokens(texts);
+           })
+      .def("set_metadata",
+           [](sink& s, const std::string& name, const std::string& value) { s.set_metadata(name, value); })
+      .def("take_result", &sink::take_result)
+      .def("sweep_rows",
+           [](const sink& s) {
+             nb::list rows;
+             for (const attngraph::sweep_row& row : s.sweep_rows())
+               rows.append(nb::make_tuple(row.threshold, row.edges, row.kept_mass, row.nodes));
+             return rows;
+           })
+      .def("finish", &sink::finish, nb::call_guard<nb::gil_scoped_release>())
+      .def("edge_count", &sink::edge_count);
+}
+
+}  // namespace
+
+void bind_run(nb::module_& m) {
+  bind_options(m);
+  bind_context(m);
+  bind_sink(m);
+  m.attr("STATS_ENTROPY") = ATTNGRAPH_STATS_ENTROPY;
+  m.attr("STATS_COLUMNS") = ATTNGRAPH_STATS_COLUMNS;
+  m.attr("STATS_DISTANCES") = ATTNGRAPH_STATS_DISTANCES;
+}
+
+}  // namespace attngraph_python
