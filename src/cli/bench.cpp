@@ -93,9 +93,13 @@ Inputs make_inputs(const BenchFlags& flags, std::int64_t n) {
   std::normal_distribution<float> normal(0.0F, 1.5F);
   const auto size = static_cast<std::size_t>(flags.heads * n * flags.d);
   std::vector<float> q(size), k(size);
-  for (float& x : k) x = normal(random);
+  for (std::size_t i = 0; i < size; ++i) {
+    if (i % 4096 == 0) stop_if_interrupted();
+    k[i] = normal(random);
+  }
   const auto d = static_cast<std::size_t>(flags.d), rows = static_cast<std::size_t>(n);
   for (std::size_t row = 0; row < size / d; ++row) {
+    if (row % 64 == 0) stop_if_interrupted();
     const std::size_t head = row / rows, i = row % rows, chosen = head * rows + random() % (i + 1);
     for (std::size_t c = 0; c < d; ++c) q[row * d + c] = normal(random) + 0.4F * k[chosen * d + c];
   }

@@ -159,7 +159,7 @@ void SelectionFlags::apply(options& o) const {
   // To the library 0 means "no such condition"; from a person it is a mistake.
   if (top_k && *top_k <= 0) throw UsageError("--top-k: give at least 1");
   if (mass && !(*mass > 0)) throw UsageError("--mass: give more than 0 and at most 1");
-  if (max_edges && *max_edges == 0) throw UsageError("--max-edges: give at least 1");
+  if (max_edges && *max_edges <= 0) throw UsageError("--max-edges: give at least 1");
 }
 
 void RunFlags::add(CLI::App& app) {

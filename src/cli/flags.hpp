@@ -55,7 +55,7 @@ struct SelectionFlags {
   std::optional<double> threshold;
   std::optional<std::int64_t> top_k;
   std::optional<double> mass;
-  std::optional<std::uint64_t> max_edges;
+  std::optional<std::int64_t> max_edges;
   std::string decision = "fast";
   std::string stats;
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 #include "command.hpp"
 #include "text.hpp"
@@ -21,6 +22,18 @@ void print_error(std::string_view message) { fmt::print(stderr, "attngraph: erro
 const CLI::App& chosen(const CLI::App& app) {
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? app : *chosen.front();
+}
+
+// The parser complains about what is missing before what is unknown; a slip of the finger is the better news.
+std::optional<std::string> culprit(const CLI::App& app) {
+  const CLI::App& command = chosen(app);
+  const auto unknown = command.remaining();
+  if (&command == &app)
+    return unknown.empty() ? std::nullopt : std::optional(fmt::format("there is no subcommand '{}'", unknown[0]));
+  for (const std::string& argument : unknown)
+    if (argument.size() > 1 && argument[0] == '-')
+      return fmt::format("{} has no flag {}", command.get_name(), argument);
+  return std::nullopt;
 }
 
 int usage_error(const CLI::App& app, const std::string& message) {
@@ -59,7 +72,7 @@ int run(int argc, char** argv) {
     fmt::print("{}\n", version.what());
     return flushed(kSuccess);
   } catch (const CLI::ParseError& e) {
-    return usage_error(app, e.what());
+    return usage_error(app, culprit(app).value_or(e.what()));
   } catch (const UsageError& e) {
     return usage_error(app, e.what());
   }

@@ -52,6 +52,10 @@ class MatrixSource : public Source {
   std::string tensors(std::size_t i) const override {
     return whole_ ? describe(name_, shape_) : fmt::format("{}, part {}", describe(name_, shape_), layer(i));
   }
+  std::string where(std::size_t i) const override {
+    return fmt::format("'{}'{}{}", file_->path, name_.empty() ? "" : ", " + name_,
+                       whole_ ? "" : fmt::format(", layer {}", layer(i)));
+  }
   std::vector<Explanation> settings() const override {
     const auto dims = shape_.shape();
     return settings_.explain(false, queries(), dims[dims.size() - 1]);
@@ -90,6 +94,9 @@ class MatrixSource : public Source {
     }
     if (candidates.size() == 1) {
       const tensor t = file_->file.info(candidates[0]);
+      if (!is_float(t.dtype()))
+        throw error(ATTNGRAPH_ERROR_DTYPE, fmt::format("'{}': {} is no matrix of f64, f32, f16 or bf16", file_->path,
+                                                       describe(candidates[0], t)));
       if (t.shape().size() < 2 || t.shape().size() > 4)
         throw error(ATTNGRAPH_ERROR_SHAPE,
                     fmt::format("'{}': {} is no matrix; [Nq, Nk], [H, Nq, Nk] and [L, H, Nq, Nk] are", file_->path,

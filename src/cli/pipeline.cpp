@@ -33,6 +33,17 @@ void run_within_limit(Source& source, context& c, std::size_t i, options o, std:
   if (static_cast<std::uint64_t>(to.edge_count()) > limit) throw over("raise it or the threshold");
 }
 
+// What the library finds wrong with the data it cannot place: it never knew the file.
+error placed(const error& e, const Source& source, std::size_t i) {
+  switch (e.status()) {
+    case ATTNGRAPH_ERROR_SHAPE:
+    case ATTNGRAPH_ERROR_DTYPE:
+    case ATTNGRAPH_ERROR_NONFINITE:
+    case ATTNGRAPH_ERROR_RANGE: return error(e.status(), fmt::format("{}: {}", source.where(i), e.what()));
+    default: return e;
+  }
+}
+
 void summarise(const Source& source, const Request& request, const sink& to, double elapsed) {
   const report r = to.report();
   fmt::print(stderr, "attngraph: {} edges from {} {}, {} of the attention kept", grouped(to.edge_count()),
@@ -68,10 +79,14 @@ void feed(Source& source, context& c, const Request& request, const options& bas
   for (std::size_t i = 0; i < source.layer_count(); ++i) {
     stop_if_interrupted();
     progress.begin(i, fmt::format("layer {}", source.layer(i)));
-    if (const auto limit = request.selection.max_edges)
-      run_within_limit(source, c, i, o, *limit, to);
-    else
-      source.run(c, i, o, to);
+    try {
+      if (const auto limit = request.selection.max_edges)
+        run_within_limit(source, c, i, o, static_cast<std::uint64_t>(*limit), to);
+      else
+        source.run(c, i, o, to);
+    } catch (const error& e) {
+      throw placed(e, source, i);
+    }
   }
   stop_if_interrupted();
 }

@@ -63,6 +63,11 @@ class QkSource : public Source {
     return join(parts);
   }
 
+  std::string where(std::size_t i) const override {
+    if (files_.size() == 2) return fmt::format("'{}' and '{}'", files_[0]->path, files_[1]->path);
+    return fmt::format("'{}', {} and {}", files_[0]->path, layers_[i].q, layers_[i].k);
+  }
+
   std::vector<Explanation> settings() const override {
     const tensor q = q_file().info(layers_[0].q), k = k_file().info(layers_[0].k);
     auto lines = settings_.explain(true, length(q), length(k));

@@ -26,6 +26,7 @@ class Source {
   virtual std::size_t layer_count() const = 0;
   virtual std::int64_t layer(std::size_t i) const = 0;   // its label
   virtual std::string tensors(std::size_t i) const = 0;  // "q.5 [9, 1024, 64] f16, k.5 [3, 1024, 64] f16"
+  virtual std::string where(std::size_t i) const = 0;    // "'f.safetensors', q.5 and k.5"
   virtual std::vector<Explanation> settings() const = 0;
   virtual std::string plan(const context& c, std::size_t i, const options& base) const = 0;
   // Reads the layer's tensors, feeds the sink and lets the tensors go.

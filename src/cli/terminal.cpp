@@ -46,7 +46,7 @@ void watch_interrupts() {
 bool interrupted() { return interrupt_flag != 0; }
 
 void stop_if_interrupted() {
-  if (interrupted()) throw error(ATTNGRAPH_ERROR_CANCELLED, "interrupted; nothing was written");
+  if (interrupted()) throw error(ATTNGRAPH_ERROR_CANCELLED, "interrupted; no output was left");
 }
 
 }  // namespace attngraph::cli
