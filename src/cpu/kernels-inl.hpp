@@ -60,7 +60,7 @@ void unpack_row(const void* row, DType dtype, std::int64_t stride, std::int64_t 
 #endif
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   const auto* p = static_cast<const char*>(row);
-  if (stride == 1 && size == static_cast<std::int64_t>(sizeof(T))) {
+  if (n > 0 && stride == 1 && size == static_cast<std::int64_t>(sizeof(T))) {  // no keys: out may be null
     std::memcpy(out, p, static_cast<std::size_t>(n) * sizeof(T));
     return;
   }
