@@ -313,6 +313,8 @@ ATTNGRAPH_API const char* attngraph_result_token(const attngraph_result* result,
 ATTNGRAPH_API int64_t attngraph_result_token_count(const attngraph_result* result);
 /** Facts that travel with a graph ("threshold", "scale", "model", ...); NULL when there is none of that name. */
 ATTNGRAPH_API const char* attngraph_result_metadata(const attngraph_result* result, const char* name);
+/** Name of fact i, in order of the names; NULL when i is out of range. */
+ATTNGRAPH_API const char* attngraph_result_metadata_name(const attngraph_result* result, int64_t i);
 
 /** One edge of a table; the layer of the columns `batch,layer,head,query,key,weight`. */
 typedef struct attngraph_edge {
@@ -463,6 +465,16 @@ ATTNGRAPH_API void attngraph_sink_destroy(attngraph_sink* sink);
 
 /** Send a result, with its tokens and facts, through a sink. */
 ATTNGRAPH_API attngraph_status attngraph_result_write(const attngraph_result* result, attngraph_sink* sink);
+/**
+ * Put a slice of the caller's own through a sink: how graphs that were made elsewhere, joined or averaged get the
+ * questions, formats and views of results. Everything is checked.
+ *
+ * @param slice  as attngraph_result_csr answers it; keys ascend within a row, weights are finite
+ * @param rows   NULL: logsumexp, maximum and entropy are unknown (NaN), kept mass is the sum of the row's weights;
+ *               otherwise all five arrays
+ */
+ATTNGRAPH_API attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_csr* slice,
+                                                        const attngraph_rows* rows);
 /** Read a graph that this library wrote: npz, safetensors, csv or jsonl. Every byte is checked. */
 ATTNGRAPH_API attngraph_status attngraph_result_load(const char* path, attngraph_result** result);
 

@@ -400,6 +400,14 @@ class result {
     return detail::text(attngraph_result_metadata(c(), std::string(name).c_str()));
   }
 
+  /// Names of all facts, in order.
+  std::vector<std::string> metadata_names() const {
+    std::vector<std::string> names;
+    while (const char* name = attngraph_result_metadata_name(c(), static_cast<std::int64_t>(names.size())))
+      names.emplace_back(name);
+    return names;
+  }
+
   /// The n heaviest edges, heaviest first; fewer when the graph has fewer.
   std::vector<edge> top(std::int64_t n) const {
     std::vector<edge> edges(static_cast<std::size_t>(std::clamp<std::int64_t>(n, 0, edge_count())));
@@ -506,6 +514,13 @@ class sink {
   void parse_tokens(std::string_view json) { check(attngraph_sink_parse_tokens(c(), std::string(json).c_str())); }
   void set_metadata(std::string_view name, std::string_view value) {
     check(attngraph_sink_set_metadata(c(), std::string(name).c_str(), std::string(value).c_str()));
+  }
+
+  /// A slice of the caller's own, as CSR. @param rows null: its statistics are unknown
+  void add_slice(const attngraph_csr& slice, const attngraph_rows* rows = nullptr) {
+    const attngraph_status status = attngraph_sink_add_slice(c(), &slice, rows);
+    rethrow();
+    check(status);
   }
 
   std::int64_t edge_count() const noexcept { return attngraph_sink_edge_count(c_.get()); }

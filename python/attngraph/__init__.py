@@ -1,10 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention as a graph: edges query -> key out of queries and keys, or out of ready attention matrices."""
+"""Attention as a graph: edges query -> key out of queries and keys, or out of ready attention matrices.
+
+``extract`` takes Q and K and never stores the N x N matrix; ``from_matrix`` takes a matrix that is there already; both
+return a `Graph`. Attention weights say where a head looked, not why a model answered as it did.
+"""
 
 from . import _native, errors
+from ._attention_graph import attention_graph
 from ._extract import extract, from_matrix
+from .edges import Edges
 from .errors import Error
-from .graph import Graph
+from .graph import Graph, concat, from_slices, load
+from .records import Backend, Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
 
 __version__ = _native.version()
-__all__ = ["Error", "Graph", "errors", "extract", "from_matrix"]
+
+__all__ = [
+    "Backend",
+    "Columns",
+    "Coverage",
+    "Csr",
+    "Difference",
+    "Edge",
+    "Edges",
+    "Error",
+    "Graph",
+    "Report",
+    "Rows",
+    "Slice",
+    "Summary",
+    "SweepRow",
+    "attention_graph",
+    "backends",
+    "concat",
+    "errors",
+    "extract",
+    "from_matrix",
+    "from_slices",
+    "load",
+]
+
+
+def backends():
+    """The ways of doing the work that this library knows, available here or not: a list of `Backend`.
+
+    Examples
+    --------
+    >>> import attngraph as ag
+    >>> [b.name for b in ag.backends()][:2]
+    ['reference', 'cpu']
+    """
+    return [Backend(*backend) for backend in _native.backends()]

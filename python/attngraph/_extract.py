@@ -4,7 +4,7 @@
 import numpy as np
 
 from . import _native
-from ._inputs import chosen_layers, layers_of, numbers, of_layer, tensor, token_bytes
+from ._inputs import chosen_layers, is_array, layers_of, numbers, of_layer, tensor, token_bytes
 from .errors import ArgumentError, ShapeError, UnsupportedError
 from .graph import Graph
 
@@ -283,6 +283,8 @@ def _matrices(attn, layers, layer, layout):
         raise ArgumentError(f"layout is {layout!r}; it is 'lhqk' or 'bhqk'")
     if isinstance(attn, (list, tuple)) and layers_of(attn, "attn", 5) is None:
         attn = _numbers_list(attn)
+    if is_array(attn):
+        attn = numbers(attn, "attn")
     stacked = 4 if layout == "lhqk" and len(getattr(attn, "shape", ())) == 4 else 5
     matrices = layers_of(attn, "attn", stacked)
     if matrices is None:

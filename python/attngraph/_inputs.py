@@ -44,7 +44,9 @@ def _numpy_tensor(array, name):
 
 def numbers(array, name):
     """As tensor(), but integers (a matrix of 0 and 1, say) become float64."""
-    if not hasattr(array, "__dlpack__") or isinstance(array, np.ndarray):
+    if isinstance(array, np.ma.MaskedArray):
+        return tensor(array, name)  # which refuses it
+    if isinstance(array, np.ndarray) or not (hasattr(array, "__dlpack__") or isinstance(array, _native.Tensor)):
         try:
             array = np.asarray(array)
         except ValueError as error:
@@ -56,7 +58,7 @@ def numbers(array, name):
 
 def is_array(value):
     """Whether a value is an array of some library, not a Python list or number."""
-    return hasattr(value, "__dlpack__") or hasattr(value, "__array__")
+    return isinstance(value, _native.Tensor) or hasattr(value, "__dlpack__") or hasattr(value, "__array__")
 
 
 def layers_of(value, name, stacked_ndim):

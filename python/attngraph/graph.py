@@ -1,44 +1,393 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The graph."""
+"""The graph: what `extract` and `from_matrix` return."""
 
-import numpy as np
+import os
+import tempfile
 
-from . import _native
-from .errors import NotFoundError, UnsupportedError
-from .records import Columns, Csr, Report, Rows, Slice
+from . import _export, _native, _operations
+from ._inputs import token_bytes
+from .edges import Edges
+from .errors import ArgumentError, NotFoundError, UnsupportedError
+from .records import Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
 
 
-class Graph:
+class Graph(_export.Exports):
+    """Edges query -> key with their attention weights, in one slice per (batch, layer, head).
+
+    Graphs come from `extract`, `from_matrix`, `from_slices`, `concat` and `load`, and do not change. Arrays that a
+    graph hands out are views of its memory: they cannot be written, and they keep it alive.
+
+    Examples
+    --------
+    >>> import attngraph as ag
+    >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5)
+    >>> len(g), g.slices[0].key_count
+    (2, 2)
+    """
+
     def __init__(self, result):
         self._result = result
         self._slices = [Slice(*row) for row in result.slices().tolist()]
         self._places = {}
         for place, s in enumerate(self._slices):
             self._places.setdefault(s[:3], []).append(place)
+        self._tokens = None  # not asked for yet
+
+    # ------------------------------------------------------------------------------------------------------------
+    # what it holds
 
     def __len__(self):
+        """Number of edges."""
         return self._result.edge_count()
+
+    def __bool__(self):
+        return True
+
+    def __repr__(self):
+        return f"<attngraph.Graph: {self._shape_text()}, {len(self):,} edges, {self._mass_text()}>"
+
+    def _shape_text(self):
+        parts = []
+        for field, word in enumerate(("batch", "layer", "head")):
+            count = len({s[field] for s in self._slices})
+            parts.append(f"{count} {word}{'' if count == 1 else 'es' if word == 'batch' else 's'}")
+        queries = max((s.query_begin + s.query_count for s in self._slices), default=0)
+        keys = max((s.key_count for s in self._slices), default=0)
+        return f"{' x '.join(parts)}, {queries:,} queries x {keys:,} keys"
+
+    def _mass_text(self):
+        return f"{100 * self._result.report()['kept_mass']:.1f} % of the mass kept"
+
+    def _repr_html_(self):
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{e.layer}</td><td>{e.head}</td><td>{escape(self._label(e.query))}</td>"
+            f"<td>{escape(self._label(e.key))}</td><td>{e.weight:.3f}</td></tr>"
+            for e in self.top(5)
+        )
+        return (
+            f"<div><p><b>attngraph.Graph</b>: {self._shape_text()}, {len(self):,} edges, {self._mass_text()}</p>"
+            f"<table><tr><th>layer</th><th>head</th><th>query</th><th>key</th><th>weight</th></tr>{rows}</table></div>"
+        )
+
+    def _label(self, position):
+        tokens = self.tokens
+        return f"{position} {tokens[position]!r}" if tokens and position < len(tokens) else str(position)
 
     @property
     def slices(self):
+        """The (batch, layer, head) slices, in order: a list of `Slice`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0]]).slices[0].edge_count
+        1
+        """
         return list(self._slices)
+
+    @property
+    def tokens(self):
+        """Labels of the positions, as a list of str; None when there are none. Bytes that are no UTF-8 come as lone
+        surrogates (``errors="surrogateescape"``)."""
+        if self._tokens is None:
+            self._tokens = [text.decode("utf-8", "surrogateescape") for text in self._result.tokens()]
+        return list(self._tokens) or None
+
+    @property
+    def metadata(self):
+        """Facts that travel with the graph, as texts: threshold, scale, causal and so on."""
+        facts = self._result.metadata()
+        return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in facts.items()}
+
+    @property
+    def report(self):
+        """How the graph was made: a `Report`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0]]).report.kept_mass
+        1.0
+        """
+        return Report(**self._result.report())
+
+    @property
+    def edges(self):
+        """All edges as a table with the columns batch, layer, head, query, key, weight, in that order, and with
+        query_token and key_token when there are tokens. See `Edges`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).edges["key"]
+        array([0, 1], dtype=int32)
+        """
+        return Edges(self)
 
     def _place(self, layer, head, batch):
         places = self._places.get((batch, layer, head))
         if places is None:
-            raise NotFoundError(f"there is no slice of batch {batch}, layer {layer}, head {head}")
+            have = ", ".join(str(tuple(s[:3])) for s in self._slices[:4])
+            more = ", ..." if len(self._slices) > 4 else ""
+            raise NotFoundError(
+                f"there is no slice (batch, layer, head) = {(batch, layer, head)}; there are {have or 'none'}{more}"
+            )
         if len(places) > 1:
-            raise UnsupportedError(f"batch {batch}, layer {layer}, head {head} is in {len(places)} query ranges")
+            raise UnsupportedError(
+                f"(batch, layer, head) = {(batch, layer, head)} is in {len(places)} query ranges; "
+                "attngraph.concat([graph]) joins them"
+            )
         return places[0]
 
     def csr(self, layer=0, head=0, batch=0):
+        """One slice as CSR, without a copy: ``(indptr, indices, data)``.
+
+        Row r is query ``slice.query_begin + r``. The arrays are int64, int32 and float32 (float64 for a float64
+        matrix); keys ascend within a row.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> indptr, indices, data = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).csr()
+        >>> indptr.tolist(), indices.tolist(), data.tolist()
+        ([0, 1, 2], [0, 1], [1.0, 0.75])
+        """
         return Csr(*self._result.csr(self._place(layer, head, batch)))
 
     def rows(self, layer=0, head=0, batch=0):
+        """Statistics of the rows of one slice, without a copy: a `Rows`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).rows().kept_mass.tolist()
+        [1.0, 0.75]
+        """
         return Rows(*self._result.rows(self._place(layer, head, batch)))
 
-    def to_scipy(self, layer=0, head=0, batch=0):
-        from scipy.sparse import csr_array
-        s = self._slices[self._place(layer, head, batch)]
-        indptr, indices, data = self.csr(layer, head, batch)
-        return csr_array((data, indices, indptr), shape=(s.query_count, s.key_count))
+    def columns(self, layer=0, head=0, batch=0):
+        """Attention received by every key, and mass by distance, of one slice: a `Columns`.
+
+        Empty unless the graph was made with ``stats=("columns", "distances")``.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5, stats="columns").columns().received.tolist()
+        [1.25, 0.75]
+        """
+        return Columns(*self._result.columns(self._place(layer, head, batch)))
+
+    # ------------------------------------------------------------------------------------------------------------
+    # questions
+
+    def top(self, n):
+        """The n heaviest edges, heaviest first, ties in table order: a list of `Edge`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.2).top(2)[1].weight
+        0.75
+        """
+        return [Edge(*row) for row in self._result.top(n)]
+
+    def sweep(self, thresholds):
+        """Edges, kept mass and nodes for each threshold, in one pass: a list of `SweepRow`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0)
+        >>> [row.edges for row in g.sweep([0, 0.25, 0.5])]
+        [4, 3, 2]
+        """
+        return [SweepRow(*row) for row in self._result.sweep([float(t) for t in thresholds])]
+
+    def coverage(self):
+        """How much probability mass the edges hold, over the rows of each slice: a list of `Coverage`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).coverage()[0].mean
+        0.875
+        """
+        return [Coverage(*row) for row in _operations.coverage(self)]
+
+    def stats(self, layer=None, head=None, batch=0):
+        """Figures of the whole graph, or of the slice of a layer and head: a `Summary`.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).stats().self_share
+        1.0
+        """
+        if layer is None and head is None:
+            return Summary(**self._result.summary(-1))
+        if layer is None or head is None:
+            raise ArgumentError("stats takes a layer and a head, or neither for the whole graph")
+        return Summary(**self._result.summary(self._place(layer, head, batch)))
+
+    def diff(self, other, band=1e-5):
+        """What sets two graphs apart: a `Difference`, true when something does.
+
+        An edge in one graph only is no difference when its weight is within `band` (relative) of the threshold.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> a = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5)
+        >>> bool(a.diff(a)), a.diff(ag.from_matrix([[1.0, 0.6], [0.25, 0.75]], threshold=0.5)).only_b
+        (False, 1)
+        """
+        d = self._result.diff(other._result, float(band))
+        d["first"] = None if d["first"] is None else Edge(*d["first"])
+        return Difference(**d)
+
+    # ------------------------------------------------------------------------------------------------------------
+    # other graphs out of it
+
+    def filter(self, threshold=0.0, *, top_k=None, layers=None, heads=None):
+        """The part with ``weight >= threshold``, at most `top_k` edges a query, of these layers and heads.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> len(ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0).filter(0.5))
+        2
+        """
+        if top_k is not None and top_k < 1:
+            raise ArgumentError(f"top_k is {top_k}; it is at least 1, or None")
+        return Graph(self._result.part(float(threshold), top_k or 0, _numbers(layers), _numbers(heads)))
+
+    def aggregate(self, how="mean", over="head"):
+        """Join the heads of every layer ("head") or the layers of every head ("layer") into one graph.
+
+        A pair that is an edge somewhere is an edge of the answer. "mean" divides by the number of slices joined, also
+        where the pair was no edge in some: below the threshold a weight is unknown and counts as 0, so means are lower
+        bounds. What was joined is labelled 0. Weights are float64.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> g = ag.from_matrix([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.1, 0.9]]], threshold=0.2)
+        >>> g.aggregate("max").csr().data.tolist()
+        [1.0, 0.5, 0.9]
+        """
+        return _operations.aggregate(self, how, over)
+
+    def rollout(self, *, residual=0.5, threshold=0.0, fusion="mean"):
+        """Attention rollout (Abnar & Zuidema 2020) on the kept edges: how much of every input position reaches every
+        position through all layers of the graph.
+
+        In each layer the heads are joined (`fusion`: "mean" or "max"), rows renormalised to 1, and mixed with the
+        identity, ``(1 - residual) * A + residual * I``; the layers are multiplied, later ones from the left. A row
+        without edges passes on its own position only. Needs square slices and SciPy; the product fills up, so a
+        `threshold` on the answer is advisable for long inputs. The answer has one slice per batch, labelled layer 0,
+        head 0.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.5, 0.5]], threshold=0.2)
+        >>> g.rollout().to_scipy().toarray().tolist()
+        [[1.0, 0.0], [0.25, 0.75]]
+        """
+        return _operations.rollout(self, residual, threshold, fusion)
+
+    # ------------------------------------------------------------------------------------------------------------
+    # copies
+
+    def __reduce__(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "graph.safetensors")
+            self.save(path)
+            with open(path, "rb") as file:
+                return _from_bytes, (file.read(),)
+
+
+def _numbers(values):
+    if values is None:
+        return []
+    chosen = [values] if hasattr(values, "__index__") else list(values)
+    if not chosen:
+        raise ArgumentError("an empty list of layers or heads chooses nothing; leave it out for all")
+    return [int(value) for value in chosen]
+
+
+def _from_bytes(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "graph.safetensors")
+        with open(path, "wb") as file:
+            file.write(data)
+        return load(path)
+
+
+def load(path):
+    """Read a graph that attngraph wrote: npz, safetensors, csv or jsonl. Every byte is checked.
+
+    Examples
+    --------
+    >>> import attngraph as ag, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "graph.npz")
+    >>> ag.from_matrix([[1.0]]).save(path)
+    >>> len(ag.load(path))
+    1
+    """
+    return Graph(_native.Result.load(os.fspath(path)))
+
+
+def from_slices(slices, tokens=None, metadata=None):
+    """Make a graph out of CSR arrays made elsewhere.
+
+    Parameters
+    ----------
+    slices : iterable of (Slice, Csr) or (Slice, Csr, Rows)
+        Labels, size and arrays of each slice; edge_count is not read. Without `Rows` the logsumexp, maximum and
+        entropy of the rows are unknown (NaN) and kept mass is the sum of a row's weights.
+    tokens : sequence of str or bytes, optional
+        Labels of the positions, one per key.
+    metadata : dict of str to str, optional
+        Facts that travel with the graph. A fact "threshold" says that all pairs at or above it are here.
+
+    Examples
+    --------
+    >>> import numpy as np, attngraph as ag
+    >>> csr = ag.Csr(np.array([0, 1]), np.array([0], np.int32), np.array([0.5], np.float32))
+    >>> len(ag.from_slices([(ag.Slice(0, 0, 0, 0, 1, 1, 1), csr)]))
+    1
+    """
+    sink = _native.Sink.collect()
+    if tokens is not None:
+        sink.set_tokens(token_bytes(tokens))
+    for name, value in (metadata or {}).items():
+        sink.set_metadata(str(name), str(value))
+    for s, csr, *rows in slices:
+        sink.add_slice(list(s[:6]), *_operations.plain_csr(csr), _operations.plain_rows(rows[0]) if rows else None)
+    return Graph(sink.take_result())
+
+
+def concat(graphs, tokens=None):
+    """Join graphs: slices of the same (batch, layer, head) become one, their query ranges one after the other.
+
+    This is how a prefill and the decoding steps after it, or the query ranges of several workers, become one graph.
+    A slice has as many keys as the longest of its parts. Tokens and facts are those of the last graph that has
+    tokens, and of the first.
+
+    Examples
+    --------
+    >>> import attngraph as ag
+    >>> whole = [[1.0, 0.0], [0.25, 0.75]]
+    >>> parts = [ag.from_matrix(whole, query_range=r) for r in [(1, 2), (0, 1)]]
+    >>> bool(ag.concat(parts).diff(ag.from_matrix(whole)))
+    False
+    """
+    graphs = list(graphs)
+    if tokens is None:
+        tokens = next((g.tokens for g in reversed(graphs) if g.tokens is not None), None)
+    facts = graphs[0].metadata if graphs else {}
+    return from_slices(_operations.joined_slices(graphs), tokens, facts)

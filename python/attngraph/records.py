@@ -128,3 +128,11 @@ class Difference(NamedTuple):
 
     def __bool__(self) -> bool:
         return self.only_a + self.only_b + self.slices_only_a + self.slices_only_b > 0
+
+
+class Backend(NamedTuple):
+    """A way of doing the work."""
+
+    name: str
+    unavailable: Optional[str]  # why not; None when it works here
+    device: str  # what this machine is to it

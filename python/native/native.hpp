@@ -2,9 +2,9 @@
 // attngraph._native: the C++ face of the library as Python objects, one to one. What is convenient stands in Python.
 #pragma once
 
-#include <attngraph/attngraph.hpp>
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <attngraph/attngraph.hpp>
 
 #include <cstdint>
 #include <string>
@@ -26,8 +26,7 @@ class Tensor {
   const nb::ndarray<nb::ro>& array() const { return array_; }
 
  private:
-  Tensor(const Tensor& other, const attngraph::tensor& view)
-      : array_(other.array_), name_(other.name_), view_(view) {}
+  Tensor(const Tensor& other, const attngraph::tensor& view) : array_(other.array_), name_(other.name_), view_(view) {}
   nb::ndarray<nb::ro> array_;
   std::string name_;
   attngraph::tensor view_;

@@ -80,9 +80,7 @@ nb::object flat(nb::handle self) {
   return nb::make_tuple(keys, array(std::span<const float>(first.weights_f32.data(), edges), self));
 }
 
-nb::tuple edge(const attngraph::edge& e) {
-  return nb::make_tuple(e.batch, e.layer, e.head, e.query, e.key, e.weight);
-}
+nb::tuple edge(const attngraph::edge& e) { return nb::make_tuple(e.batch, e.layer, e.head, e.query, e.key, e.weight); }
 
 nb::bytes bytes(std::string_view text) { return nb::bytes(text.data(), text.size()); }
 
@@ -90,6 +88,12 @@ nb::list tokens(const result& r) {
   nb::list all;
   for (std::int64_t i = 0; i < r.token_count(); ++i) all.append(bytes(r.token(i).value_or("")));
   return all;
+}
+
+nb::dict metadata(const result& r) {
+  nb::dict d;
+  for (const std::string& name : r.metadata_names()) d[bytes(name)] = bytes(r.metadata(name).value_or(""));
+  return d;
 }
 
 // Without the GIL: work that reads every edge.
@@ -167,11 +171,7 @@ void bind_result(nb::module_& m) {
       .def("flat", [](nb::handle self) { return flat(self); })
       .def("report", &report)
       .def("tokens", &tokens)
-      .def("metadata",
-           [](const result& r, const std::string& name) -> nb::object {
-             const auto value = r.metadata(name);
-             return value ? nb::object(bytes(*value)) : nb::none();
-           })
+      .def("metadata", &metadata)
       .def("top",
            [](const result& r, std::int64_t n) {
              nb::list all;

@@ -61,8 +61,7 @@ void bind_options(nb::module_& m) {
            [](Options& o, bool skip) { o.c.nonfinite(skip ? ATTNGRAPH_NONFINITE_SKIP : ATTNGRAPH_NONFINITE_ERROR); })
       .def("key_lengths", setter<std::vector<std::int64_t>>(&C::key_lengths))
       .def("stats", setter<std::uint32_t>(&C::stats))
-      .def("query_range",
-           [](Options& o, std::int64_t begin, std::int64_t end) { o.c.query_range(begin, end); })
+      .def("query_range", [](Options& o, std::int64_t begin, std::int64_t end) { o.c.query_range(begin, end); })
       .def("heads", setter<std::vector<std::int64_t>>(&C::heads))
       .def("layer", setter<std::int64_t>(&C::layer))
       .def("backend", [](Options& o, const std::string& name) { o.c.backend(name); })
@@ -109,15 +108,74 @@ void bind_context(nb::module_& m) {
 
 std::string string_of(nb::bytes text) { return std::string(text.c_str(), text.size()); }
 
+template <class T>
+using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <class T>
+const T* column(nb::handle columns, std::size_t i, std::int64_t count) {
+  const auto array = nb::cast<Vector<T>>(columns[i], false);
+  if (array.shape(0) != static_cast<std::size_t>(count))
+    throw attngraph::error(ATTNGRAPH_ERROR_SHAPE, "statistics " + std::to_string(i) + " of the rows have " +
+                                                      std::to_string(array.shape(0)) + " elements; there are " +
+                                                      std::to_string(count) + " rows");
+  return array.data();
+}
+
+// slice: batch, layer, head, query_begin, query_count, key_count. rows: the five arrays of attngraph_rows, or None.
+void add_slice(attngraph::sink& to, const std::vector<std::int64_t>& slice, const Vector<std::int64_t>& indptr,
+               const Vector<std::int32_t>& indices, nb::handle data, nb::handle rows) {
+  attngraph_csr csr{};
+  csr.batch = slice.at(0);
+  csr.layer = slice.at(1);
+  csr.head = slice.at(2);
+  csr.query_begin = slice.at(3);
+  csr.query_count = slice.at(4);
+  csr.key_count = slice.at(5);
+  csr.edge_count = static_cast<std::int64_t>(indices.shape(0));
+  csr.offsets = indptr.data();
+  csr.keys = indices.data();
+  std::size_t weights = 0;
+  if (Vector<float> f32; nb::try_cast(data, f32, false)) {
+    csr.weights = f32.data();
+    csr.weight_dtype = ATTNGRAPH_F32;
+    weights = f32.shape(0);
+  } else {
+    const auto f64 = nb::cast<Vector<double>>(data, false);
+    csr.weights = f64.data();
+    csr.weight_dtype = ATTNGRAPH_F64;
+    weights = f64.shape(0);
+  }
+  if (indptr.shape(0) != static_cast<std::size_t>(csr.query_count) + 1 || weights != indices.shape(0))
+    throw attngraph::error(ATTNGRAPH_ERROR_SHAPE,
+                           "a slice needs indptr of one more than its rows, and as many "
+                           "weights as keys");
+  if (rows.is_none()) {
+    const nb::gil_scoped_release no_gil;
+    to.add_slice(csr);
+    return;
+  }
+  attngraph_rows statistics{};
+  statistics.logsumexp = column<double>(rows, 0, csr.query_count);
+  statistics.maximum = column<double>(rows, 1, csr.query_count);
+  statistics.max_key = column<std::int32_t>(rows, 2, csr.query_count);
+  statistics.kept_mass = column<double>(rows, 3, csr.query_count);
+  statistics.entropy = column<double>(rows, 4, csr.query_count);
+  const nb::gil_scoped_release no_gil;
+  to.add_slice(csr, &statistics);
+}
+
 void bind_sink(nb::module_& m) {
   using attngraph::sink;
   nb::class_<sink>(m, "Sink")
       .def_static("collect", &sink::collect)
-      .def_static("file",
-                  [](const std::string& path, const std::string& format, bool key_to_query, bool labels, bool csv_raw,
-                     bool rows) { return sink::file(path, format, {key_to_query, labels, csv_raw, rows}); },
-                  nb::arg("path"), nb::arg("format"), nb::arg("key_to_query"), nb::arg("labels"), nb::arg("csv_raw"),
-                  nb::arg("rows"))
+      .def_static(
+          "file",
+          [](const std::string& path, const std::string& format, bool key_to_query, bool labels, bool csv_raw,
+             bool rows) {
+            return sink::file(path, format, {key_to_query, labels, csv_raw, rows});
+          },
+          nb::arg("path"), nb::arg("format"), nb::arg("key_to_query"), nb::arg("labels"), nb::arg("csv_raw"),
+          nb::arg("rows"))
       .def_static("sweep", [](const std::vector<double>& thresholds) { return sink::sweep(thresholds); })
       .def("set_tokens",
            [](sink& s, nb::list tokens) {
@@ -127,6 +185,8 @@ void bind_sink(nb::module_& m) {
            })
       .def("set_metadata",
            [](sink& s, const std::string& name, const std::string& value) { s.set_metadata(name, value); })
+      .def("add_slice", &add_slice, nb::arg("slice"), nb::arg("indptr"), nb::arg("indices"), nb::arg("data"),
+           nb::arg("rows").none())
       .def("take_result", &sink::take_result)
       .def("sweep_rows",
            [](const sink& s) {

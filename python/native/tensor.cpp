@@ -52,8 +52,8 @@ attngraph::tensor view_of(const Array& array, const std::string& name, bool as_b
   const int device = array.device_type();
   if (device != kCpu && device != kCudaHost && device != kCudaManaged) {
     if (device != kCuda) {
-      fail(ATTNGRAPH_ERROR_UNSUPPORTED, name + " is on a device of DLPack type " + std::to_string(device) +
-                                            "; copy it to the host first");
+      fail(ATTNGRAPH_ERROR_UNSUPPORTED,
+           name + " is on a device of DLPack type " + std::to_string(device) + "; copy it to the host first");
     }
     view.on_device(ATTNGRAPH_DEVICE_CUDA, array.device_id());
   }

@@ -2,6 +2,7 @@
 // Views of a graph in memory. Nothing is copied: the arrays of the contract are those of the EdgeList.
 #include "result.hpp"
 
+#include <iterator>
 #include <memory>
 
 #include "../io/graph_file.hpp"
@@ -96,6 +97,13 @@ const char* attngraph_result_metadata(const attngraph_result* result, const char
     const auto fact = facts.find(&required(name, "name"));
     return fact != facts.end() ? fact->second.c_str() : nullptr;
   });
+}
+
+const char* attngraph_result_metadata_name(const attngraph_result* result, int64_t i) {
+  if (result == nullptr || i < 0) return nullptr;
+  const auto& facts = result->graph.metadata.facts;
+  if (i >= static_cast<int64_t>(facts.size())) return nullptr;
+  return std::next(facts.begin(), i)->first.c_str();
 }
 
 attngraph_status attngraph_result_load(const char* path, attngraph_result** result) {

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs on their way to other programs. Packages are imported when they are asked for."""
+
+import os
+
+import numpy as np
+
+from . import _native
+from ._optional import optional
+from .errors import ArgumentError, LimitError
+
+_NETWORKX_EDGES = 1_000_000
+
+
+class Exports:
+    """The to_* methods of `Graph`."""
+
+    # ------------------------------------------------------------------------------------------------------------
+    # data frames
+
+    def to_pandas(self):
+        """The table of edges as a pandas DataFrame; tokens, where there are any, as categories.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).to_pandas().shape  # doctest: +NEEDS(pandas)
+        (2, 6)
+        """
+        pandas = optional("pandas", "to_pandas")
+        edges, tokens = self.edges, self.tokens
+        columns = {name: edges[name] for name in edges.columns if not name.endswith("_token")}
+        if tokens is not None:
+            texts, codes = np.unique(np.array(tokens, dtype=object), return_inverse=True)
+            for end in ("query", "key"):
+                positions = edges[end]
+                known = positions < len(tokens)
+                code = np.where(known, codes[np.where(known, positions, 0)], -1)
+                columns[f"{end}_token"] = pandas.Categorical.from_codes(code, categories=texts)
+        return pandas.DataFrame(columns)
+
+    def to_polars(self):
+        """The table of edges as a polars DataFrame, through Arrow.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).to_polars().shape  # doctest: +NEEDS(polars)
+        (2, 6)
+        """
+        return optional("polars", "to_polars").DataFrame(self.edges)
+
+    def to_arrow(self):
+        """The table of edges as a pyarrow Table; key and weight stay where they are.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5).to_arrow().num_rows  # doctest: +NEEDS(pyarrow)
+        2
+        """
+        return optional("pyarrow", "to_arrow").table(self.edges)
+
+    def to_parquet(self, path, partition_by=None):
+        """Write the table of edges as Parquet: one file, or a folder partitioned by columns, ``layer=0/head=3/...``.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> folder = os.path.join(tempfile.mkdtemp(), "edges")
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5)
+        >>> g.to_parquet(folder, partition_by=["layer", "head"])  # doctest: +NEEDS(pyarrow)
+        >>> os.listdir(folder)  # doctest: +NEEDS(pyarrow)
+        ['layer=0']
+        """
+        optional("pyarrow", "to_parquet")
+        if partition_by is None:
+            parquet = optional("pyarrow.parquet", "to_parquet", "pyarrow")
+            path = os.fspath(path)
+            unfinished = f"{path}.{os.getpid()}.tmp"
+            try:
+                parquet.write_table(self.to_arrow(), unfinished)
+                os.replace(unfinished, path)
+            finally:
+                if os.path.exists(unfinished):
+                    os.unlink(unfinished)
+            return
+        dataset = optional("pyarrow.dataset", "to_parquet", "pyarrow")
+        by = [partition_by] if isinstance(partition_by, str) else list(partition_by)
+        unknown = [name for name in by if name not in ("batch", "layer", "head")]
+        if unknown or not by:
+            raise ArgumentError(f"partition_by is {partition_by!r}; it names batch, layer or head")
+        table = self.to_arrow()
+        layout = dataset.partitioning(table.select(by).schema, flavor="hive")
+        slices = len({tuple(s[("batch", "layer", "head").index(name)] for name in by) for s in self.slices})
+        dataset.write_dataset(
+            table,
+            os.fspath(path),
+            format="parquet",
+            partitioning=layout,
+            max_partitions=max(slices, 1),
+            existing_data_behavior="delete_matching",
+        )
+
+    # ------------------------------------------------------------------------------------------------------------
+    # graphs
+
+    def to_scipy(self, layer=0, head=0, batch=0):
+        """One slice as ``scipy.sparse.csr_array`` [query, key]; keys and weights stay where they are.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5)
+        >>> g.to_scipy().toarray().tolist()  # doctest: +NEEDS(scipy)
+        [[1.0, 0.0], [0.0, 0.75]]
+        """
+        sparse = optional("scipy.sparse", "to_scipy", "scipy")
+        s = self._slices[self._place(layer, head, batch)]
+        indptr, indices, data = self.csr(layer, head, batch)
+        rows = s.query_begin + s.query_count
+        if s.query_begin > 0:  # rows are queries, so those before the first are empty
+            indptr = np.concatenate([np.zeros(s.query_begin, np.int64), indptr])
+        if s.edge_count <= np.iinfo(np.int32).max:
+            indptr = indptr.astype(np.int32)  # SciPy wants one type for both, and would copy the keys
+        return sparse.csr_array((data, indices, indptr), shape=(rows, s.key_count), copy=False)
+
+    def to_networkx(self, direction="query_to_key", force=False):
+        """All edges as a ``networkx.MultiDiGraph``.
+
+        Nodes are positions, with the attribute token where it is known; edges have the key (batch, layer, head) and
+        the attribute weight. More than a million edges are refused without `force`: networkx takes about a
+        kilobyte for each.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.2)
+        >>> g.to_networkx().edges[1, 0, (0, 0, 0)]["weight"]  # doctest: +NEEDS(networkx)
+        0.25
+        """
+        networkx = optional("networkx", "to_networkx")
+        if len(self) > _NETWORKX_EDGES and not force:
+            raise LimitError(
+                f"the graph has {len(self):,} edges, and networkx is made for fewer than {_NETWORKX_EDGES:,}; "
+                "filter it, or give force=True"
+            )
+        source, target = _ends(direction)
+        columns = {name: column.tolist() for name, column in self.edges.to_dict().items() if "token" not in name}
+        out = networkx.MultiDiGraph()
+        positions = max((max(s.query_begin + s.query_count, s.key_count) for s in self._slices), default=0)
+        tokens = self.tokens or []
+        out.add_nodes_from(
+            (position, {"token": tokens[position]} if position < len(tokens) else {}) for position in range(positions)
+        )
+        labels = zip(columns["batch"], columns["layer"], columns["head"])
+        out.add_edges_from(
+            (a, b, label, {"weight": weight})
+            for a, b, label, weight in zip(columns[source], columns[target], labels, columns["weight"])
+        )
+        return out
+
+    def to_graphistry(self, direction="query_to_key"):
+        """A graphistry plotter with these edges (src, dst, weight, layer, head) and nodes (id, token).
+
+        Nothing leaves the machine: only calling ``.plot()`` on the answer uploads, and that is up to the caller.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.5)
+        >>> g.to_graphistry()._source  # doctest: +NEEDS(graphistry)
+        'src'
+        """
+        graphistry = optional("graphistry", "to_graphistry")
+        pandas = optional("pandas", "to_graphistry")
+        source, target = _ends(direction)
+        table = self.edges
+        edges = pandas.DataFrame(
+            {
+                "src": table[source],
+                "dst": table[target],
+                "weight": table["weight"],
+                "batch": table["batch"],
+                "layer": table["layer"],
+                "head": table["head"],
+            }
+        )
+        positions = max((max(s.query_begin + s.query_count, s.key_count) for s in self._slices), default=0)
+        tokens = self.tokens or [str(position) for position in range(positions)]
+        tokens += [str(position) for position in range(len(tokens), positions)]
+        nodes = pandas.DataFrame({"id": np.arange(len(tokens)), "token": tokens})
+        plotter = graphistry.edges(edges, "src", "dst").nodes(nodes, "id")
+        return plotter.bind(edge_weight="weight", point_title="token")
+
+    # ------------------------------------------------------------------------------------------------------------
+    # files, written by the library: whole or not at all
+
+    def save(self, path, *, rows=True):
+        """Write npz or safetensors, by suffix: all that `load` needs to make the same graph.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "graph.safetensors")
+        >>> ag.from_matrix([[1.0]]).save(path)
+        >>> len(ag.load(path))
+        1
+        """
+        kind = os.path.splitext(os.fspath(path))[1].lstrip(".")
+        if kind not in ("npz", "safetensors"):
+            raise ArgumentError(f"the name ends with {kind!r}; a saved graph is .npz or .safetensors")
+        self._write(path, kind, rows=rows)
+
+    def to_npz(self, path, *, rows=True):
+        """Write NumPy's npz: offsets, keys, weights, a table of slices, and facts.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> ag.from_matrix([[1.0]]).to_npz(os.path.join(tempfile.mkdtemp(), "graph.npz"))
+        """
+        self._write(path, "npz", rows=rows)
+
+    def to_safetensors(self, path, *, rows=True):
+        """Write safetensors: the same arrays as `to_npz`.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> ag.from_matrix([[1.0]]).to_safetensors(os.path.join(tempfile.mkdtemp(), "graph.safetensors"))
+        """
+        self._write(path, "safetensors", rows=rows)
+
+    def to_csv(self, path, *, labels=None, raw=False, rows=False):
+        """Write CSV, with query_token and key_token when there are tokens (or as `labels` says).
+
+        Cells that a spreadsheet would run as formulas get a leading ``'`` unless `raw`. `rows` writes the statistics of
+        the rows into a second file, NAME.rows.csv.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "edges.csv")
+        >>> ag.from_matrix([[0.5]]).to_csv(path)
+        >>> open(path).read()
+        'batch,layer,head,query,key,weight\\n0,0,0,0,0,0.5\\n'
+        """
+        self._write(path, "csv", labels=labels, raw=raw, rows=rows)
+
+    def to_jsonl(self, path, *, labels=None, rows=False):
+        """Write one JSON object per edge and line.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> ag.from_matrix([[0.5]]).to_jsonl(os.path.join(tempfile.mkdtemp(), "edges.jsonl"))
+        """
+        self._write(path, "jsonl", labels=labels, rows=rows)
+
+    def to_graphml(self, path, *, direction="query_to_key"):
+        """Write GraphML, for Gephi, Cytoscape and networkx.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> ag.from_matrix([[0.5]]).to_graphml(os.path.join(tempfile.mkdtemp(), "edges.graphml"))
+        """
+        self._write(path, "graphml", direction=direction)
+
+    def to_dot(self, path, *, direction="query_to_key"):
+        """Write DOT, for Graphviz.
+
+        Examples
+        --------
+        >>> import attngraph as ag, os, tempfile
+        >>> ag.from_matrix([[0.5]]).to_dot(os.path.join(tempfile.mkdtemp(), "edges.dot"))
+        """
+        self._write(path, "dot", direction=direction)
+
+    def _write(self, path, kind, *, direction="query_to_key", labels=None, raw=False, rows=False):
+        if labels is None:
+            labels = self.tokens is not None and kind in ("csv", "jsonl")
+        key_to_query = _ends(direction)[0] == "key"
+        sink = _native.Sink.file(os.fspath(path), kind, key_to_query, bool(labels), bool(raw), bool(rows))
+        self._result.write(sink)
+        sink.finish()
+
+
+def _ends(direction):
+    if direction not in ("query_to_key", "key_to_query"):
+        raise ArgumentError(f"direction is {direction!r}; it is 'query_to_key' or 'key_to_query'")
+    return ("query", "key") if direction == "query_to_key" else ("key", "query")

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs out of graphs, in NumPy: sums over heads and layers, rollout, joined query ranges."""
+
+import numpy as np
+
+from ._optional import optional
+from .errors import ArgumentError, ShapeError
+from .records import Csr, Rows, Slice
+
+
+def plain_csr(csr):
+    """Arrays of the types that the library keeps."""
+    indptr, indices, data = csr
+    data = np.asarray(data)
+    if data.dtype not in (np.float32, np.float64):
+        data = data.astype(np.float64)
+    return (
+        np.ascontiguousarray(indptr, dtype=np.int64),
+        np.ascontiguousarray(indices, dtype=np.int32),
+        np.ascontiguousarray(data),
+    )
+
+
+def plain_rows(rows):
+    types = (np.float64, np.float64, np.int32, np.float64, np.float64)
+    return tuple(np.ascontiguousarray(column, dtype=dtype) for column, dtype in zip(rows, types))
+
+
+def parts(graph):
+    """Every slice with its arrays, whether or not its (batch, layer, head) is unique."""
+    for place, s in enumerate(graph._slices):
+        yield s, Csr(*graph._result.csr(place)), Rows(*graph._result.rows(place))
+
+
+def row_numbers(indptr):
+    """The row of every edge."""
+    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
+def coverage(graph):
+    for s, _, rows in parts(graph):
+        has_keys = np.isnan(rows.maximum) | (rows.max_key >= 0)
+        mass = rows.kept_mass[has_keys]
+        if not mass.size:
+            yield (*s[:3], 0, 0.0, 0.0, 0.0, -1)
+            continue
+        lowest = int(mass.argmin())
+        query = s.query_begin + int(np.flatnonzero(has_keys)[lowest])
+        yield (*s[:3], mass.size, float(mass.mean()), float(np.median(mass)), float(mass[lowest]), query)
+
+
+def joined_slices(graphs):
+    groups = {}
+    for graph in graphs:
+        for s, csr, rows in parts(graph):
+            groups.setdefault(s[:3], []).append((s, csr, rows))
+    for label in sorted(groups):
+        yield _joined(sorted(groups[label], key=lambda part: (part[0].query_begin, part[0].query_count)))
+
+
+def _joined(group):
+    first = group[0][0]
+    end = first.query_begin
+    for s, _, _ in group:
+        if s.query_begin != end:
+            what = "overlap" if s.query_begin < end else "leave a gap"
+            raise ShapeError(
+                f"(batch, layer, head) = {tuple(s[:3])}: query ranges {what} at query {min(s.query_begin, end)}"
+            )
+        end += s.query_count
+    counts = np.concatenate([np.diff(csr.indptr) for _, csr, _ in group])
+    csr = Csr(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([csr.indices for _, csr, _ in group]),
+        np.concatenate([csr.data for _, csr, _ in group]),
+    )
+    rows = Rows(*(np.concatenate(columns) for columns in zip(*(rows for _, _, rows in group))))
+    keys = max(s.key_count for s, _, _ in group)
+    return Slice(*first[:4], end - first.query_begin, keys, len(csr.indices)), csr, rows
+
+
+def aggregate(graph, how, over):
+    if how not in ("mean", "max", "sum"):
+        raise ArgumentError(f"how is {how!r}; it is 'mean', 'max' or 'sum'")
+    if over not in ("head", "layer"):
+        raise ArgumentError(f"over is {over!r}; it is 'head' or 'layer'")
+    groups = {}
+    for s, csr, _ in parts(graph):
+        label = (s.batch, s.layer, 0) if over == "head" else (s.batch, 0, s.head)
+        groups.setdefault(label, []).append((s, csr))
+    facts = {name: value for name, value in graph.metadata.items() if name not in ("threshold", "weights")}
+    facts["weights"] = f"{how} over {over}s"
+    from .graph import from_slices
+
+    joined = (_merged(label, groups[label], how, over) for label in sorted(groups))
+    return from_slices(joined, graph.tokens, facts)
+
+
+def _merged(label, group, how, over):
+    begin = min(s.query_begin for s, _ in group)
+    count = max(s.query_begin + s.query_count for s, _ in group) - begin
+    keys = max(s.key_count for s, _ in group)
+    places = np.concatenate(
+        [(row_numbers(csr.indptr) + (s.query_begin - begin)) * keys + csr.indices for s, csr in group]
+    )
+    weights = np.concatenate([csr.data for _, csr in group]).astype(np.float64)
+    order = np.argsort(places, kind="stable")
+    places, weights = places[order], weights[order]
+    first = np.flatnonzero(np.diff(places, prepend=-1))
+    if first.size:
+        weights = (np.maximum if how == "max" else np.add).reduceat(weights, first)
+    if how == "mean":
+        weights /= len({s.head if over == "head" else s.layer for s, _ in group})
+    rows, columns = np.divmod(places[first], max(keys, 1))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+    return Slice(*label, begin, count, keys, len(columns)), Csr(indptr, columns, weights)
+
+
+def rollout(graph, residual, threshold, fusion):
+    if not 0 <= residual <= 1:
+        raise ArgumentError(f"residual is {residual}; it is in [0, 1]")
+    if fusion not in ("mean", "max"):
+        raise ArgumentError(f"fusion is {fusion!r}; it is 'mean' or 'max'")
+    sparse = optional("scipy.sparse", "rollout", "scipy")
+    products = {}
+    for s, csr, _ in parts(aggregate(graph, fusion, "head")):  # by batch, layers ascending
+        if s.query_begin != 0 or s.query_count != s.key_count:
+            raise ShapeError(
+                f"rollout needs as many queries as keys; layer {s.layer} has the queries {s.query_begin} to "
+                f"{s.query_begin + s.query_count} and {s.key_count} keys"
+            )
+        attention = sparse.csr_array((csr.data, csr.indices, csr.indptr), shape=(s.query_count, s.key_count))
+        total = np.asarray(attention.sum(axis=1)).ravel()
+        empty = total == 0
+        attention = sparse.diags_array(np.divide(1 - residual, total, where=~empty, out=np.zeros_like(total))) @ attention
+        mixed = attention + sparse.diags_array(np.where(empty, 1.0, residual))
+        before = products.get(s.batch)
+        if before is not None and before.shape != mixed.shape:
+            raise ShapeError(f"layer {s.layer} has {mixed.shape[0]} positions, the layers before {before.shape[0]}")
+        products[s.batch] = mixed if before is None else mixed @ before
+    from .graph import from_slices
+
+    facts = {"weights": f"rollout, residual {residual:g}", "threshold": repr(float(threshold))}
+    slices = (_kept(batch, product.tocsr(), threshold) for batch, product in sorted(products.items()))
+    return from_slices(slices, graph.tokens, facts)
+
+
+def _kept(batch, matrix, threshold):
+    matrix.sort_indices()
+    keep = (matrix.data >= threshold) & (matrix.data > 0)
+    rows = row_numbers(matrix.indptr)[keep]
+    n = matrix.shape[0]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    csr = Csr(indptr, matrix.indices[keep], matrix.data[keep])
+    return Slice(batch, 0, 0, 0, n, n, len(csr.indices)), csr

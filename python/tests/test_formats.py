@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other programs get. Their packages are optional: without one, its test is skipped."""
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import edge_dict
+
+import attngraph as ag
+
+
+@pytest.fixture
+def graph():
+    rng = np.random.default_rng(7)
+    q, k = rng.standard_normal((2, 1, 2, 20, 8)).astype(np.float32)
+    return ag.extract(q, k, layer=3, tokens=[f"t{i % 5}é" for i in range(20)])
+
+
+def rows_of(columns):
+    return list(zip(*(list(columns[name]) for name in ("batch", "layer", "head", "query", "key", "weight"))))
+
+
+def table(graph):
+    return [(*edge, weight) for edge, weight in edge_dict(graph).items()]
+
+
+def texts(graph, end):
+    return [graph.tokens[position] for position in graph.edges[end]]
+
+
+def test_importing_brings_no_optional_package():
+    code = (
+        "import sys, attngraph; print(sorted({'pandas', 'polars', 'pyarrow', 'scipy', 'networkx', 'torch', "
+        "'graphistry'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_missing_package_is_named(graph, monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ag.errors.MissingPackageError, match="pip install polars") as caught:
+        graph.to_polars()
+    assert isinstance(caught.value, ImportError)
+
+
+def test_nanoarrow(graph):
+    import nanoarrow as na
+
+    read = na.Array(graph.edges)
+    assert read.schema.type == na.Type.STRUCT and len(read) == len(graph)
+    first = next(iter(read.iter_py()))
+    assert first["weight"] == table(graph)[0][-1] and first["query_token"] == texts(graph, "query")[0]
+
+
+def test_pyarrow(graph):
+    pa = pytest.importorskip("pyarrow")
+    t = graph.to_arrow()
+    t.validate(full=True)
+    assert rows_of(t.to_pydict()) == table(graph)
+    assert t["key_token"].to_pylist() == texts(graph, "key")
+    assert t["key"].chunk(0).buffers()[1].address == graph.edges["key"].ctypes.data
+    assert t["weight"].chunk(0).buffers()[1].address == graph.edges["weight"].ctypes.data
+    assert pa.schema(graph.edges) == t.schema
+    del graph
+    assert t["weight"].to_pylist()[0] > 0
+    doubles = ag.from_matrix(np.eye(2)).to_arrow()
+    assert doubles.schema.field("weight").type == pa.float64() and doubles.num_rows == 2
+    assert ag.concat([]).to_arrow().num_rows == 0
+
+
+def test_pandas(graph):
+    pytest.importorskip("pandas")
+    frame = graph.to_pandas()
+    assert rows_of({name: frame[name].tolist() for name in frame.columns}) == table(graph)
+    assert frame.query_token.tolist() == texts(graph, "query")
+    assert str(frame.query_token.dtype) == "category"
+
+
+def test_polars(graph):
+    pytest.importorskip("polars")
+    frame = graph.to_polars()
+    assert rows_of(frame.to_dict(as_series=False)) == table(graph)
+    assert frame["key_token"].to_list() == texts(graph, "key")
+
+
+def test_duckdb_reads_the_table_where_it_is(graph):
+    duckdb = pytest.importorskip("duckdb")
+    pytest.importorskip("pyarrow")
+    edges = graph.edges  # noqa: F841 (named in the query)
+    count, total = duckdb.connect().execute("select count(*), sum(weight) from edges").fetchone()
+    assert count == len(graph) and total == pytest.approx(float(graph.edges["weight"].sum(dtype=float)))
+
+
+def test_parquet_in_one_file_or_by_slice(graph, tmp_path):
+    pytest.importorskip("pyarrow")
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    graph.to_parquet(tmp_path / "edges.parquet")
+    assert rows_of(pq.read_table(tmp_path / "edges.parquet").to_pydict()) == table(graph)
+    graph.to_parquet(tmp_path / "parts", partition_by=["layer", "head"])
+    assert sorted(p.name for p in (tmp_path / "parts/layer=3").iterdir()) == ["head=0", "head=1"]
+    read = ds.dataset(tmp_path / "parts", partitioning="hive").to_table().to_pydict()
+    assert sorted(rows_of(read)) == table(graph)
+    with pytest.raises(ag.errors.ArgumentError):
+        graph.to_parquet(tmp_path / "x", partition_by="query")
+
+
+def test_scipy_shares_keys_and_weights(graph):
+    pytest.importorskip("scipy")
+    m = graph.to_scipy(3, 1)
+    assert m.shape == (20, 20) and m.data.ctypes.data == graph.csr(3, 1).data.ctypes.data
+    assert np.shares_memory(m.indices, graph.csr(3, 1).indices)
+    part = ag.from_matrix(np.eye(5), query_range=(2, 4)).to_scipy()
+    assert part.toarray().tolist() == np.diag([0.0, 0, 1, 1, 0])[:4].tolist()
+
+
+def test_networkx(graph, monkeypatch):
+    pytest.importorskip("networkx")
+    n = graph.to_networkx()
+    assert n.number_of_edges() == len(graph) and n.number_of_nodes() == 20 and n.nodes[6]["token"] == "t1é"
+    b, layer, head, query, key, weight = table(graph)[7]
+    assert n.edges[query, key, (b, layer, head)]["weight"] == weight
+    assert graph.to_networkx(direction="key_to_query").has_edge(key, query, (b, layer, head))
+    monkeypatch.setattr(ag._export, "_NETWORKX_EDGES", 5)
+    with pytest.raises(ag.errors.LimitError):
+        graph.to_networkx()
+    assert graph.to_networkx(force=True).number_of_edges() == len(graph)
+
+
+def test_graphistry_is_prepared_but_nothing_is_sent(graph, monkeypatch):
+    pytest.importorskip("graphistry")
+    import socket
+
+    def refuse(*_):
+        raise AssertionError("to_graphistry opened a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    plotter = graph.to_graphistry()
+    assert (plotter._source, plotter._destination, plotter._node) == ("src", "dst", "id")
+    assert plotter._edges.src.tolist() == graph.edges["query"].tolist()
+    assert plotter._nodes.token.tolist() == graph.tokens
+    assert graph.to_graphistry("key_to_query")._edges.src.tolist() == graph.edges["key"].tolist()
+
+
+def test_csv_guards_spreadsheets_unless_raw(tmp_path):
+    g = ag.from_matrix([[0.5]], tokens=["=1+1"])
+    path = tmp_path / "e.csv"
+    g.to_csv(path)
+    assert "'=1+1" in path.read_text()
+    g.to_csv(path, raw=True)
+    assert "'" not in path.read_text()
+    g.to_csv(path, labels=False)
+    assert path.read_text() == "batch,layer,head,query,key,weight\n0,0,0,0,0,0.5\n"
+
+
+def test_graphml_and_dot_name_both_directions(graph, tmp_path):
+    graph.to_graphml(tmp_path / "g.graphml", direction="key_to_query")
+    space = "{http://graphml.graphdrawing.org/xmlns}"
+    ends = []
+    for edge in ElementTree.parse(tmp_path / "g.graphml").iter(f"{space}edge"):
+        data = {d.get("key"): d.text for d in edge}
+        assert edge.get("source") == f"b0_{data['key']}" and edge.get("target") == f"b0_{data['query']}"
+        ends.append((0, int(data["layer"]), int(data["head"]), int(data["query"]), int(data["key"])))
+    assert sorted(ends) == list(edge_dict(graph))
+    graph.to_dot(tmp_path / "g.dot")
+    assert (tmp_path / "g.dot").read_text().count("->") == len(graph)
+    with pytest.raises(ag.errors.ArgumentError):
+        graph.to_dot(tmp_path / "g.dot", direction="up")
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(graph, tmp_path):
+    with pytest.raises(OSError):
+        graph.save(tmp_path / "no" / "such" / "folder.npz")
+    with pytest.raises(ag.errors.ArgumentError):
+        graph.save(tmp_path / "graph.pkl")
+    assert list(tmp_path.iterdir()) == []
