@@ -53,23 +53,13 @@ CodePoint decode_utf8(std::string_view text, std::size_t at) {
   return {value, length};
 }
 
-void append_utf8(std::string& out, char32_t value) {
-  const auto put = [&](char32_t byte) { out.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
-  if (value < 0x80) {
-    put(value);
-  } else if (value < 0x800) {
-    put(0xC0 | (value >> 6));
-    put(0x80 | (value & 0x3F));
-  } else if (value < 0x10000) {
-    put(0xE0 | (value >> 12));
-    put(0x80 | ((value >> 6) & 0x3F));
-    put(0x80 | (value & 0x3F));
-  } else {
-    put(0xF0 | (value >> 18));
-    put(0x80 | ((value >> 12) & 0x3F));
-    put(0x80 | ((value >> 6) & 0x3F));
-    put(0x80 | (value & 0x3F));
+bool is_utf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const CodePoint c = decode_utf8(text, at);
+    if (c.value == kNoCodePoint) return false;
+    at += c.length;
   }
+  return true;
 }
 
 std::string in_quotes(std::string_view text, std::size_t max_bytes) {
@@ -90,16 +80,12 @@ std::string in_quotes(std::string_view text, std::size_t max_bytes) {
   return out += '\'';
 }
 
-void append_json(std::string& out, std::string_view text, BadBytes bad_bytes) {
+void append_json(std::string& out, std::string_view text) {
   out += '"';
   for (std::size_t at = 0; at < text.size();) {
     const CodePoint c = decode_utf8(text, at);
     if (c.value == kNoCodePoint) {
-      if (bad_bytes == BadBytes::kEscape) {
-        append_json_unit(out, 0xDC00u + static_cast<unsigned char>(text[at]));
-      } else {
-        out += kReplacement;
-      }
+      out += kReplacement;
     } else if (c.value == '"' || c.value == '\\') {
       out += '\\';
       out += text[at];

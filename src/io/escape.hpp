@@ -16,18 +16,14 @@ inline constexpr char32_t kNoCodePoint = 0xFFFFFFFF;
 
 // Strict UTF-8 at text[at], at < text.size(): no overlong forms, no surrogates, nothing beyond U+10FFFF.
 CodePoint decode_utf8(std::string_view text, std::size_t at);
-void append_utf8(std::string& out, char32_t value);
+bool is_utf8(std::string_view text);
 
 // A name or path for an error message: 'quoted', one line, nothing that a terminal would act on, shortened when long.
 std::string in_quotes(std::string_view text, std::size_t max_bytes = 200);
 
-// What becomes of bytes that are no UTF-8.
-enum class BadBytes {
-  kReplace,  // U+FFFD
-  kEscape,   // \udc80 to \udcff, one per byte, as Python's surrogateescape: the bytes survive a round trip
-};
-// A JSON string with its quotes. Control and direction characters are written as \uXXXX.
-void append_json(std::string& out, std::string_view text, BadBytes bad_bytes);
+// A JSON string with its quotes. Control and direction characters are written as \uXXXX, bytes that are no UTF-8 become
+// U+FFFD.
+void append_json(std::string& out, std::string_view text);
 
 // A CSV cell with RFC 4180 quotes where needed. raw: the bytes as they are. Otherwise a line end is written as \n or
 // \r, so that a record stays one line, bytes that are no UTF-8 and control characters become U+FFFD, and a cell that a

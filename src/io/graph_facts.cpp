@@ -2,11 +2,12 @@
 #include "graph_facts.hpp"
 
 #include <charconv>
+#include <iterator>
 
 #include "../core/error.hpp"
 #include "escape.hpp"
 #include "graph_file.hpp"
-#include "json_reader.hpp"
+#include "json_text.hpp"
 
 namespace ag {
 namespace {
@@ -26,6 +27,31 @@ void visit_report(Report& report, Visit&& visit) {
   visit("backend", report.backend);
   visit("target", report.target);
   visit("threads", report.threads);
+}
+
+class FactsReader : public JsonVisitor {
+ public:
+  Facts facts;
+
+ private:
+  void opened() override {
+    if (nesting() != "{") refuse();
+  }
+  void scalar(Json value) override {
+    if (nesting() != "{" || !value.is_string()) refuse();
+    facts.emplace(name(0), std::move(value.get_ref<std::string&>()));
+  }
+  [[noreturn]] void refuse() const { bad("facts are one JSON object of strings"); }
+};
+
+// Bytes that are no UTF-8 have no place in a JSON string.
+void append_token(std::string& list, const std::string& token) {
+  if (is_utf8(token)) {
+    append_json(list, token);
+  } else {
+    const std::vector<unsigned char> bytes(token.begin(), token.end());
+    fmt::format_to(std::back_inserter(list), "[{}]", fmt::join(bytes, ", "));
+  }
 }
 
 void parse(std::string& to, const std::string& text, const std::string&, const std::string&) { to = text; }
@@ -53,7 +79,7 @@ Facts facts_to_write(const Metadata& metadata, const RunReport& report) {
     std::string list = "[";
     for (const std::string& token : metadata.tokens) {
       if (list.size() > 1) list += ", ";
-      append_json(list, token, BadBytes::kEscape);
+      append_token(list, token);
     }
     list += ']';
     facts["tokens"] = std::move(list);
@@ -88,26 +114,18 @@ std::string facts_to_json(const Facts& facts) {
   std::string json = "{";
   for (const auto& [name, value] : facts) {
     if (json.size() > 1) json += ", ";
-    append_json(json, name, BadBytes::kReplace);
+    append_json(json, name);
     json += ": ";
-    append_json(json, value, BadBytes::kReplace);
+    append_json(json, value);
   }
   json += '}';
   return json;
 }
 
 Facts facts_from_json(const std::string& json, const std::string& where) {
-  JsonReader reader(json, where);
-  Facts facts;
-  reader.expect('{');
-  for (bool first = true; reader.more('}', first);) {
-    const std::uint64_t at = reader.offset();
-    std::string name = reader.string();
-    reader.expect(':');
-    if (!facts.emplace(name, reader.string()).second) reader.bad(at, "a second fact {}", in_quotes(name, 80));
-  }
-  reader.end();
-  return facts;
+  FactsReader reader;
+  reader.parse(json, where);
+  return std::move(reader.facts);
 }
 
 }  // namespace ag

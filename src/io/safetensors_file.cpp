@@ -6,7 +6,7 @@
 #include "../core/checked.hpp"
 #include "escape.hpp"
 #include "input_file.hpp"
-#include "json_reader.hpp"
+#include "json_text.hpp"
 #include "safetensors.hpp"
 #include "tensor_table.hpp"
 
@@ -33,6 +33,59 @@ struct Extent {
   std::uint64_t at = 0;              // where the header says so
 };
 
+// What the header says of a tensor.
+struct TensorHead {
+  std::string name;
+  std::uint64_t at = 0;
+  std::optional<std::string> dtype{};
+  std::optional<std::vector<std::uint64_t>> shape{}, offsets{};
+};
+
+// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ..., "__metadata__": {"name": "value"}}
+class HeaderReader : public JsonVisitor {
+ public:
+  std::vector<TensorHead> tensors;
+  std::map<std::string, std::string> metadata;
+
+ private:
+  bool in_metadata() const { return name(0) == "__metadata__"; }
+
+  void opened() override {
+    if (nesting() == "{" || (nesting() == "{{" && in_metadata())) return;
+    if (nesting() == "{{") {
+      if (tensors.size() == kMaxTensors) {
+        fail_at(Status::kLimit, where(), offset(), "the file has more than {} tensors", kMaxTensors);
+      }
+      tensors.push_back({name(0), offset()});
+    } else if (nesting() == "{{[" && !in_metadata() && name(1) == "shape") {
+      list_ = &tensors.back().shape.emplace();
+    } else if (nesting() == "{{[" && !in_metadata() && name(1) == "data_offsets") {
+      list_ = &tensors.back().offsets.emplace();
+    } else {
+      refuse("a list or object");
+    }
+  }
+  void scalar(Json value) override {
+    constexpr std::size_t kMaxListed = 64;
+    if (nesting() == "{{[" && value.is_number_unsigned()) {
+      if (list_->size() == kMaxListed) bad("a list of more than {} numbers", kMaxListed);
+      list_->push_back(value.get<std::uint64_t>());
+    } else if (nesting() == "{{" && value.is_string() && in_metadata()) {
+      metadata.emplace(name(1), std::move(value.get_ref<std::string&>()));
+    } else if (nesting() == "{{" && value.is_string() && name(1) == "dtype") {
+      tensors.back().dtype = value.get<std::string>();
+    } else {
+      refuse(in_quotes(value.dump(), 40));
+    }
+  }
+  [[noreturn]] void refuse(const std::string& what) const {
+    bad("JSON: {} does not belong into {}, {}; a tensor has a dtype, a shape and data_offsets, metadata are text", what,
+        in_quotes(nesting().empty() ? "" : name(0), 80), in_quotes(nesting().size() < 2 ? "" : name(1), 40));
+  }
+
+  std::vector<std::uint64_t>* list_ = nullptr;
+};
+
 class SafetensorsFile : public TensorTable {
  public:
   explicit SafetensorsFile(std::unique_ptr<InputFile> file) : TensorTable(file->name()), file_(std::move(file)) {
@@ -47,77 +100,20 @@ class SafetensorsFile : public TensorTable {
     file_->read(sizeof length, header.data(), header.size(), "the header");
     if (header.empty() || header[0] != '{') file_->bad(sizeof length, "the header does not begin with '{{'");
     data_at_ = sizeof length + length;
-    parse(JsonReader(header, file_->name(), sizeof length));
+    HeaderReader reader;
+    reader.parse(header, file_->name(), sizeof length);
+    metadata_ = std::move(reader.metadata);
+    for (const TensorHead& head : reader.tensors) add_tensor(head);
     check_extents(rest - length);
   }
 
  private:
-  void parse(JsonReader json) {
-    json.expect('{');
-    bool has_metadata = false;
-    for (bool first = true; json.more('}', first);) {
-      const std::uint64_t at = json.offset();
-      const std::string name = json.string();
-      json.expect(':');
-      if (name == "__metadata__") {
-        if (has_metadata) file_->bad(at, "a second __metadata__");
-        has_metadata = true;
-        parse_metadata(json);
-        continue;
-      }
-      if (extents_.size() == kMaxTensors) {
-        fail_at(Status::kLimit, file_->name(), at, "the file has more than {} tensors", kMaxTensors);
-      }
-      TensorEntry entry = parse_tensor(json, name, at);
-      if (!add(name, std::move(entry))) file_->bad(at, "a second tensor {}", in_quotes(name, 80));
+  void add_tensor(const TensorHead& head) {
+    if (!head.dtype || !head.shape || !head.offsets || head.offsets->size() != 2) {
+      file_->bad(head.at, "tensor {} needs a dtype, a shape and two data_offsets", in_quotes(head.name, 80));
     }
-    json.end();
-  }
-
-  void parse_metadata(JsonReader& json) {
-    json.expect('{');
-    for (bool first = true; json.more('}', first);) {
-      const std::uint64_t at = json.offset();
-      std::string key = json.string();
-      json.expect(':');
-      if (!metadata_.emplace(key, json.string()).second) file_->bad(at, "a second metadata key {}", in_quotes(key, 80));
-    }
-  }
-
-  TensorEntry parse_tensor(JsonReader& json, const std::string& name, std::uint64_t at) {
-    std::optional<std::string> dtype;
-    std::optional<std::vector<std::uint64_t>> shape, offsets;
-    json.expect('{');
-    for (bool first = true; json.more('}', first);) {
-      const std::uint64_t key_at = json.offset();
-      const std::string key = json.string();
-      json.expect(':');
-      if (key == "dtype" && !dtype) {
-        dtype = json.string();
-      } else if (key == "shape" && !shape) {
-        shape = parse_list(json);
-      } else if (key == "data_offsets" && !offsets) {
-        offsets = parse_list(json);
-      } else {
-        file_->bad(key_at, "tensor {} has an unknown or repeated key {}", in_quotes(name, 80), in_quotes(key, 40));
-      }
-    }
-    if (!dtype || !shape || !offsets || offsets->size() != 2) {
-      file_->bad(at, "tensor {} needs a dtype, a shape and two data_offsets", in_quotes(name, 80));
-    }
-    extents_.push_back({(*offsets)[0], (*offsets)[1], at});
-    return make_entry(name, *dtype, *shape, extents_.back());
-  }
-
-  std::vector<std::uint64_t> parse_list(JsonReader& json) {
-    constexpr std::size_t kMaxListed = 64;
-    std::vector<std::uint64_t> values;
-    json.expect('[');
-    for (bool first = true; json.more(']', first);) {
-      if (values.size() == kMaxListed) file_->bad(json.offset(), "a list of more than {} numbers", kMaxListed);
-      values.push_back(json.unsigned_integer());
-    }
-    return values;
+    extents_.push_back({(*head.offsets)[0], (*head.offsets)[1], head.at});
+    add(head.name, make_entry(head.name, *head.dtype, *head.shape, extents_.back()));
   }
 
   TensorEntry make_entry(const std::string& name, const std::string& dtype, const std::vector<std::uint64_t>& shape,

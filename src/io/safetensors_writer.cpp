@@ -27,7 +27,7 @@ std::string make_header(std::span<StoredArray> arrays, const Facts& facts) {
   std::uint64_t at = 0;
   for (const StoredArray& array : arrays) {
     header += ", ";
-    append_json(header, array.name, BadBytes::kReplace);
+    append_json(header, array.name);
     const auto shape = array.shape();
     header += fmt::format(R"(: {{"dtype": "{}", "shape": [{}], "data_offsets": [{}, {}]}})", stored_name(array.dtype),
                           fmt::join(shape, ", "), at, at + array.data->size());

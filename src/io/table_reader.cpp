@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -11,7 +12,7 @@
 #include "escape.hpp"
 #include "graph_reader.hpp"
 #include "input_file.hpp"
-#include "json_reader.hpp"
+#include "json_text.hpp"
 
 namespace ag {
 namespace {
@@ -98,6 +99,39 @@ struct Line {
   double weight = 0;
 };
 
+// One line of JSONL. Members beside the columns may hold anything.
+class JsonLine : public JsonVisitor {
+ public:
+  Line read(std::string_view text, const std::string& where, std::uint64_t base) {
+    seen_ = 0;
+    parse(text, where, base);
+    if (seen_ != (1u << kColumns.size()) - 1) fail_at(Status::kFormat, where, base, "a line needs {}", kHeader);
+    return line_;
+  }
+
+ private:
+  void scalar(Json value) override {
+    if (nesting() != "{") return;
+    const auto column = static_cast<std::size_t>(std::ranges::find(kColumns, name(0)) - kColumns.begin());
+    if (column == kColumns.size()) return;
+    seen_ |= 1u << column;
+    if (column == 5) {
+      if (!value.is_number()) bad("weight is {}, which is no finite number", in_quotes(value.dump(), 40));
+      line_.weight = value.get<double>();
+      return;
+    }
+    const std::uint64_t limit = column == 4 ? INT32_MAX - 1 : INT64_MAX - 1;
+    if (!value.is_number_unsigned() || value > limit) {
+      bad("{} is {}; it is a whole number, and the limit is {}", name(0), in_quotes(value.dump(), 40), limit);
+    }
+    std::int64_t* const fields[] = {&line_.id.batch, &line_.id.layer, &line_.id.head, &line_.query, &line_.key};
+    *fields[column] = value.get<std::int64_t>();
+  }
+
+  Line line_;
+  unsigned seen_ = 0;  // a bit for each column
+};
+
 class TableReader {
  public:
   TableReader(const std::string& path, bool json) : file_(path), json_(json), records_(file_, !json) {}
@@ -110,7 +144,7 @@ class TableReader {
         if (records_.next()) file_.bad(records_.offset(), "an empty line within the table");
         break;
       }
-      add(json_ ? parse_json(*record) : parse_csv(*record));
+      add(json_ ? json_line_.read(*record, file_.name(), records_.offset()) : parse_csv(*record));
     }
     end_slice();
     finish_weights();
@@ -177,38 +211,6 @@ class TableReader {
       if (c == ',' && !within) ++cells;
     }
     if (cells != 2 || within) file_.bad(records_.offset(), "a line of the table needs two labels");
-  }
-
-  Line parse_json(std::string_view record) const {
-    JsonReader json(record, file_.name(), records_.offset());
-    Line line;
-    unsigned seen = 0;
-    json.expect('{');
-    for (bool first = true; json.more('}', first);) {
-      const std::uint64_t at = json.offset();
-      const std::string name = json.byte_string();
-      json.expect(':');
-      std::size_t n = 0;
-      while (n < kColumns.size() && name != kColumns[n]) ++n;
-      if (n == kColumns.size()) {
-        json.skip_value();
-        continue;
-      }
-      if (seen & (1u << n)) json.bad(at, "a second {}", name);
-      seen |= 1u << n;
-      if (n == 5) {
-        line.weight = json.number();
-        continue;
-      }
-      const std::uint64_t limit = n == 4 ? INT32_MAX - 1 : INT64_MAX - 1;
-      const std::uint64_t value = json.unsigned_integer();
-      if (value > limit) json.bad(at, "{} is {}; the limit is {}", name, value, limit);
-      std::int64_t* const fields[] = {&line.id.batch, &line.id.layer, &line.id.head, &line.query, &line.key};
-      *fields[n] = static_cast<std::int64_t>(value);
-    }
-    json.end();
-    if (seen != (1u << kColumns.size()) - 1) json.bad(records_.offset(), "a line needs {}", kHeader);
-    return line;
   }
 
   void add(const Line& line) {
@@ -308,6 +310,7 @@ class TableReader {
   InputFile file_;
   bool json_;
   RecordReader records_;
+  JsonLine json_line_;
   bool labels_ = false;
   EdgeList graph_;
   std::set<SliceId> seen_;

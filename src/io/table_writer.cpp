@@ -99,7 +99,7 @@ class TableWriter : public GraphWriter {
   std::string cell(const std::string& token) const {
     std::string text;
     if (json_) {
-      append_json(text, token, BadBytes::kReplace);
+      append_json(text, token);
     } else {
       append_csv(text, token, options_.csv_raw);
     }

@@ -4,7 +4,7 @@
 
 #include "graph_file.hpp"
 #include "input_file.hpp"
-#include "json_reader.hpp"
+#include "json_text.hpp"
 #include "tokens.hpp"
 
 namespace ag {
@@ -16,6 +16,35 @@ void check_token(const std::string& token, std::size_t index, const std::string&
   }
   if (index >= kMaxTokens) fail_at(Status::kLimit, where, byte, "there are more than {} tokens", kMaxTokens);
 }
+
+class TokenReader : public JsonVisitor {
+ public:
+  std::vector<std::string> tokens;
+
+ private:
+  void opened() override {
+    if (nesting() == "[") return;
+    if (nesting() != "[[") refuse();
+    add({});  // its bytes follow
+  }
+  void scalar(Json value) override {
+    if (nesting() == "[" && value.is_string()) {
+      add(std::move(value.get_ref<std::string&>()));
+    } else if (nesting() == "[[" && value.is_number_unsigned() && value <= 255u) {
+      tokens.back() += static_cast<char>(value.get<unsigned char>());
+      check_token(tokens.back(), tokens.size() - 1, where(), offset());
+    } else {
+      refuse();
+    }
+  }
+  void add(std::string token) {
+    check_token(token, tokens.size(), where(), offset());
+    tokens.push_back(std::move(token));
+  }
+  [[noreturn]] void refuse() const {
+    bad("tokens are one JSON list of strings; bytes that are no UTF-8 are a list of numbers from 0 to 255");
+  }
+};
 
 std::vector<std::string> parse_lines(std::string_view text, const std::string& where) {
   std::vector<std::string> tokens;
@@ -48,16 +77,9 @@ bool is_json_list(std::string_view text) {
 }  // namespace
 
 std::vector<std::string> parse_tokens_json(const std::string& json, const std::string& where) {
-  JsonReader reader(json, where);
-  std::vector<std::string> tokens;
-  reader.expect('[');
-  for (bool first = true; reader.more(']', first);) {
-    const std::uint64_t at = reader.offset();
-    tokens.push_back(reader.byte_string());
-    check_token(tokens.back(), tokens.size() - 1, where, at);
-  }
-  reader.end();
-  return tokens;
+  TokenReader reader;
+  reader.parse(json, where);
+  return std::move(reader.tokens);
 }
 
 std::vector<std::string> read_tokens(const std::string& path) {

@@ -179,6 +179,7 @@ TEST(GraphReader, RefusesFactsThatAreNone) {
   expect_error(Status::kFormat, {"report.threads", "'99999999999'"},
                [&] { read(good + R"(,"report.threads":"99999999999")"); });
   expect_error(Status::kFormat, {"tokens"}, [&] { read(good + R"(,"tokens":"[1]")"); });
+  expect_error(Status::kFormat, {"tokens", "surrogate"}, [&] { read(good + R"(,"tokens":"[\"\\udc80\"]")"); });
 }
 
 TEST(GraphReader, OtherFilesAreNoGraphs) {
@@ -267,10 +268,14 @@ TEST(TableReader, RefusesBrokenLines) {
       {R"({"batch":0.5})", "0.5"},
       {R"({"batch":-1})", "-1"},
       {R"({"batch":"0"})", "number"},
+      {R"({"batch":[0],"layer":0,"head":0,"query":0,"key":0,"weight":1})", "needs"},
       {R"({"key":2147483647})", "limit"},
       {R"({"x":[[[[[[[[[1]]]]]]]]]})", "deeper"},
       {R"({"batch":0,"layer":0,"head":0,"query":0,"key":0,"weight":null})", "finite"},
-      {R"({"batch":0,"layer":0,"head":0,"query":0,"key":0,"weight":1}})", "follows"},
+      {R"({"batch":0,"layer":0,"head":0,"query":0,"key":0,"weight":1}})", "end of input"},
+      {R"({"batch":0,"layer":0,"head":0,"query":0,"key":0,"weight":1,"weight":1})", "second"},
+      {R"({"batch":0,"layer":0,"head":0,"query":0,"key":0,"weight":1e999})", "overflow"},
+      {R"({"key":1,"x":{"key":1,"key":1}})", "second"},
       {"{}\n[]", "needs"},
   };
   for (const Case& c : jsonl) {

@@ -31,12 +31,14 @@ TEST(Tokens, AreAJsonList) {
   EXPECT_EQ(read(" \n[ \"a\" ] \n"), Tokens{"a"});
   EXPECT_EQ(read("[]"), Tokens{});
   EXPECT_EQ(read("[\"a\"]", "tokens.json"), Tokens{"a"});
-  EXPECT_EQ(parse_tokens_json(R"(["\udcff\ud83d\ude00\ud800"])", "x"), Tokens{"\xFF\xF0\x9F\x98\x80\xED\xA0\x80"});
+  EXPECT_EQ(parse_tokens_json(R"([[255], "\ud83d\ude00", [237, 160, 128, 0], []])", "x"),
+            (Tokens{"\xFF", "\xF0\x9F\x98\x80", std::string("\xED\xA0\x80\0", 4), ""}));
 }
 
 TEST(Tokens, BrokenListsAreRefused) {
   for (const std::string text :
-       {"[\"a\"", "[\"a\",]", "[\"a\" \"b\"]", "[\"a\", 1]", "[\"a\"] x", "[\"\\q\"]", "[\"\n\"]"}) {
+       {"[\"a\"", "[\"a\",]", "[\"a\" \"b\"]", "[\"a\", 1]", "[\"a\"] x", "[\"\\q\"]", "[\"\n\"]", "[\"\\udcff\"]",
+        "[\"\xFF\"]", "[\"a\", [256]]", "[\"a\", [-1]]", "[\"a\", [\"b\"]]", "[\"a\", [[1]]]", "[\"a\", {}]"}) {
     expect_error(Status::kFormat, {"tokens.txt'", "byte"}, [&] { read(text); });
   }
   expect_error(Status::kFormat, {"tokens.json'"}, [] { read("the\ncat\n", "tokens.json"); });
@@ -49,6 +51,9 @@ TEST(Tokens, HaveLimits) {
   EXPECT_EQ(read(longest + "\n"), Tokens{longest});
   EXPECT_EQ(read("[\"" + longest + "\"]"), Tokens{longest});
   expect_error(Status::kLimit, {"65537", "65536"}, [&] { read("a\n" + longest + "x\n"); });
+  std::string bytes = "[[1";
+  for (int n = 0; n < 65536; ++n) bytes += ",1";
+  expect_error(Status::kLimit, {"token 0", "65537"}, [&] { parse_tokens_json(bytes + "]]", "x"); });
   expect_error(Status::kLimit, {"token 1"}, [&] { read("[\"a\",\"" + longest + "x\"]"); });
   const TempDir dir;
   const std::string path = dir.write("huge.txt", "");
