@@ -55,7 +55,7 @@ void print_diff(const DiffFlags& flags, const difference& d, bool equal) {
   only(flags.b, d.slices_only_b, d.only_b);
   if (d.only_a + d.only_b > 0)
     fmt::print("first: layer {} head {}: {} -> {}, weight {}, in {}\n", d.first.layer, d.first.head, d.first.query,
-               d.first.key, shortest(d.first.weight), sanitised(d.first_in_a != 0 ? flags.a : flags.b));
+               d.first.key, weight_text(d.first.weight), sanitised(d.first_in_a != 0 ? flags.a : flags.b));
 }
 
 int diff(const DiffFlags& flags) {

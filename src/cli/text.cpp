@@ -124,6 +124,11 @@ std::string percent(double share) { return std::isnan(share) ? "-" : fmt::format
 
 std::string shortest(double value) { return std::isnan(value) ? "-" : fmt::format("{}", value); }
 
+std::string weight_text(double weight) {
+  const auto single = static_cast<float>(weight);
+  return static_cast<double>(single) == weight ? fmt::format("{}", single) : shortest(weight);
+}
+
 std::string bytes(std::uint64_t count) {
   constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
   auto value = static_cast<double>(count);

@@ -26,6 +26,7 @@ std::size_t display_width(std::string_view text);
 std::string grouped(std::int64_t n);     // 1,234,567
 std::string percent(double share);       // 43.1 %
 std::string shortest(double value);      // as few digits as tell it from its neighbours
+std::string weight_text(double weight);  // shortest that reads back as the same float32, else float64
 std::string bytes(std::uint64_t count);  // 3.0 MiB
 std::string seconds(double elapsed);     // 0.123 s
 std::string join(const std::vector<std::string>& parts, std::string_view separator = ", ");

@@ -44,7 +44,7 @@ void print_top_table(const result& graph, const std::vector<edge>& edges) {
     std::vector<std::string> cells;
     if (batches) cells.push_back(fmt::format("{}", e.batch));
     for (const std::int64_t n : {e.layer, e.head, e.query, e.key}) cells.push_back(fmt::format("{}", n));
-    cells.push_back(shortest(e.weight));
+    cells.push_back(weight_text(e.weight));
     if (words) {
       cells.push_back(word(graph.token(e.query), e.query));
       cells.push_back("→ " + word(graph.token(e.key), e.key));
