@@ -107,7 +107,10 @@ void sweep(benchmark::State& state, bool entropy) {
     candidates.clear();
     row = cpu::RowState<float>();
     row.candidates = std::move(candidates);
-    for (std::int64_t j = 0; j < kKeys; j += kStrip) kernel.sweep(x.data() + j, kStrip, j, request, row);
+    for (std::int64_t j = 0; j < kKeys; j += kStrip) {
+      const cpu::StripRow<float> strip{x.data() + j, kStrip, j, 0, &row};
+      kernel.sweep(&strip, 1, request);
+    }
   };
   sweep_row();
   double exact = 0;

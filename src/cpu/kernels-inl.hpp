@@ -14,6 +14,7 @@
 
 #include "exp2-inl.hpp"
 #include "kernels.hpp"
+#include "target_name.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace ag::cpu::HWY_NAMESPACE {
@@ -154,41 +155,43 @@ HWY_INLINE void add_strip(const T* HWY_RESTRICT x, std::int64_t width, RowState<
     row.weighted += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(weighted0, weighted1))));
 }
 
+// Hits are few and scattered: compare everything into one bit a score, then visit the bits that are set.
 template <class T>
-HWY_INLINE void append_candidates(const T* HWY_RESTRICT x, std::int64_t width, std::int64_t first_key,
-                                  RowState<T>& row) {
+HWY_INLINE void append_candidates(const StripRow<T>& strip) {
   const hn::ScalableTag<T> d;
-  const hn::RebindToSigned<decltype(d)> di;
   const std::int64_t step = lanes<T>();
+  RowState<T>& row = *strip.state;
+  const T* x = strip.scores;
   const auto cut = hn::Set(d, row.cut);
   T* scores = row.candidates.scores();
   auto* keys = row.candidates.keys();
+  using Key = typename Candidates<T>::Key;
   std::int64_t n = row.candidates.size();
-  using Key = hn::TFromD<decltype(di)>;
-  const auto append = [&](std::int64_t j) HWY_ATTR {
-    const auto v = hn::Load(d, x + j);
-    const auto mask = hn::Ge(v, cut);
-    // Compress in a register: the instruction that compresses into memory is an order of magnitude slower on some
-    // processors.
-    hn::StoreU(hn::Compress(v, mask), d, scores + n);
-    hn::StoreU(hn::Compress(hn::Iota(di, static_cast<Key>(first_key + j)), hn::RebindMask(di, mask)), di, keys + n);
-    n += static_cast<std::int64_t>(hn::CountTrue(d, mask));
+  const auto take = [&](std::int64_t j) {
+    scores[n] = x[j];
+    keys[n++] = static_cast<Key>(strip.first_key + j);
   };
-  // Hits are few and their place cannot be predicted: one branch for four vectors, none inside.
-  std::int64_t j = 0;
-  for (; j + 4 * step <= width; j += 4 * step) {
-    const auto high = hn::Max(hn::Max(hn::Load(d, x + j), hn::Load(d, x + j + step)),
-                              hn::Max(hn::Load(d, x + j + 2 * step), hn::Load(d, x + j + 3 * step)));
-    if (hn::AllFalse(d, hn::Ge(high, cut))) continue;
-    for (std::int64_t c = 0; c < 4; ++c) append(j + c * step);
+  if constexpr (hn::MaxLanes(d) >= 8) {
+    std::uint64_t words[kStripKeys<T> / 64 + 1];
+    auto* bytes = reinterpret_cast<std::uint8_t*>(words);
+    const std::int64_t word_count = (strip.width + 63) / 64;
+    words[word_count - 1] = 0;  // the strip may end within it
+    for (std::int64_t j = 0; j < strip.width; j += step) {
+      hn::StoreMaskBits(d, hn::Ge(hn::Load(d, x + j), cut), bytes + j / 8);
+    }
+    for (std::int64_t w = 0; w < word_count; ++w) {
+      for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) take(64 * w + std::countr_zero(bits));
+    }
+  } else {
+    for (std::int64_t j = 0; j < strip.width; ++j) {
+      if (x[j] >= row.cut) take(j);
+    }
   }
-  for (; j < width; j += step) append(j);
   row.candidates.resize(n);
 }
 
 template <class T>
-void sweep(const T* HWY_RESTRICT x, std::int64_t width, std::int64_t first_key, const SweepRequest& request,
-           RowState<T>& row) {
+HWY_INLINE T maximum_of(const T* HWY_RESTRICT x, std::int64_t width) {
   const hn::ScalableTag<T> d;
   const std::int64_t step = lanes<T>();
   auto max0 = hn::Load(d, x), max1 = hn::Load(d, x + step);
@@ -196,36 +199,62 @@ void sweep(const T* HWY_RESTRICT x, std::int64_t width, std::int64_t first_key, 
     max0 = hn::Max(max0, hn::Load(d, x + j));
     max1 = hn::Max(max1, hn::Load(d, x + j + step));
   }
-  const T strip_max = hn::GetLane(hn::MaxOfLanes(d, hn::Max(max0, max1)));
-  if (strip_max == -std::numeric_limits<T>::infinity()) return;  // nothing of this strip is allowed
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(max0, max1)));
+}
 
-  if (strip_max > row.maximum || (strip_max == row.maximum && first_key < row.max_key)) {
-    std::int64_t j = 0;
-    while (hn::AllFalse(d, hn::Eq(hn::Load(d, x + j), hn::Set(d, strip_max)))) j += step;
-    row.max_key = first_key + j + hn::FindFirstTrue(d, hn::Eq(hn::Load(d, x + j), hn::Set(d, strip_max)));
-    row.maximum = strip_max;
-    const T reference = std::ceil(strip_max);
-    if (reference > row.reference) {
-      if (row.sum > 0) {
-        const double shift = static_cast<double>(row.reference) - static_cast<double>(reference);
-        const double factor = std::exp2(shift);  // a power of two: exact
-        row.weighted = factor * (row.weighted + shift * row.sum);
-        row.sum *= factor;
-      }
-      row.reference = reference;
+// The strip holds a new maximum of the row: find its key, and move the reference of the sums if need be.
+template <class T>
+HWY_NOINLINE void raise_maximum(const StripRow<T>& strip, T strip_max) {
+  const hn::ScalableTag<T> d;
+  RowState<T>& row = *strip.state;
+  std::int64_t j = 0;
+  while (hn::AllFalse(d, hn::Eq(hn::Load(d, strip.scores + j), hn::Set(d, strip_max)))) j += lanes<T>();
+  row.max_key =
+      strip.first_key + j + hn::FindFirstTrue(d, hn::Eq(hn::Load(d, strip.scores + j), hn::Set(d, strip_max)));
+  row.maximum = strip_max;
+  const T reference = std::ceil(strip_max);
+  if (reference <= row.reference) return;
+  if (row.sum > 0) {
+    const double shift = static_cast<double>(row.reference) - static_cast<double>(reference);
+    const double factor = std::exp2(shift);  // a power of two: exact
+    row.weighted = factor * (row.weighted + shift * row.sum);
+    row.sum *= factor;
+  }
+  row.reference = reference;
+}
+
+// Pass by pass over all rows of a block, so that the processor can begin a row while the last one's lanes are being
+// reduced; row by row it would wait at every branch.
+template <class T>
+void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& request) {
+  constexpr T kNone = -std::numeric_limits<T>::infinity();  // nothing of the strip is allowed
+  T maxima[kRows];
+  for (std::int64_t n = 0; n < count; ++n) maxima[n] = maximum_of(strips[n].scores, strips[n].width);
+  for (std::int64_t n = 0; n < count; ++n) {
+    const RowState<T>& row = *strips[n].state;
+    if (maxima[n] == kNone) continue;
+    if (maxima[n] > row.maximum || (maxima[n] == row.maximum && strips[n].first_key < row.max_key)) {
+      raise_maximum(strips[n], maxima[n]);
     }
   }
   if (request.sum) {
-    if (request.entropy) {
-      add_strip<true>(x, width, row);
-    } else {
-      add_strip<false>(x, width, row);
+    for (std::int64_t n = 0; n < count; ++n) {
+      if (maxima[n] == kNone) continue;
+      RowState<T>& row = *strips[n].state;
+      if (request.entropy) {
+        add_strip<true>(strips[n].scores, strips[n].width, row);
+      } else {
+        add_strip<false>(strips[n].scores, strips[n].width, row);
+      }
+      // The logsumexp only grows, so what is below the cut now will be below it at the end.
+      const double cut = static_cast<double>(row.reference) + log2_lower_bound(row.sum) + request.log2_cut;
+      row.cut = std::max(row.cut, static_cast<T>(cut));
     }
-    // The logsumexp only grows, so what is below the cut now will be below it at the end.
-    const double cut = static_cast<double>(row.reference) + log2_lower_bound(row.sum) + request.log2_cut;
-    if (cut > static_cast<double>(row.cut)) row.cut = static_cast<T>(cut);
   }
-  if (strip_max >= row.cut) append_candidates(x, width, first_key, row);
+  for (std::int64_t n = 0; n < count; ++n) {
+    RowState<T>& row = *strips[n].state;
+    if (maxima[n] >= row.cut) append_candidates(strips[n]);
+  }
 }
 
 template <class T>
@@ -335,7 +364,7 @@ double entropy_row(const T* x, std::int64_t n) {
 
 template <class T>
 const Kernels<T>& table() {
-  static const Kernels<T> kTable{hwy::TargetName(HWY_TARGET),
+  static const Kernels<T> kTable{target_name(HWY_TARGET),
                                  kRows,
                                  2 * lanes<T>(),
                                  static_cast<double>(kStripKeys<T>) / static_cast<double>(2 * lanes<T>()) + 1 +

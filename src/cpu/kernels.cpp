@@ -48,7 +48,7 @@ int lanes_f32() { return static_cast<int>(kernels<float>().panel_keys / 2); }
 std::vector<std::string> cpu_targets() {
   // Ask the processor anew, without a target forced before.
   std::vector<std::string> names;
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) names.emplace_back(hwy::TargetName(target));
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) names.emplace_back(cpu::target_name(target));
   return names;
 }
 
@@ -58,8 +58,8 @@ void force_cpu_target(const std::string& name) {
   if (!name.empty()) {
     std::string known;
     for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-      if (name == hwy::TargetName(target)) chosen = target;
-      known += fmt::format("{}{}", known.empty() ? "" : ", ", hwy::TargetName(target));
+      if (name == cpu::target_name(target)) chosen = target;
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", cpu::target_name(target));
     }
     if (chosen == 0) fail(Status::kArgument, "this machine has no target '{}'; it has {}", name, known);
     hwy::SetSupportedTargetsForTest(chosen);

@@ -18,9 +18,9 @@
 
 namespace ag::cpu {
 
-// Keys of one strip: 1 KiB of scores a row, so that a block of rows stays in L1 between the product and the sweep.
+// Keys of one strip: 2 KiB of scores a row, so that a block of rows stays in L1 between the product and the sweep.
 template <class T>
-inline constexpr std::int64_t kStripKeys = 1024 / static_cast<std::int64_t>(sizeof(T));
+inline constexpr std::int64_t kStripKeys = 2048 / static_cast<std::int64_t>(sizeof(T));
 
 // What one pass over a row has learnt so far. Invariants, over the keys seen:
 //   sum == sum_j 2^(x_j - reference),  weighted == sum_j 2^(x_j - reference) (x_j - reference),  reference ==
@@ -43,6 +43,17 @@ struct SweepRequest {
       0;  // log2 of the smallest weight of interest, less the slack that rounding needs; -inf: all keys are
 };
 
+// Scores of one row against one strip of keys: whole panels, aligned, masked ones -inf. The candidates have room for
+// `width` more.
+template <class T>
+struct StripRow {
+  const T* scores = nullptr;
+  std::int64_t width = 0;
+  std::int64_t first_key = 0;
+  std::int64_t query = 0;
+  RowState<T>* state = nullptr;
+};
+
 template <class T>
 struct Kernels {
   const char* target;
@@ -61,9 +72,8 @@ struct Kernels {
   void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T* scores);
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.
   void (*softcap)(T* x, std::int64_t n, T cap);
-  // Take `width` scores (whole panels, aligned; masked ones are -inf) of keys first_key... into the row. The candidates
-  // have room for them.
-  void (*sweep)(const T* x, std::int64_t width, std::int64_t first_key, const SweepRequest& request, RowState<T>& row);
+  // Take the strips of `count` <= rows_per_block different rows into their states.
+  void (*sweep)(const StripRow<T>* strips, std::int64_t count, const SweepRequest& request);
   // out[j] = 2^((x[j] - reference) - rest)
   void (*probabilities)(const T* x, std::int64_t width, T reference, T rest, T* out);
   // out[n] = e^(ln(2) (x[n] - reference) - rest), in double; reads and writes up to one vector past n.

@@ -51,13 +51,11 @@ void RowTask<T>::run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskR
   strip_in_buffer_ = -1;
   open_blocks(span, result);
 
-  for_all_scores(poll, [this](std::int64_t r, const T* scores, std::int64_t width, std::int64_t first_key) {
-    Row& row = rows_[idx(r)];
-    make_room(row, width);
-    SweepRequest request = base_request_;
-    // Room for what rounding may do on either side of the cut.
-    request.log2_cut -= 2 * kLog2E * kWidestBand;
-    kernel_.sweep(scores, width, first_key, request, row.state);
+  SweepRequest request = base_request_;
+  request.log2_cut -= 2 * kLog2E * kWidestBand;  // room for what rounding may do on either side of the cut
+  for_all_scores(poll, [&](std::span<const StripRow<T>> strips) {
+    for (const StripRow<T>& strip : strips) make_room(*strip.state, strip.width);
+    kernel_.sweep(strips.data(), static_cast<std::int64_t>(strips.size()), request);
   });
 
   for (std::int64_t i = span.begin; i < span.end; ++i) {
@@ -120,8 +118,7 @@ void RowTask<T>::open_row(const RowSpan& span, std::int64_t i, Row& row, T* pack
 
   unpacked_.resize(std::max(unpacked_.size(), idx(p.head_dim())));
   kernel_.unpack_row(p.q.at(batch, span.head, i), p.q.dtype, p.q.strides[3], p.head_dim(), unpacked_.data());
-  RowNorm row_norm;
-  const double norm = row_norm(p.q, batch, span.head, i);
+  const double norm = row_norm_(p.q, batch, span.head, i);
   if (std::isnan(norm)) {
     if (p.nonfinite == Nonfinite::kError) fail_nonfinite(p.q, "q", batch, span.head, i);
     ++result.report.skipped_nonfinite;
@@ -177,10 +174,11 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Visit&&
                       keys_of_strip(strip) + first_panel * panel * p.head_dim(), p.head_dim(), end_panel - first_panel,
                       scores_.data() + first_panel * panel);
 
+  strips_.clear();
   const std::int64_t first = std::max(block.first_row, span_.begin);
   const std::int64_t end = std::min(block.first_row + kernel_.rows_per_block, span_.end);
   for (std::int64_t i = first; i < end; ++i) {
-    const Row& row = rows_[idx(i - span_.begin)];
+    Row& row = rows_[idx(i - span_.begin)];
     const std::int64_t begin_key = std::max(row.keys.begin - base, first_panel * panel);
     const std::int64_t end_key = std::min(row.keys.end - base, end_panel * panel);
     if (begin_key >= end_key) continue;
@@ -192,8 +190,9 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Visit&&
     std::fill(scores + from, scores + begin_key, -std::numeric_limits<T>::infinity());
     std::fill(scores + end_key, scores + to, -std::numeric_limits<T>::infinity());
     mask_scores(i, base + begin_key, end_key - begin_key, scores + begin_key);
-    visit(i - span_.begin, scores + from, to - from, base + from);
+    strips_.push_back({scores + from, to - from, base + from, i, &row.state});
   }
+  if (!strips_.empty()) visit(std::span<const StripRow<T>>(strips_));
 }
 
 template <class T>
@@ -243,12 +242,12 @@ void RowTask<T>::for_all_scores(const Poll& poll, Visit&& visit) {
 }
 
 template <class T>
-void RowTask<T>::make_room(Row& row, std::int64_t more) const {
-  Candidates<T>& candidates = row.state.candidates;
+void RowTask<T>::make_room(RowState<T>& row, std::int64_t more) const {
+  Candidates<T>& candidates = row.candidates;
   if (candidates.has_room(more)) return;
   const std::int64_t top_k = job_.problem.selection.top_k;
-  if (top_k > 0 && candidates.size() > top_k) row.state.cut = std::max(row.state.cut, candidates.kth_largest(top_k));
-  candidates.compact(row.state.cut);
+  if (top_k > 0 && candidates.size() > top_k) row.cut = std::max(row.cut, candidates.kth_largest(top_k));
+  candidates.compact(row.cut);
   // Grown when half of it is alive, so that compacting costs a constant per candidate.
   candidates.grow(2 * candidates.size() + 2 * std::max(more, kStripKeys<T>));
 }
@@ -356,20 +355,23 @@ void RowTask<T>::add_sums(const Poll& poll, TaskResult& result) {
   sums = empty_sums(p, p.keys());
   AlignedBuffer<T> weights;
   weights.reserve(kStripKeys<T>);
-  for_all_scores(poll, [&](std::int64_t r, const T* scores, std::int64_t width, std::int64_t first_key) {
-    const Row& row = rows_[idx(r)];
-    if (row.state.max_key < 0) return;  // every key is masked
-    kernel_.probabilities(scores, width, row.state.reference, static_cast<T>(row.rest * kLog2E), weights.data());
-    const std::int64_t count = std::min(width, p.keys() - first_key);
-    const T* w = weights.data();
-    if (p.stats.columns) {
-      double* received = sums.received.data() + first_key;
-      for (std::int64_t j = 0; j < count; ++j) received[j] += static_cast<double>(w[j]);
-    }
-    if (p.stats.distances) {
-      const std::int64_t distance = span_.begin + r + p.mask.query_offset - first_key;
-      double* mass = sums.distances.data() + (distance - sums.distance_begin);
-      for (std::int64_t j = 0; j < count; ++j) mass[-j] += static_cast<double>(w[j]);
+  for_all_scores(poll, [&](std::span<const StripRow<T>> strips) {
+    for (const StripRow<T>& strip : strips) {
+      const RowState<T>& state = *strip.state;
+      if (state.max_key < 0) continue;  // every key is masked
+      const double rest = rows_[idx(strip.query - span_.begin)].rest;
+      kernel_.probabilities(strip.scores, strip.width, state.reference, static_cast<T>(rest * kLog2E), weights.data());
+      const std::int64_t count = std::min(strip.width, p.keys() - strip.first_key);
+      const T* w = weights.data();
+      if (p.stats.columns) {
+        double* received = sums.received.data() + strip.first_key;
+        for (std::int64_t j = 0; j < count; ++j) received[j] += static_cast<double>(w[j]);
+      }
+      if (p.stats.distances) {
+        const std::int64_t distance = strip.query + p.mask.query_offset - strip.first_key;
+        double* mass = sums.distances.data() + (distance - sums.distance_begin);
+        for (std::int64_t j = 0; j < count; ++j) mass[-j] += static_cast<double>(w[j]);
+      }
     }
   });
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "../core/row_block.hpp"
@@ -67,8 +68,7 @@ class RowTask {
   void open_blocks(const RowSpan& span, TaskResult& result);
   void open_row(const RowSpan& span, std::int64_t i, Row& row, T* packed_query, TaskResult& result);
   const T* keys_of_strip(std::int64_t strip);
-  // Scores of one block against one strip, masks applied, for the rows wanted: visit(row index in span, scores, width,
-  // first key).
+  // Scores of one block against one strip, masks applied: visit(the rows wanted that see keys of it), if any.
   template <class Visit>
   void scores_of_strip(const Block& block, std::int64_t strip, Visit&& visit);
   void mask_scores(std::int64_t i, std::int64_t first_key, std::int64_t width, T* scores) const;
@@ -76,7 +76,7 @@ class RowTask {
   // order.
   template <class Visit>
   void for_all_scores(const Poll& poll, Visit&& visit);
-  void make_room(Row& row, std::int64_t more) const;
+  void make_room(RowState<T>& row, std::int64_t more) const;
   void finish_row(std::int64_t i, Row& row, TaskResult& result);
   bool is_uniform(std::int64_t i, const Row& row) const;
   void add_sums(const Poll& poll, TaskResult& result);
@@ -97,7 +97,9 @@ class RowTask {
   AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
   AlignedBuffer<T> strip_;    // kPerTask: the strip at hand
   std::int64_t strip_in_buffer_ = -1;
-  std::vector<T> unpacked_;  // rows on their way into packed form
+  std::vector<T> unpacked_;          // rows on their way into packed form
+  std::vector<StripRow<T>> strips_;  // of the block and strip at hand
+  RowNorm row_norm_;
   std::vector<double> weights_;
   std::vector<RowEdge> edges_;
 };

@@ -74,7 +74,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
   const bool is_double = shape.dtype == DType::kF64;
   const std::int64_t working_bytes = is_double ? 8 : 4;
   plan.rows_per_block = device.vector_registers >= 32 ? 12 : 6;
-  plan.strip_keys = 1024 / working_bytes;
+  plan.strip_keys = 2048 / working_bytes;
 
   // Candidates of a task's rows: what may survive, and one strip on top. Bounded, or a row without a cut would fill
   // memory.
