@@ -346,11 +346,12 @@ typedef struct attngraph_summary {
   int64_t rows_without_edges;      /* rows that have keys, but no edge */
   int64_t max_row_edges;
   double mean_row_edges;
-  double kept_mass_mean, kept_mass_min;           /* over rows that have keys; 0 without such rows */
-  double weight_min, weight_max;                  /* NaN without edges */
-  double entropy_mean;                            /* NaN unless asked for */
-  double mean_distance;                           /* of query - key over edges, weighted; NaN without edges */
-  double self_share, previous_share, first_share; /* share of edge weight on key == query, key == query - 1, key == 0 */
+  double kept_mass_mean, kept_mass_min; /* over rows that have keys; 0 without such rows */
+  double weight_min, weight_max;        /* NaN without edges */
+  double entropy_mean;                  /* NaN unless asked for */
+  double
+      mean_distance; /* of position - key over edges, weighted; position is query + query_offset; NaN without edges */
+  double self_share, previous_share, first_share; /* of edge weight on key == position, key == position - 1, key == 0 */
 } attngraph_summary;
 
 ATTNGRAPH_API attngraph_status attngraph_result_summary(const attngraph_result* result, int64_t slice,
@@ -443,13 +444,15 @@ ATTNGRAPH_API attngraph_status attngraph_sink_create_callback(attngraph_sink** s
 ATTNGRAPH_API attngraph_status attngraph_sink_create_sweep(attngraph_sink** sink, const double* thresholds,
                                                            int64_t count);
 ATTNGRAPH_API attngraph_status attngraph_sink_sweep_rows(const attngraph_sink* sink, attngraph_sweep_row* rows);
-/** Labels for what is written next; to be set before the first row: as many as there are keys. Tokens may hold any
+/** Labels for what is written next; to be set before the first row: as many as there are keys. A query has the label of
+ * the key position where it stands, query + query_offset, and none where no key is. Tokens may hold any
  * bytes; lengths NULL: C strings. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens,
                                                          const size_t* lengths, int64_t count);
 /** Tokens from a file: a JSON list of strings, or text with one token a line. */
 ATTNGRAPH_API attngraph_status attngraph_sink_load_tokens(attngraph_sink* sink, const char* path);
-/** Tokens from a JSON list of strings, as in the safetensors metadata `tokens`. */
+/** Tokens from a JSON list of strings, as in the safetensors metadata `tokens`; one that is no UTF-8 is a list of its
+ * bytes. */
 ATTNGRAPH_API attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink, const char* json);
 /** One fact more. How the first call was made (threshold, causal, scale, ...) is added by itself; a fact set here goes
  * before it. */

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-def backends():
+def backends() -> "list[Backend]":
     """The ways of doing the work that this library knows, available here or not: a list of `Backend`.
 
     Examples

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node and edge tables of one attention matrix, as llamatelemetry's GraphistryBuilders makes them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 import numpy as np
 
 from ._extract import from_matrix
@@ -9,8 +14,13 @@ from ._operations import row_numbers
 from ._optional import optional
 from .errors import ShapeError
 
+if TYPE_CHECKING:
+    import pandas
 
-def attention_graph(attn, tokens, threshold=0.15, *, nonfinite="skip"):
+
+def attention_graph(
+    attn: Any, tokens: Sequence[Any], threshold: float = 0.15, *, nonfinite: Literal["skip", "error"] = "skip"
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Make pandas tables of the tokens and of the pairs that attend to each other.
 
     Parameters

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graphs on their way to other programs. Packages are imported when they are asked for."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
@@ -9,7 +13,17 @@ from . import _native
 from ._optional import optional
 from .errors import ArgumentError, LimitError
 
+if TYPE_CHECKING:
+    import networkx
+    import pandas
+    import polars
+    import pyarrow
+    import scipy.sparse
+
 _NETWORKX_EDGES = 1_000_000
+
+Path = Union[str, "os.PathLike[str]"]
+Direction = Literal["query_to_key", "key_to_query"]
 
 
 class Exports:
@@ -18,7 +32,7 @@ class Exports:
     # ------------------------------------------------------------------------------------------------------------
     # data frames
 
-    def to_pandas(self):
+    def to_pandas(self) -> pandas.DataFrame:
         """The table of edges as a pandas DataFrame; tokens, where there are any, as categories.
 
         Examples
@@ -39,7 +53,7 @@ class Exports:
                 columns[f"{end}_token"] = pandas.Categorical.from_codes(code, categories=texts)
         return pandas.DataFrame(columns)
 
-    def to_polars(self):
+    def to_polars(self) -> polars.DataFrame:
         """The table of edges as a polars DataFrame, through Arrow.
 
         Examples
@@ -50,7 +64,7 @@ class Exports:
         """
         return optional("polars", "to_polars").DataFrame(self.edges)
 
-    def to_arrow(self):
+    def to_arrow(self) -> pyarrow.Table:
         """The table of edges as a pyarrow Table; key and weight stay where they are.
 
         Examples
@@ -61,7 +75,7 @@ class Exports:
         """
         return optional("pyarrow", "to_arrow").table(self.edges)
 
-    def to_parquet(self, path, partition_by=None):
+    def to_parquet(self, path: Path, partition_by: str | Sequence[str] | None = None) -> None:
         """Write the table of edges as Parquet: one file, or a folder partitioned by columns, ``layer=0/head=3/...``.
 
         Examples
@@ -105,7 +119,7 @@ class Exports:
     # ------------------------------------------------------------------------------------------------------------
     # graphs
 
-    def to_scipy(self, layer=0, head=0, batch=0):
+    def to_scipy(self, layer: int = 0, head: int = 0, batch: int = 0) -> scipy.sparse.csr_array:
         """One slice as ``scipy.sparse.csr_array`` [query, key]; keys and weights stay where they are.
 
         Examples
@@ -125,7 +139,7 @@ class Exports:
             indptr = indptr.astype(np.int32)  # SciPy wants one type for both, and would copy the keys
         return sparse.csr_array((data, indices, indptr), shape=(rows, s.key_count), copy=False)
 
-    def to_networkx(self, direction="query_to_key", force=False):
+    def to_networkx(self, direction: Direction = "query_to_key", force: bool = False) -> networkx.MultiDiGraph:
         """All edges as a ``networkx.MultiDiGraph``.
 
         Nodes are positions, with the attribute token where it is known; edges have the key (batch, layer, head) and
@@ -160,7 +174,7 @@ class Exports:
         )
         return out
 
-    def to_graphistry(self, direction="query_to_key"):
+    def to_graphistry(self, direction: Direction = "query_to_key") -> Any:
         """A graphistry plotter with these edges (src, dst, weight, layer, head) and nodes (id, token).
 
         Nothing leaves the machine: only calling ``.plot()`` on the answer uploads, and that is up to the caller.
@@ -196,7 +210,7 @@ class Exports:
     # ------------------------------------------------------------------------------------------------------------
     # files, written by the library: whole or not at all
 
-    def save(self, path, *, rows=True):
+    def save(self, path: Path, *, rows: bool = True) -> None:
         """Write npz or safetensors, by suffix: all that `load` needs to make the same graph.
 
         Examples
@@ -212,7 +226,7 @@ class Exports:
             raise ArgumentError(f"the name ends with {kind!r}; a saved graph is .npz or .safetensors")
         self._write(path, kind, rows=rows)
 
-    def to_npz(self, path, *, rows=True):
+    def to_npz(self, path: Path, *, rows: bool = True) -> None:
         """Write NumPy's npz: offsets, keys, weights, a table of slices, and facts.
 
         Examples
@@ -222,7 +236,7 @@ class Exports:
         """
         self._write(path, "npz", rows=rows)
 
-    def to_safetensors(self, path, *, rows=True):
+    def to_safetensors(self, path: Path, *, rows: bool = True) -> None:
         """Write safetensors: the same arrays as `to_npz`.
 
         Examples
@@ -232,7 +246,7 @@ class Exports:
         """
         self._write(path, "safetensors", rows=rows)
 
-    def to_csv(self, path, *, labels=None, raw=False, rows=False):
+    def to_csv(self, path: Path, *, labels: bool | None = None, raw: bool = False, rows: bool = False) -> None:
         """Write CSV, with query_token and key_token when there are tokens (or as `labels` says).
 
         Cells that a spreadsheet would run as formulas get a leading ``'`` unless `raw`. `rows` writes the statistics of
@@ -248,7 +262,7 @@ class Exports:
         """
         self._write(path, "csv", labels=labels, raw=raw, rows=rows)
 
-    def to_jsonl(self, path, *, labels=None, rows=False):
+    def to_jsonl(self, path: Path, *, labels: bool | None = None, rows: bool = False) -> None:
         """Write one JSON object per edge and line.
 
         Examples
@@ -258,7 +272,7 @@ class Exports:
         """
         self._write(path, "jsonl", labels=labels, rows=rows)
 
-    def to_graphml(self, path, *, direction="query_to_key"):
+    def to_graphml(self, path: Path, *, direction: Direction = "query_to_key") -> None:
         """Write GraphML, for Gephi, Cytoscape and networkx.
 
         Examples
@@ -268,7 +282,7 @@ class Exports:
         """
         self._write(path, "graphml", direction=direction)
 
-    def to_dot(self, path, *, direction="query_to_key"):
+    def to_dot(self, path: Path, *, direction: Direction = "query_to_key") -> None:
         """Write DOT, for Graphviz.
 
         Examples

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The functions that make graphs out of tensors."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
 
 from . import _native
@@ -16,37 +21,37 @@ _STATS = {
 
 
 def extract(
-    q,
-    k=None,
-    threshold=0.05,
+    q: Any,
+    k: Any = None,
+    threshold: float = 0.05,
     *,
-    scale=None,
-    causal=True,
-    query_offset=None,
-    mask=None,
-    key_lengths=None,
-    window=None,
-    softcap=None,
-    sinks=None,
-    lse=None,
-    lse_base="e",
-    top_k=None,
-    mass=None,
-    allow_dense=False,
-    layers=None,
-    layer=0,
-    heads=None,
-    query_range=None,
-    layout="bhsd",
-    tokens=None,
-    device="auto",
-    backend=None,
-    threads=None,
-    decision="fast",
-    stats=(),
-    nonfinite="error",
-    max_edges=None,
-):
+    scale: Any = None,
+    causal: bool = True,
+    query_offset: int | None = None,
+    mask: Any = None,
+    key_lengths: Sequence[int] | None = None,
+    window: Any = None,
+    softcap: Any = None,
+    sinks: Any = None,
+    lse: Any = None,
+    lse_base: Literal["e", "2"] = "e",
+    top_k: int | None = None,
+    mass: float | None = None,
+    allow_dense: bool = False,
+    layers: int | Sequence[int] | None = None,
+    layer: int = 0,
+    heads: Any = None,
+    query_range: tuple[int, int] | None = None,
+    layout: Literal["bhsd", "bshd"] = "bhsd",
+    tokens: Sequence[str | bytes] | None = None,
+    device: str = "auto",
+    backend: str | None = None,
+    threads: int | None = None,
+    decision: Literal["fast"] = "fast",
+    stats: str | Sequence[str] = (),
+    nonfinite: Literal["error", "skip"] = "error",
+    max_edges: int | None = None,
+) -> Graph:
     """Make the graph of all pairs whose softmax weight reaches the threshold.
 
     The weights are those of ``softmax(scale * q @ k.T)``; the matrix itself is never stored, so memory grows with the
@@ -169,29 +174,29 @@ def extract(
 
 
 def from_matrix(
-    attn,
-    threshold=0.05,
-    tokens=None,
+    attn: Any,
+    threshold: float = 0.05,
+    tokens: Sequence[str | bytes] | None = None,
     *,
-    causal=False,
-    query_offset=None,
-    mask=None,
-    key_lengths=None,
-    window=None,
-    top_k=None,
-    mass=None,
-    layers=None,
-    layer=0,
-    heads=None,
-    query_range=None,
-    layout="lhqk",
-    device="auto",
-    backend=None,
-    threads=None,
-    stats=(),
-    nonfinite="error",
-    max_edges=None,
-):
+    causal: bool = False,
+    query_offset: int | None = None,
+    mask: Any = None,
+    key_lengths: Sequence[int] | None = None,
+    window: Any = None,
+    top_k: int | None = None,
+    mass: float | None = None,
+    layers: int | Sequence[int] | None = None,
+    layer: int = 0,
+    heads: Any = None,
+    query_range: tuple[int, int] | None = None,
+    layout: Literal["lhqk", "bhqk"] = "lhqk",
+    device: str = "auto",
+    backend: str | None = None,
+    threads: int | None = None,
+    stats: str | Sequence[str] = (),
+    nonfinite: Literal["error", "skip"] = "error",
+    max_edges: int | None = None,
+) -> Graph:
     """Make the graph of a ready attention matrix: all pairs whose weight reaches the threshold.
 
     Weights are compared exactly, as stored and promoted to float64, and keep their value. Rows need not be

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of edges, for everything that reads columns."""
 
+from __future__ import annotations
+
 import numpy as np
 
 _INDICES = ("batch", "layer", "head", "query", "key")
@@ -28,20 +30,20 @@ class Edges:
         self._graph = graph
         self._made = {}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._graph)
 
     @property
-    def columns(self):
+    def columns(self) -> list[str]:
         """Names of the columns."""
         return [*_INDICES, "weight", *(_TOKENS if self._graph.tokens is not None else ())]
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._made:
             self._made[name] = self._make(name)
         return self._made[name]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, np.ndarray]:
         """All columns as NumPy arrays, by name."""
         return {name: self[name] for name in self.columns}
 

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph: what `extract` and `from_matrix` return."""
 
+from __future__ import annotations
+
 import os
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from . import _export, _native, _operations
 from ._inputs import token_bytes
@@ -36,14 +40,14 @@ class Graph(_export.Exports):
     # ------------------------------------------------------------------------------------------------------------
     # what it holds
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of edges."""
         return self._result.edge_count()
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<attngraph.Graph: {self._shape_text()}, {len(self):,} edges, {self._mass_text()}>"
 
     def _shape_text(self):
@@ -58,7 +62,7 @@ class Graph(_export.Exports):
     def _mass_text(self):
         return f"{100 * self._result.report()['kept_mass']:.1f} % of the mass kept"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from html import escape
 
         rows = "".join(
@@ -76,7 +80,7 @@ class Graph(_export.Exports):
         return f"{position} {tokens[position]!r}" if tokens and position < len(tokens) else str(position)
 
     @property
-    def slices(self):
+    def slices(self) -> list[Slice]:
         """The (batch, layer, head) slices, in order: a list of `Slice`.
 
         Examples
@@ -88,7 +92,7 @@ class Graph(_export.Exports):
         return list(self._slices)
 
     @property
-    def tokens(self):
+    def tokens(self) -> list[str] | None:
         """Labels of the positions, as a list of str; None when there are none. Bytes that are no UTF-8 come as lone
         surrogates (``errors="surrogateescape"``)."""
         if self._tokens is None:
@@ -96,13 +100,13 @@ class Graph(_export.Exports):
         return list(self._tokens) or None
 
     @property
-    def metadata(self):
+    def metadata(self) -> dict[str, str]:
         """Facts that travel with the graph, as texts: threshold, scale, causal and so on."""
         facts = self._result.metadata()
         return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in facts.items()}
 
     @property
-    def report(self):
+    def report(self) -> Report:
         """How the graph was made: a `Report`.
 
         Examples
@@ -114,7 +118,7 @@ class Graph(_export.Exports):
         return Report(**self._result.report())
 
     @property
-    def edges(self):
+    def edges(self) -> Edges:
         """All edges as a table with the columns batch, layer, head, query, key, weight, in that order, and with
         query_token and key_token when there are tokens. See `Edges`.
 
@@ -141,7 +145,7 @@ class Graph(_export.Exports):
             )
         return places[0]
 
-    def csr(self, layer=0, head=0, batch=0):
+    def csr(self, layer: int = 0, head: int = 0, batch: int = 0) -> Csr:
         """One slice as CSR, without a copy: ``(indptr, indices, data)``.
 
         Row r is query ``slice.query_begin + r``. The arrays are int64, int32 and float32 (float64 for a float64
@@ -156,7 +160,7 @@ class Graph(_export.Exports):
         """
         return Csr(*self._result.csr(self._place(layer, head, batch)))
 
-    def rows(self, layer=0, head=0, batch=0):
+    def rows(self, layer: int = 0, head: int = 0, batch: int = 0) -> Rows:
         """Statistics of the rows of one slice, without a copy: a `Rows`.
 
         Examples
@@ -167,7 +171,7 @@ class Graph(_export.Exports):
         """
         return Rows(*self._result.rows(self._place(layer, head, batch)))
 
-    def columns(self, layer=0, head=0, batch=0):
+    def columns(self, layer: int = 0, head: int = 0, batch: int = 0) -> Columns:
         """Attention received by every key, and mass by distance, of one slice: a `Columns`.
 
         Empty unless the graph was made with ``stats=("columns", "distances")``.
@@ -183,7 +187,7 @@ class Graph(_export.Exports):
     # ------------------------------------------------------------------------------------------------------------
     # questions
 
-    def top(self, n):
+    def top(self, n: int) -> list[Edge]:
         """The n heaviest edges, heaviest first, ties in table order: a list of `Edge`.
 
         Examples
@@ -194,7 +198,7 @@ class Graph(_export.Exports):
         """
         return [Edge(*row) for row in self._result.top(n)]
 
-    def sweep(self, thresholds):
+    def sweep(self, thresholds: Iterable[float]) -> list[SweepRow]:
         """Edges, kept mass and nodes for each threshold, in one pass: a list of `SweepRow`.
 
         Examples
@@ -206,7 +210,7 @@ class Graph(_export.Exports):
         """
         return [SweepRow(*row) for row in self._result.sweep([float(t) for t in thresholds])]
 
-    def coverage(self):
+    def coverage(self) -> list[Coverage]:
         """How much probability mass the edges hold, over the rows of each slice: a list of `Coverage`.
 
         Examples
@@ -217,7 +221,7 @@ class Graph(_export.Exports):
         """
         return [Coverage(*row) for row in _operations.coverage(self)]
 
-    def stats(self, layer=None, head=None, batch=0):
+    def stats(self, layer: int | None = None, head: int | None = None, batch: int = 0) -> Summary:
         """Figures of the whole graph, or of the slice of a layer and head: a `Summary`.
 
         Examples
@@ -232,7 +236,7 @@ class Graph(_export.Exports):
             raise ArgumentError("stats takes a layer and a head, or neither for the whole graph")
         return Summary(**self._result.summary(self._place(layer, head, batch)))
 
-    def diff(self, other, band=1e-5):
+    def diff(self, other: Graph, band: float = 1e-5) -> Difference:
         """What sets two graphs apart: a `Difference`, true when something does.
 
         An edge in one graph only is no difference when its weight is within `band` (relative) of the threshold.
@@ -251,7 +255,14 @@ class Graph(_export.Exports):
     # ------------------------------------------------------------------------------------------------------------
     # other graphs out of it
 
-    def filter(self, threshold=0.0, *, top_k=None, layers=None, heads=None):
+    def filter(
+        self,
+        threshold: float = 0.0,
+        *,
+        top_k: int | None = None,
+        layers: int | Iterable[int] | None = None,
+        heads: int | Iterable[int] | None = None,
+    ) -> Graph:
         """The part with ``weight >= threshold``, at most `top_k` edges a query, of these layers and heads.
 
         Examples
@@ -264,7 +275,7 @@ class Graph(_export.Exports):
             raise ArgumentError(f"top_k is {top_k}; it is at least 1, or None")
         return Graph(self._result.part(float(threshold), top_k or 0, _numbers(layers), _numbers(heads)))
 
-    def aggregate(self, how="mean", over="head"):
+    def aggregate(self, how: Literal["mean", "max", "sum"] = "mean", over: Literal["head", "layer"] = "head") -> Graph:
         """Join the heads of every layer ("head") or the layers of every head ("layer") into one graph.
 
         A pair that is an edge somewhere is an edge of the answer. "mean" divides by the number of slices joined, also
@@ -280,7 +291,9 @@ class Graph(_export.Exports):
         """
         return _operations.aggregate(self, how, over)
 
-    def rollout(self, *, residual=0.5, threshold=0.0, fusion="mean"):
+    def rollout(
+        self, *, residual: float = 0.5, threshold: float = 0.0, fusion: Literal["mean", "max"] = "mean"
+    ) -> Graph:
         """Attention rollout (Abnar & Zuidema 2020) on the kept edges: how much of every input position reaches every
         position through all layers of the graph.
 
@@ -327,7 +340,7 @@ def _from_bytes(data):
         return load(path)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Graph:
     """Read a graph that attngraph wrote: npz, safetensors, csv or jsonl. Every byte is checked.
 
     Examples
@@ -341,7 +354,11 @@ def load(path):
     return Graph(_native.Result.load(os.fspath(path)))
 
 
-def from_slices(slices, tokens=None, metadata=None):
+def from_slices(
+    slices: Iterable[tuple[Slice, Csr] | tuple[Slice, Csr, Rows]],
+    tokens: Sequence[str | bytes] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Graph:
     """Make a graph out of CSR arrays made elsewhere.
 
     Parameters
@@ -371,7 +388,7 @@ def from_slices(slices, tokens=None, metadata=None):
     return Graph(sink.take_result())
 
 
-def concat(graphs, tokens=None):
+def concat(graphs: Iterable[Graph], tokens: Sequence[str | bytes] | None = None) -> Graph:
     """Join graphs: slices of the same (batch, layer, head) become one, their query ranges one after the other.
 
     This is how a prefill and the decoding steps after it, or the query ranges of several workers, become one graph.
