@@ -19,6 +19,8 @@ _CIRCLE = 60  # area
 _LABEL = 5  # offset to the right and up
 _LINE = 17  # height of a title line
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 34, 18, 46
+_LETTER = 6.5  # mean width; names are not measured
+_LONGEST = 200  # of a name beyond the axes: room is made for so much
 _LEGEND = 128
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
 _FONT = "font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif\""
@@ -41,7 +43,8 @@ class _Figure:
         colours = self._colours()
         rows = self._rows()
         heights = [max(plot._height() for plot in row) for row in rows]
-        plots_width = max((len(row) for row in rows), default=0) * _panel_width()
+        panel_width = max((plot._width() for row in rows for plot in row), default=0)
+        plots_width = max((len(row) for row in rows), default=0) * panel_width
         width, height = plots_width + _LEGEND, sum(heights)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -53,7 +56,7 @@ class _Figure:
         for row, row_height in zip(rows, heights):
             for column, plot in enumerate(row):
                 below_title = top + row_height - plot._height()  # titles may differ in length; axes stand in line
-                parts.append(f'<g transform="translate({column * _panel_width()} {below_title})">')
+                parts.append(f'<g transform="translate({column * panel_width} {below_title})">')
                 parts += plot._panel(colours)
                 parts.append("</g>")
             top += row_height
@@ -96,6 +99,9 @@ class Scatter(_Figure):
         self.points = [Point(*point) for point in points]
         self.title = [title] if isinstance(title, str) else list(title)
 
+    def __repr__(self):
+        return f"<attngraph.toy.Scatter: {len(self.points)} points>"
+
     @property
     def domain(self):
         """(least, greatest) value on both axes: all points and 0, and room for the names at the border."""
@@ -130,6 +136,12 @@ class Scatter(_Figure):
 
     def _headline(self):
         return self.title[0] if self.title else ""
+
+    def _width(self):
+        """Of the panel: a long name near the right border gets its room."""
+        least, greatest = self.domain
+        ends = (_LETTER * len(p.name) - _SIDE * (greatest - p.x) / (greatest - least) for p in self.points)
+        return _LEFT + _SIDE + max(_RIGHT, min(_LONGEST, math.ceil(max(ends, default=0)) + 20))
 
     def _height(self):
         return _TOP + _LINE * len(self.title) + _SIDE + _BOTTOM
@@ -185,6 +197,9 @@ class Grid(_Figure):
         self.plots = list(plots)
         self.columns = columns
 
+    def __repr__(self):
+        return f"<attngraph.toy.Grid: {len(self.plots)} plots>"
+
     def chart(self):
         """The grid as an Altair chart."""
         alt = optional("altair", "chart")
@@ -195,10 +210,6 @@ class Grid(_Figure):
 
     def _headline(self):
         return "; ".join(plot._headline().rstrip(":") for plot in self.plots)
-
-
-def _panel_width():
-    return _LEFT + _SIDE + _RIGHT
 
 
 def _legend(colours, left):
@@ -227,7 +238,7 @@ def _label_places(points, places):
     """Where names stand: at the offset, or stepwise lower where an earlier name already stands there."""
     taken = []
     for point, (x, y) in zip(points, places):
-        width = 6.5 * len(point.name)
+        width = _LETTER * len(point.name)
         for step in range(len(points)):
             at = (x + _LABEL, round(y - _LABEL + 13 * step, 2))
             if not any(at[0] < b[0] + b[2] and b[0] < at[0] + width and abs(at[1] - b[1]) < 11 for b in taken):

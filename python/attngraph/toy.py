@@ -111,6 +111,9 @@ class Attention(NamedTuple):
         """
         return from_matrix(self.weights, threshold, tokens=self.words)
 
+    def __repr__(self):
+        return f"<attngraph.toy.Attention: {len(self.words)} words>"
+
     def _repr_svg_(self):
         return self.svg()
 

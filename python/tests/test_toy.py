@@ -184,6 +184,14 @@ def test_points_at_one_place_and_far_away_are_drawn():
         assert all(math.isfinite(value) for value in (*figure.domain, *np.ravel(circles(panels(figure.svg())[0]))))
 
 
+def test_names_at_the_right_border_have_room():
+    for name in ("x", "sycophant", "antidisestablishmentarianism"):
+        root = ElementTree.fromstring(toy.embeddings([(name, (1, 0)), ("o", (-1, 0))]).svg())
+        at = {text.text: float(text.get("x")) for text in root.iter(SVG + "text")}
+        assert at["Group"] > at[name] + 6.5 * len(name)
+        assert float(root.get("width")) > at["Group"] + 100
+
+
 def test_words_cannot_break_the_picture():
     svg = toy.attention([('<script>"&\x00\ud800', (0, 1)), ("ق", (1, 0))], seed=1).svg()
     assert not drawn(svg, "script")
