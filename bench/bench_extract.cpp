@@ -25,6 +25,13 @@ namespace {
 
 using namespace ag::bench;
 
+std::string words(const Rule& rule) {
+  std::string text = rule.threshold > 0 ? fmt::format("/t:{}", rule.threshold) : "";
+  if (rule.top_k > 0) text += fmt::format("/top_k:{}", rule.top_k);
+  if (rule.mass > 0) text += fmt::format("/mass:{}", rule.mass);
+  return text;
+}
+
 struct Row {
   std::string backend = "cpu";
   attngraph_dtype dtype = ATTNGRAPH_F32;
@@ -35,9 +42,7 @@ struct Row {
   std::uint32_t stats = 0;
 
   std::string selection() const {
-    std::string text = rule.threshold > 0 ? fmt::format("/t:{}", rule.threshold) : "";
-    if (rule.top_k > 0) text += fmt::format("/top_k:{}", rule.top_k);
-    if (rule.mass > 0) text += fmt::format("/mass:{}", rule.mass);
+    std::string text = words(rule);
     if (stats & ATTNGRAPH_STATS_ENTROPY) text += "/stats:entropy";
     if (stats & ATTNGRAPH_STATS_COLUMNS) text += "/stats:columns";
     return text;
@@ -114,12 +119,19 @@ void extract(benchmark::State& state, const Row& row) {
 
 // All heads of one layer of a real model: scores that nobody made up.
 void extract_genesis(benchmark::State& state, const std::string& name, const std::string& path, std::int64_t layer,
-                     double threshold) {
+                     const Rule& rule) {
   attngraph::file file(path);
   const attngraph::tensor q = file.read(fmt::format("q.{}", layer)), k = file.read(fmt::format("k.{}", layer));
-  const auto how = attngraph::options().backend("cpu").threshold(threshold).causal().scale(0.125).threads(1);
+  const auto how = attngraph::options()
+                       .backend("cpu")
+                       .threshold(rule.threshold)
+                       .top_k(rule.top_k)
+                       .mass(rule.mass)
+                       .causal()
+                       .scale(0.125)
+                       .threads(1);
   const double scores = static_cast<double>(q.shape()[0]) * scores_of(q.shape()[1], true);
-  measure(state, name, q, k, how, {.threshold = threshold}, 1, scores);
+  measure(state, name, q, k, how, rule, 1, scores);
 }
 
 void add(const Row& row) {
@@ -148,7 +160,8 @@ void add_rows(bool large) {
   }
   for (const double threshold : {0.001, 0.05, 0.1, 0.5}) add({.rule = {.threshold = threshold}});
   add({.n = 16384, .rule = {.top_k = 32}});
-  add({.n = 16384, .rule = {.mass = 0.9}});
+  add({.n = 16384, .rule = {.mass = 0.3}});
+  add({.n = 16384, .rule = {.mass = 0.9}});  // this softmax is broad: a thousand edges a row
   add({.n = 16384, .rule = {.threshold = 0.01, .top_k = 8}});
   add({.n = 16384, .stats = ATTNGRAPH_STATS_ENTROPY});
   add({.n = 16384, .stats = ATTNGRAPH_STATS_COLUMNS});
@@ -159,10 +172,10 @@ void add_rows(bool large) {
 void add_genesis() {
   const std::optional<std::string> path = find_genesis_8k();
   for (const std::int64_t layer : {5, 12}) {
-    for (const double threshold : {0.01, 0.1}) {
-      const std::string name = fmt::format("extract/cpu/genesis-8k/layer:{}/causal/t:{}/threads:1", layer, threshold);
-      const auto run = [name, path, layer, threshold](benchmark::State& state) {
-        if (path) return extract_genesis(state, name, *path, layer, threshold);
+    for (const Rule& rule : {Rule{.threshold = 0.01}, {.threshold = 0.1}, {.top_k = 32}, {.mass = 0.9}}) {
+      const std::string name = fmt::format("extract/cpu/genesis-8k/layer:{}/causal{}/threads:1", layer, words(rule));
+      const auto run = [name, path, layer, rule](benchmark::State& state) {
+        if (path) return extract_genesis(state, name, *path, layer, rule);
         state.SkipWithError("skipped: set ATTNGRAPH_GENESIS_8K to genesis-8k.safetensors");
       };
       benchmark::RegisterBenchmark(name.c_str(), run)->UseRealTime()->Unit(benchmark::kMillisecond);

@@ -8,8 +8,8 @@ usage: bench/compare.py [options]          (--help lists them; docs/benchmarks.m
 
 Every side keeps its input in a process of its own and is asked in turn, A B C A B C ..., so that a noisy machine
 disturbs all of them; ratios are taken pair by pair. Answers are compared first: edges equal outside a relative band of
-1e-4 around the threshold. Peers that cannot run here (torch, faiss and OpenBLAS are optional) are listed with the reason.
-Writes results.md, results.json and roofline.svg.
+1e-4 around the threshold. Peers that cannot run here (torch, faiss and OpenBLAS are optional) are listed with the
+reason. Writes results.md, results.json and roofline.svg.
 """
 
 import argparse
@@ -329,7 +329,7 @@ def main():
     options = parse(sys.argv[1:])
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
-    results = {"facts": machine_facts(), "load": os.getloadavg(), "clock": options.clock, "threshold": options.threshold}
+    results = {"facts": machine_facts(), "load": os.getloadavg(), "clock": options.clock}
     with tempfile.TemporaryDirectory(prefix="attngraph-bench-") as folder:
         comparison = Comparison(options, folder)
         if not comparison.worker.exists():

@@ -40,33 +40,42 @@ struct QkValues {
   std::vector<float> q, k;
 };
 
+// Keys come in groups around common centres, as tokens of one kind do; a query looks for one group. Looking for
+// unrelated keys one by one would raise all its other scores as well.
 QkValues make_qk(std::int64_t n, std::int64_t head_dim, std::uint64_t seed) {
-  constexpr double kSpread = 1.5;         // standard deviation of a score
-  constexpr int kSoughtKeys = 12;         // per query
-  constexpr double kSinkScore = 8;        // of the first key
-  constexpr std::int64_t kLongKeys = 64;  // one key in so many is twice as long
+  constexpr std::int64_t kGroupSize = 16;
+  constexpr std::int64_t kLongKeys = 64;         // one key in so many is longer
+  constexpr double kLength = 1.5;                // by this factor
+  constexpr double kCentre = 0.8, kNoise = 0.6;  // of a key; the squares add up to 1
   test::Random random(seed);
   const std::size_t d = idx(head_dim);
   const double root = std::sqrt(static_cast<double>(head_dim));
-  const auto normals = [&] {
-    std::vector<float> values(idx(n) * d);
+  const auto normals = [&](std::int64_t rows) {
+    std::vector<float> values(idx(rows) * d);
     for (float& x : values) x = static_cast<float>(random.normal());
     return values;
   };
-  QkValues v{normals(), normals()};
-  for (float& x : v.q) x *= static_cast<float>(kSpread);
-  const auto look_for = [&](std::size_t i, std::size_t j, double score) {
+  const std::int64_t groups = std::max<std::int64_t>(1, n / kGroupSize);
+  const std::vector<float> centres = normals(groups);
+  QkValues v{normals(n), normals(n)};
+  for (std::size_t j = 0; j < idx(n); ++j) {
+    const double length = random.below(kLongKeys) == 0 ? kLength : 1;
+    const float* centre = centres.data() + j % idx(groups) * d;
+    for (std::size_t c = 0; c < d; ++c) {
+      float& x = v.k[j * d + c];
+      x = static_cast<float>(length * (kCentre * static_cast<double>(centre[c]) + kNoise * static_cast<double>(x)));
+    }
+  }
+  // Scores that weigh about 0.01 to 0.1 in a row of n keys, whatever n is.
+  const double rest = std::log(static_cast<double>(n));
+  const auto look_for = [&](std::size_t i, const float* what, double score) {
     const auto factor = static_cast<float>(score / root);
-    for (std::size_t c = 0; c < d; ++c) v.q[i * d + c] += factor * v.k[j * d + c];
+    for (std::size_t c = 0; c < d; ++c) v.q[i * d + c] += factor * what[c];
   };
   for (std::size_t i = 0; i < idx(n); ++i) {
-    look_for(i, 0, kSinkScore);
-    for (int m = 0; m < kSoughtKeys; ++m)
-      look_for(i, idx(random.below(static_cast<std::int64_t>(i) + 1)), 4 + 6 * random.uniform());
-  }
-  for (std::size_t j = 1; j < idx(n); ++j) {
-    if (random.below(kLongKeys) != 0) continue;
-    for (std::size_t c = 0; c < d; ++c) v.k[j * d + c] *= 2.0f;
+    look_for(i, v.k.data(), rest - 1);
+    const float* sought = centres.data() + idx(random.below(groups)) * d;
+    look_for(i, sought, (rest - 3.5 + 3.5 * random.uniform()) / kCentre);
   }
   return v;
 }

@@ -12,8 +12,8 @@
 namespace ag::bench {
 
 // One head of Gaussian queries and keys whose softmax has the shape that models give it: a first key that every query
-// looks at, a few long keys, a dozen keys that each query looks for among those before it, and a broad rest. Rows have
-// about ten edges at t = 0.01; the benchmarks print the density.
+// looks at, a few long keys, a group of related keys that each query looks for, and a broad rest. Rows have about ten
+// edges at t = 0.01, at any length; the benchmarks print the density.
 class QkInput {
  public:
   QkInput(std::int64_t n, std::int64_t head_dim, attngraph_dtype dtype, std::uint64_t seed = 42);

@@ -62,13 +62,10 @@ def roofline_svg(fma, exp2, points):
     def y(rate):
         return height - bottom - (height - bottom - 30) * math.log(rate / lowest) / math.log(highest / lowest)
 
-    def line(rate_of, colour, dash, label):
+    def line(rate_of, dash):
         dims = [d_low * (d_high / d_low) ** (n / 48) for n in range(49)]
         path = " ".join(f"{x(d):.1f},{y(rate_of(d)):.1f}" for d in dims)
-        return (
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dash}"/>'
-            f'<text x="{x(d_high) + 6:.1f}" y="{y(rate_of(d_high)) + 4:.1f}" fill="{colour}">{label}</text>'
-        )
+        return f'<polyline points="{path}" fill="none" stroke="#555" stroke-width="1.5" stroke-dasharray="{dash}"/>'
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -86,15 +83,24 @@ def roofline_svg(fma, exp2, points):
         parts.append(f'<text x="{left - 8}" y="{y(10**power) + 4:.1f}" text-anchor="end">1e{power}</text>')
     middle = (left + x(d_high)) / 2
     parts.append(f'<text x="{middle:.1f}" y="{height - bottom + 38}" text-anchor="middle">head size D</text>')
-    parts.append(line(lambda d: fma / (2 * d), "#555", "", "FMA peak"))
-    parts.append(line(lambda d: exp2, "#555", "5 4", "2^x limit"))
-    parts.append(line(lambda d: 1 / (2 * d / fma + 1 / exp2), "#999", "2 3", "one after the other"))
+    legend, limits = x(d_high) + 16, {
+        "products alone": (lambda d: fma / (2 * d), ""),
+        "2^x alone": (lambda d: exp2, "6 4"),
+        "one after the other": (lambda d: 1 / (2 * d / fma + 1 / exp2), "2 3"),
+    }  # fmt: skip
+    row = 40
+    for label, (rate_of, dash) in limits.items():
+        parts.append(line(rate_of, dash))
+        parts.append(f'<path d="M{legend} {row}h24" stroke="#555" stroke-width="1.5" stroke-dasharray="{dash}"/>')
+        parts.append(f'<text x="{legend + 32}" y="{row + 4}">{label}</text>')
+        row += 18
     sides = list(dict.fromkeys(side for side, _, _ in points))
     for n, side in enumerate(sides):
         colour = COLOURS[n % len(COLOURS)]
+        aside = 7 * (n - (len(sides) - 1) / 2)  # sides stand beside each other, not on each other
         for _, d, rate in (point for point in points if point[0] == side):
-            parts.append(f'<circle cx="{x(d):.1f}" cy="{y(rate):.1f}" r="4.5" fill="{colour}"/>')
-        row = 60 + 18 * n
-        parts.append(f'<circle cx="{x(d_high) + 22:.1f}" cy="{row}" r="4.5" fill="{colour}"/>')
-        parts.append(f'<text x="{x(d_high) + 34:.1f}" y="{row + 4}">{side}</text>')
+            parts.append(f'<circle cx="{x(d) + aside:.1f}" cy="{y(rate):.1f}" r="3.5" fill="{colour}"/>')
+        parts.append(f'<circle cx="{legend + 12}" cy="{row}" r="3.5" fill="{colour}"/>')
+        parts.append(f'<text x="{legend + 32}" y="{row + 4}">{side}</text>')
+        row += 18
     return "\n".join([*parts, "</svg>", ""])
