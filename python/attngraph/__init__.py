@@ -5,7 +5,7 @@
 return a `Graph`. Attention weights say where a head looked, not why a model answered as it did.
 """
 
-from . import _native, errors
+from . import _native, compat, errors, toy
 from ._attention_graph import attention_graph
 from ._extract import extract, from_matrix
 from .edges import Edges
@@ -32,12 +32,14 @@ __all__ = [
     "SweepRow",
     "attention_graph",
     "backends",
+    "compat",
     "concat",
     "errors",
     "extract",
     "from_matrix",
     "from_slices",
     "load",
+    "toy",
 ]
 
 

@@ -5,14 +5,20 @@ The look, in both: circles of 60 square pixels coloured by group, names left-ali
 centre, black rules at x = 0 and y = 0, the same range on both axes.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import re
+from collections.abc import Iterable
 from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._optional import optional
 from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    import altair
 
 _SIDE = 300  # of the square between the axes
 _CIRCLE = 60  # area
@@ -38,7 +44,7 @@ class Point(NamedTuple):
 class _Figure:
     """Several plots in rows; subclasses say which."""
 
-    def svg(self):
+    def svg(self) -> str:
         """The figure as SVG text, of itself complete."""
         colours = self._colours()
         rows = self._rows()
@@ -64,7 +70,7 @@ class _Figure:
         parts.append("</svg>")
         return "\n".join(parts) + "\n"
 
-    def html(self):
+    def html(self) -> str:
         """The figure as a complete HTML page that loads nothing."""
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -75,7 +81,7 @@ class _Figure:
             f"{self.svg()}</body>\n</html>\n"
         )
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the figure to a file, .svg or .html by its suffix."""
         kind = os.path.splitext(os.fspath(path))[1]
         if kind not in (".svg", ".html"):
@@ -83,7 +89,7 @@ class _Figure:
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.svg() if kind == ".svg" else self.html())
 
-    def _repr_svg_(self):
+    def _repr_svg_(self) -> str:
         return self.svg()
 
     def _colours(self):
@@ -95,22 +101,22 @@ class _Figure:
 class Scatter(_Figure):
     """One plot: points under a title of one or more lines."""
 
-    def __init__(self, points, title):
+    def __init__(self, points: Iterable[Point], title: str | Iterable[str]):
         self.points = [Point(*point) for point in points]
         self.title = [title] if isinstance(title, str) else list(title)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<attngraph.toy.Scatter: {len(self.points)} points>"
 
     @property
-    def domain(self):
+    def domain(self) -> tuple[float, float]:
         """(least, greatest) value on both axes: all points and 0, and room for the names at the border."""
         values = [value for point in self.points for value in (point.x, point.y)] + [0.0]
         least, greatest = min(values), max(values)
         room = 0.08 * (greatest - least) or 1.0
         return least - room, greatest + room
 
-    def chart(self):
+    def chart(self) -> altair.LayerChart:
         """The plot as an Altair chart."""
         alt = optional("altair", "chart")
         rows = [{"word": p.name, "x": p.x, "y": p.y, "group": p.group} for p in self.points]
@@ -191,16 +197,16 @@ class Scatter(_Figure):
 class Grid(_Figure):
     """Plots in rows of `columns`."""
 
-    def __init__(self, plots, columns=2):
+    def __init__(self, plots: Iterable[Scatter], columns: int = 2):
         if columns < 1:
             raise ArgumentError(f"columns is {columns}; it is at least 1")
         self.plots = list(plots)
         self.columns = columns
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<attngraph.toy.Grid: {len(self.plots)} plots>"
 
-    def chart(self):
+    def chart(self) -> altair.VConcatChart:
         """The grid as an Altair chart."""
         alt = optional("altair", "chart")
         return alt.vconcat(*(alt.hconcat(*(plot.chart() for plot in row)) for row in self._rows()))

@@ -5,15 +5,25 @@
 GraphistryBuilders`` where its attention graphs are used.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from . import _attention_graph
 from ._inputs import is_array
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class GraphistryBuilders:
     """The part of llamatelemetry's class of this name that is about attention."""
 
     @staticmethod
-    def attention_graph(attention, tokens=None, threshold=0.0):
+    def attention_graph(
+        attention: Any, tokens: Sequence[Any] | None = None, threshold: float = 0.0
+    ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
         """Make pandas tables of the tokens and of the pairs that attend to each other.
 
         As `attngraph.attention_graph`, with llamatelemetry's names and defaults. Where the original stops with an

@@ -6,13 +6,22 @@ keys (not divided by sqrt(d)), and their softmax is what it pays to each word. `
 draws one scatter plot for each query word: as SVG or HTML without any other package, or as an Altair chart.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 
 from ._extract import from_matrix
 from ._toy_figure import Grid, Point, Scatter
-from .errors import ArgumentError, NonfiniteError, ShapeError
+from .errors import ArgumentError, NonfiniteError, RangeError, ShapeError
+from .graph import Graph
+
+if TYPE_CHECKING:
+    import altair
+
+    Words = Union[Mapping[str, Sequence[float]], Iterable[tuple[str, Sequence[float]]]]
 
 __all__ = ["WORDS", "Attention", "Grid", "Point", "Scatter", "attention", "embeddings", "softmax"]
 
@@ -22,9 +31,10 @@ WORDS = (
     ("hate", (-1.0, -1.0)),
     ("sycophant", (1.0, -1.0)),
 )
+_LARGEST = 1e60  # of embeddings and matrices: scores are products of four, and must not overflow
 
 
-def softmax(scores):
+def softmax(scores: Any) -> np.ndarray:
     """Softmax over the last axis, safe for scores of any size: the largest is taken off before exp.
 
     Examples
@@ -43,7 +53,7 @@ def softmax(scores):
 class Attention(NamedTuple):
     """What every word pays to every word, and how that came about. Row i is word i; equal words stay apart."""
 
-    words: tuple  # of str
+    words: tuple[str, ...]
     embeddings: np.ndarray  # [N, 2]
     key_matrix: np.ndarray  # [2, 2]
     query_matrix: np.ndarray  # [2, 2]
@@ -52,7 +62,7 @@ class Attention(NamedTuple):
     scores: np.ndarray  # [N, N], queries @ keys.T
     weights: np.ndarray  # [N, N], softmax of each row of scores
 
-    def title(self, query):
+    def title(self, query: int) -> list[str]:
         """The lines above the plot of one query word, by its position.
 
         Examples
@@ -64,7 +74,7 @@ class Attention(NamedTuple):
         lines = [f"Attention scores for query word '{self.words[query]}':"]
         return lines + [f"'{word}': {weight:.2f}" for word, weight in zip(self.words, self.weights[query])]
 
-    def plot(self, query):
+    def plot(self, query: int) -> Scatter:
         """The keys of all words and the query of one, by its position: a `Scatter`.
 
         Examples
@@ -77,7 +87,7 @@ class Attention(NamedTuple):
         points.append(Point(self.words[query], *map(float, self.queries[query]), "query"))
         return Scatter(points, self.title(query))
 
-    def grid(self, columns=2):
+    def grid(self, columns: int = 2) -> Grid:
         """The plots of all query words, `columns` of them in a row: a `Grid`.
 
         Examples
@@ -88,19 +98,19 @@ class Attention(NamedTuple):
         """
         return Grid([self.plot(query) for query in range(len(self.words))], columns)
 
-    def svg(self, columns=2):
+    def svg(self, columns: int = 2) -> str:
         """The grid as SVG text."""
         return self.grid(columns).svg()
 
-    def html(self, columns=2):
+    def html(self, columns: int = 2) -> str:
         """The grid as a complete HTML page that loads nothing."""
         return self.grid(columns).html()
 
-    def chart(self, columns=2):
+    def chart(self, columns: int = 2) -> altair.VConcatChart:
         """The grid as an Altair chart."""
         return self.grid(columns).chart()
 
-    def graph(self, threshold=0.0):
+    def graph(self, threshold: float = 0.0) -> Graph:
         """The weights as an `attngraph.Graph`, for everything that graphs can do.
 
         Examples
@@ -111,14 +121,22 @@ class Attention(NamedTuple):
         """
         return from_matrix(self.weights, threshold, tokens=self.words)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<attngraph.toy.Attention: {len(self.words)} words>"
 
-    def _repr_svg_(self):
+    def _repr_svg_(self) -> str:
         return self.svg()
 
 
-def attention(words=WORDS, seed=None, *, key_matrix=None, query_matrix=None, low=-1.0, high=1.0):
+def attention(
+    words: Words = WORDS,
+    seed: int | None = None,
+    *,
+    key_matrix: Any = None,
+    query_matrix: Any = None,
+    low: float = -1.0,
+    high: float = 1.0,
+) -> Attention:
     """Let every word attend to every word through a random key and a random query matrix.
 
     Parameters
@@ -148,14 +166,14 @@ def attention(words=WORDS, seed=None, *, key_matrix=None, query_matrix=None, low
     random = np.random.RandomState(seed)
     drawn_key = random.uniform(low, high, (2, 2))
     drawn_query = random.uniform(low, high, (2, 2))
-    key_matrix = drawn_key if key_matrix is None else _matrix(key_matrix, "key_matrix")
-    query_matrix = drawn_query if query_matrix is None else _matrix(query_matrix, "query_matrix")
+    key_matrix = _matrix(drawn_key if key_matrix is None else key_matrix, "key_matrix")
+    query_matrix = _matrix(drawn_query if query_matrix is None else query_matrix, "query_matrix")
     keys, queries = vectors @ key_matrix, vectors @ query_matrix
     scores = queries @ keys.T
     return Attention(names, vectors, key_matrix, query_matrix, keys, queries, scores, softmax(scores))
 
 
-def embeddings(words=WORDS, title="Word embeddings"):
+def embeddings(words: Words = WORDS, title: str = "Word embeddings") -> Scatter:
     """The words themselves, before any matrix: a `Scatter`.
 
     Examples
@@ -179,16 +197,21 @@ def _named(words):
         if np.shape(place) != (2,):
             raise ShapeError(f"the embedding of {name!r} has the shape {list(np.shape(place))}; it must be [2]")
     vectors = np.array([place for _, place in pairs], dtype=np.float64)
-    if not np.isfinite(vectors).all():
-        name = pairs[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])][0]
-        raise NonfiniteError(f"the embedding of {name!r} is not finite")
+    for (name, _), vector in zip(pairs, vectors):
+        _check(vector, f"the embedding of {name!r}")
     return tuple(name for name, _ in pairs), vectors
 
 
 def _matrix(values, name):
-    matrix = np.asarray(values, dtype=np.float64)
+    matrix = np.array(values, dtype=np.float64)
     if matrix.shape != (2, 2):
         raise ShapeError(f"{name} has the shape {list(matrix.shape)}; it must be [2, 2]")
-    if not np.isfinite(matrix).all():
-        raise NonfiniteError(f"{name} is not finite")
+    _check(matrix, name)
     return matrix
+
+
+def _check(numbers, name):
+    if not np.isfinite(numbers).all():
+        raise NonfiniteError(f"{name} is not finite")
+    if np.abs(numbers).max() > _LARGEST:
+        raise RangeError(f"{name} holds {np.abs(numbers).max():g}; the limit is {_LARGEST:g}")

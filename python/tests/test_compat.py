@@ -51,7 +51,7 @@ def test_equals_the_double_loop(threshold, kind):
 
 
 def test_the_threshold_is_inclusive_in_float64():
-    # 0.15 as float32 is a little above 0.15, and 0.1 + 0.2 is a little above 0.3: neither is rounded to the other's type
+    # 0.15 as float32 is a little above 0.15, and 0.1 + 0.2 a little above 0.3: neither is rounded
     assert edges_of(np.array([[0.15]], np.float32), threshold=0.15) == [(0, 0, float(np.float32(0.15)))]
     assert edges_of([[0.15]], threshold=float(np.float32(0.15))) == []
     assert edges_of([[0.3]], threshold=0.1 + 0.2) == []

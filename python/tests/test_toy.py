@@ -57,8 +57,9 @@ def test_a_given_matrix_leaves_the_other_draw_as_it_is(seed_42):
 
 def test_softmax_is_stable():
     assert toy.softmax([[1e300, 1e300], [-1e300, 0.0]]).tolist() == [[0.5, 0.5], [0.0, 1.0]]
-    far = toy.attention([("a", (1e8, 0)), ("b", (-1e8, 1e8))], seed=0)
-    assert np.isfinite(far.weights).all() and np.allclose(far.weights.sum(axis=1), 1)
+    for size in (1e8, 1e60):
+        far = toy.attention([("a", (size, 0)), ("b", (-size, size))], seed=0)
+        assert np.isfinite(far.weights).all() and np.allclose(far.weights.sum(axis=1), 1)
 
 
 def test_equal_words_stay_apart():
@@ -94,6 +95,7 @@ def test_the_weights_are_a_graph(seed_42):
         ([("hope", (1, 2, 3))], ag.errors.ShapeError),
         ([("hope", 1.0)], ag.errors.ShapeError),
         ([("a", (0, 0)), ("hope", (math.nan, 0))], ag.errors.NonfiniteError),
+        ([("a", (0, 0)), ("hope", (0, -1e61))], ag.errors.RangeError),
     ],
 )
 def test_words_that_cannot_be_drawn_are_refused(words, error):
@@ -106,6 +108,8 @@ def test_matrices_are_two_by_two():
         toy.attention(query_matrix=np.eye(3))
     with pytest.raises(ag.errors.NonfiniteError, match="key_matrix"):
         toy.attention(key_matrix=[[math.inf, 0], [0, 1]])
+    with pytest.raises(ag.errors.RangeError, match="query_matrix holds 1e[+]61; the limit is 1e[+]60"):
+        toy.attention(query_matrix=[[1e61, 0], [0, 1]])
 
 
 def test_docstrings_say_what_they_show():
@@ -179,7 +183,7 @@ def test_axes_have_one_range_and_black_rules_at_0(seed_42):
 
 
 def test_points_at_one_place_and_far_away_are_drawn():
-    for place in ((0.0, 0.0), (1e-300, 0.0), (1e12, -1e12)):
+    for place in ((0.0, 0.0), (1e-300, 0.0), (1e12, -1e12), (1e60, 0)):
         figure = toy.embeddings([("a", place), ("b", place)])
         assert all(math.isfinite(value) for value in (*figure.domain, *np.ravel(circles(panels(figure.svg())[0]))))
 
