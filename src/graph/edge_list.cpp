@@ -1,10 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "edge_list.hpp"
 
+#include <charconv>
+
 #include <algorithm>
 #include <utility>
 
 namespace ag {
+
+std::int64_t query_offset(const Metadata& metadata) {
+  constexpr std::int64_t kFarthest = std::int64_t{1} << 60;
+  const auto fact = metadata.facts.find("query_offset");
+  if (fact == metadata.facts.end()) return 0;
+  const std::string& text = fact->second;
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc{} && end == text.data() + text.size();
+  return whole && value >= -kFarthest && value <= kFarthest ? value : 0;
+}
 
 void RowColumns::push_back(const RowStats& row) {
   logsumexp.push_back(row.logsumexp);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -11,11 +12,22 @@
 
 namespace ag {
 
-// Facts that travel with a graph. Tokens are bytes; tokens[i] labels position i of queries and keys alike.
+// Facts that travel with a graph. Tokens are bytes; tokens[p] labels position p: key p, and the query that stands
+// there.
 struct Metadata {
   std::map<std::string, std::string> facts;
   std::vector<std::string> tokens;
 };
+
+// Query i stands at key position i + query_offset, the fact of that name. 0 when the facts do not say, or say what is
+// no integer from -2^60 to 2^60.
+std::int64_t query_offset(const Metadata& metadata);
+
+// A file may claim any query: where the sum would wrap, the largest position.
+inline std::int64_t position_of(std::int64_t query, std::int64_t offset) {
+  std::int64_t position = 0;
+  return __builtin_add_overflow(query, offset, &position) ? std::numeric_limits<std::int64_t>::max() : position;
+}
 
 // Where a slice's rows and edges stand in the flat arrays of its EdgeList.
 struct Slice {

@@ -63,8 +63,10 @@ Summary summarise(const EdgeList& graph, std::optional<std::size_t> slice) {
   double entropy_sum = 0, weight_sum = 0, distance_sum = 0, self_sum = 0, previous_sum = 0, first_sum = 0;
   std::int64_t entropy_rows = 0;
 
+  const std::int64_t offset = query_offset(graph.metadata);
   const auto add_row = [&](std::int64_t query, std::int64_t begin, std::int64_t end, std::size_t row) {
     const std::int64_t count = end - begin;
+    const std::int64_t position = position_of(query, offset);
     double row_sum = 0;
     for (std::int64_t e = begin; e < end; ++e) {
       const std::int64_t key = graph.keys[static_cast<std::size_t>(e)];
@@ -72,9 +74,9 @@ Summary summarise(const EdgeList& graph, std::optional<std::size_t> slice) {
       s.weight_min = std::min(s.weight_min, w);
       s.weight_max = std::max(s.weight_max, w);
       row_sum += w;
-      distance_sum += w * static_cast<double>(query - key);
-      if (key == query) self_sum += w;
-      if (key == query - 1) previous_sum += w;
+      distance_sum += w * static_cast<double>(position - key);
+      if (key == position) self_sum += w;
+      if (key == position - 1) previous_sum += w;
       if (key == 0) first_sum += w;
     }
     s.rows += 1;

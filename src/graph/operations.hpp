@@ -64,11 +64,14 @@ class PositionRanks {
 };
 
 // Counts for every threshold in one pass, keeping no edge: one sorted list of thresholds, one counter each. Position p
-// of a slice is query p and key p alike.
+// of a slice is key p and the query that stands there, see query_offset().
 class SweepSink : public GraphSink {
  public:
   explicit SweepSink(std::vector<double> thresholds);  // any order; rows() answers in the order given
-  void set_metadata(const Metadata& metadata) override { metadata_.facts = metadata.facts; }
+  void set_metadata(const Metadata& metadata) override {
+    metadata_.facts = metadata.facts;
+    query_offset_ = query_offset(metadata);
+  }
   void begin_slice(const SliceInfo& slice, DType weight_dtype) override;
   void rows(const RowBlock& block) override;
   void end_slice(const SliceSums& sums) override;
@@ -84,6 +87,7 @@ class SweepSink : public GraphSink {
   std::vector<double> mass_;
   std::int64_t rows_with_keys_ = 0;
   PositionRanks ranks_;
+  std::int64_t query_offset_ = 0;
   Metadata metadata_;
 };
 
@@ -92,11 +96,12 @@ std::vector<SweepRow> sweep(const EdgeList& graph, std::span<const double> thres
 struct Summary {
   std::int64_t rows = 0, edges = 0, empty_rows = 0, rows_without_edges = 0, max_row_edges = 0;
   double mean_row_edges = 0;
-  double kept_mass_mean = 0, kept_mass_min = 0;                // over rows that have keys; 0 without such rows
-  double weight_min = 0, weight_max = 0;                       // NaN without edges
-  double entropy_mean = 0;                                     // NaN unless rows carry it
-  double mean_distance = 0;                                    // weighted query - key; NaN without edge weight
-  double self_share = 0, previous_share = 0, first_share = 0;  // 0 without edge weight
+  double kept_mass_mean = 0, kept_mass_min = 0;  // over rows that have keys; 0 without such rows
+  double weight_min = 0, weight_max = 0;         // NaN without edges
+  double entropy_mean = 0;                       // NaN unless rows carry it
+  double mean_distance = 0;                      // weighted position of the query - key; NaN without edge weight
+  // On the query's own position, the one before it, and key 0; 0 without edge weight.
+  double self_share = 0, previous_share = 0, first_share = 0;
 };
 
 // Of one slice, or of all of them.

@@ -73,7 +73,7 @@ void SweepSink::rows(const RowBlock& block) {
       row_rank = std::max(row_rank, rank);
       ranks_.raise(block.keys[e], rank);
     }
-    if (row_rank > 0) ranks_.raise(block.query_begin + r, row_rank);
+    if (row_rank > 0) ranks_.raise(position_of(block.query_begin + r, query_offset_), row_rank);
   }
 }
 

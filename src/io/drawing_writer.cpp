@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// GraphML and DOT: nodes and edges for programs that draw. A node is a position of a batch, the same for all layers and
-// heads; parallel edges carry which one they belong to. A node is declared just before the first edge that needs it, so
-// nothing but the set of declared nodes is kept.
+// GraphML and DOT: nodes and edges for programs that draw. A node is a position of a batch, the same for queries and
+// keys, all layers and heads; parallel edges carry which one they belong to. A node is declared just before the first
+// edge that needs it, so nothing but the set of declared nodes is kept.
 #include <bitset>
 #include <unordered_map>
 
@@ -16,14 +16,16 @@ class NodeSet {
  public:
   // True the first time.
   bool insert(std::int64_t batch, std::int64_t position) {
-    Page& page = pages_[batch][position / kPageBits];
-    const auto bit = static_cast<std::size_t>(position % kPageBits);
+    // A query may stand before the first key: the shift rounds down there too.
+    Page& page = pages_[batch][position >> kPageShift];
+    const auto bit = static_cast<std::size_t>(position) % kPageBits;
     if (page[bit]) return false;
     return page[bit] = true;
   }
 
  private:
-  static constexpr std::int64_t kPageBits = 4096;
+  static constexpr int kPageShift = 12;
+  static constexpr std::size_t kPageBits = std::size_t{1} << kPageShift;
   using Page = std::bitset<kPageBits>;
   std::unordered_map<std::int64_t, std::unordered_map<std::int64_t, Page>> pages_;
 };
@@ -60,15 +62,15 @@ class DrawingWriter : public GraphWriter {
   void on_rows(const RowBlock& block) final {
     char digits[kNumberChars];
     for (std::int64_t r = 0; r < block.row_count; ++r) {
-      const std::int64_t query = block.query_begin + r;
+      const std::int64_t query = block.query_begin + r, stands_at = position(query);
       for (std::int64_t e = block.offsets[r]; e < block.offsets[r + 1]; ++e) {
         const std::int64_t key = block.keys[e];
-        declare(query);
+        declare(stands_at);
         declare(key);
         const char* end = block.weight_dtype == DType::kF64
                               ? put_number(digits, static_cast<const double*>(block.weights)[e])
                               : put_number(digits, static_cast<const float*>(block.weights)[e]);
-        edge(key_to_query_ ? key : query, key_to_query_ ? query : key, query, key, {digits, end});
+        edge(key_to_query_ ? key : stands_at, key_to_query_ ? stands_at : key, query, key, {digits, end});
       }
     }
   }
@@ -133,16 +135,18 @@ class DotWriter : public DrawingWriter {
 
  private:
   void start() override { out().write("digraph attention {\n"); }
+  // A minus would end a name that is not quoted.
+  static std::string_view quote(std::int64_t position) { return position < 0 ? "\"" : ""; }
   void node(std::int64_t position) override {
     std::string label;
     append_dot(label, metadata().tokens.empty() ? std::to_string(position) : token(position));
-    print("  b{}_{} [label={}];\n", slice().id.batch, position, label);
+    print("  {0}b{1}_{2}{0} [label={3}];\n", quote(position), slice().id.batch, position, label);
   }
   void edge(std::int64_t source, std::int64_t target, std::int64_t query, std::int64_t key,
             std::string_view weight) override {
     const SliceId& id = slice().id;
-    print("  b{}_{} -> b{}_{} [batch={}, layer={}, head={}, query={}, key={}, weight={}];\n", id.batch, source,
-          id.batch, target, id.batch, id.layer, id.head, query, key, weight);
+    print("  {0}b{2}_{3}{0} -> {1}b{2}_{4}{1} [batch={2}, layer={5}, head={6}, query={7}, key={8}, weight={9}];\n",
+          quote(source), quote(target), id.batch, source, target, id.layer, id.head, query, key, weight);
   }
   void close() override { out().write("}\n"); }
 };

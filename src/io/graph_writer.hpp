@@ -26,7 +26,9 @@ class GraphWriter : public GraphSink {
   const Metadata& metadata() const { return metadata_; }
   const SliceInfo& slice() const { return slice_; }
   const std::string& name() const { return name_; }
-  // The text of a position; empty when there are no tokens.
+  // Where a query stands among the keys.
+  std::int64_t position(std::int64_t query) const { return position_of(query, query_offset_); }
+  // The text of a position; empty when no token is there.
   const std::string& token(std::int64_t position) const;
 
  private:
@@ -39,6 +41,7 @@ class GraphWriter : public GraphSink {
 
   std::string name_;
   Metadata metadata_;
+  std::int64_t query_offset_ = 0;
   SliceInfo slice_;
   std::int64_t next_query_ = 0;
   bool started_ = false, in_slice_ = false, finished_ = false;

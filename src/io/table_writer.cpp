@@ -89,12 +89,17 @@ class TableWriter : public GraphWriter {
     labels_ = options_.labels && !metadata().tokens.empty();
     if (labels_) {
       for (const std::string& token : metadata().tokens) cells_.push_back(cell(token));
+      no_cell_ = cell("");
     }
     if (!json_) edges_.out().write("batch,layer,head,query,key,weight");
     if (!json_ && labels_) edges_.out().write(",query_token,key_token");
     if (!json_) edges_.out().write("\n");
   }
 
+  const std::string& cell_at(std::int64_t position) const {
+    const auto n = static_cast<std::size_t>(position);  // before the first: beyond the last
+    return n < cells_.size() ? cells_[n] : no_cell_;
+  }
   // A label as it stands in every line, without the name that JSON puts before it.
   std::string cell(const std::string& token) const {
     std::string text;
@@ -137,7 +142,7 @@ class TableWriter : public GraphWriter {
                                                     id.layer, id.head, query)
                                       : fmt::format("{},{},{},{},", id.batch, id.layer, id.head, query);
       std::string label;
-      if (labels_) label = (json_ ? ",\"query_token\":" : ",") + cells_[static_cast<std::size_t>(query)];
+      if (labels_) label = (json_ ? ",\"query_token\":" : ",") + cell_at(position(query));
       const std::size_t room = start.size() + label.size() + 2 * kNumberChars + 64;
       for (std::int64_t e = first; e < last; ++e) {
         const auto key = static_cast<std::size_t>(block.keys[e]);
@@ -214,6 +219,7 @@ class TableWriter : public GraphWriter {
   std::optional<OutputFile> rows_, columns_, distances_;
   bool labels_ = false;
   std::vector<std::string> cells_;  // [tokens] as they stand in a line
+  std::string no_cell_;             // of a query that stands where no token is
 };
 
 }  // namespace

@@ -314,6 +314,48 @@ TEST_P(EverySink, TokensAndFactsTravelWithTheGraph) {
   EXPECT_EQ(length, 3u);
 }
 
+// Two queries at the end of six positions, aligned bottom right: query i stands at i + 4 in all that follows.
+TEST(Positions, GoWithEveryCall) {
+  const Context context = make_context();
+  const Tensor<float> q{{1, 2, 1}, {1, 1}, ATTNGRAPH_F32}, k{{1, 6, 1}, std::vector<float>(6, 1), ATTNGRAPH_F32};
+  const Tensor<float> weights{{1, 2, 6}, {0, 0, 0, 0.25f, 0.75f, 0, 0, 0, 0, 0, 0, 1}, ATTNGRAPH_F32};
+  const attngraph_tensor q_view = q.view(), k_view = k.view(), weights_view = weights.view();
+  attngraph_options options = default_options();
+  options.threshold = 0.125;
+  options.causal = 1;
+
+  const Result extracted = extract(context, q_view, k_view, options);
+  attngraph_result* filtered_result = nullptr;
+  ASSERT_EQ(attngraph_filter_matrix(context.get(), &weights_view, &options, &filtered_result), ATTNGRAPH_OK)
+      << attngraph_last_error();
+  const Result filtered(filtered_result);
+  const Sink extract_sink = make_collect_sink(), filter_sink = make_collect_sink();
+  ASSERT_EQ(attngraph_extract_to(context.get(), &q_view, &k_view, &options, extract_sink.get()), ATTNGRAPH_OK);
+  ASSERT_EQ(attngraph_filter_matrix_to(context.get(), &weights_view, &options, filter_sink.get()), ATTNGRAPH_OK);
+  const Result extracted_to = take(extract_sink), filtered_to = take(filter_sink);
+  for (const Result* result : {&extracted, &filtered, &extracted_to, &filtered_to})
+    EXPECT_STREQ(attngraph_result_metadata(result->get(), "query_offset"), "4");
+
+  attngraph_summary summary;
+  ASSERT_EQ(attngraph_result_summary(filtered.get(), -1, &summary), ATTNGRAPH_OK);
+  EXPECT_EQ(summary.self_share, 1.75 / 2);
+  EXPECT_EQ(summary.previous_share, 0.25 / 2);
+  EXPECT_EQ(summary.mean_distance, 0.25 / 2);
+  const double thresholds[] = {0.125};
+  attngraph_sweep_row swept;
+  ASSERT_EQ(attngraph_result_sweep(filtered.get(), thresholds, 1, &swept), ATTNGRAPH_OK);
+  EXPECT_EQ(swept.nodes, 3) << "3, 4, 5";
+  attngraph_sink* raw = nullptr;
+  ASSERT_EQ(attngraph_sink_create_sweep(&raw, thresholds, 1), ATTNGRAPH_OK);
+  const Sink sweeping(raw);
+  ASSERT_EQ(attngraph_filter_matrix_to(context.get(), &weights_view, &options, sweeping.get()), ATTNGRAPH_OK);
+  ASSERT_EQ(attngraph_sink_sweep_rows(sweeping.get(), &swept), ATTNGRAPH_OK);
+  EXPECT_EQ(swept.nodes, 3);
+
+  options.query_offset = 0;
+  EXPECT_STREQ(attngraph_result_metadata(extract(context, q_view, k_view, options).get(), "query_offset"), "0");
+}
+
 TEST(Tokens, FromJsonAndFromFiles) {
   const Folder folder;
   const Sink sink = make_collect_sink();

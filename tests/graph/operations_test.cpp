@@ -201,6 +201,39 @@ TEST_P(EveryDtype, SummaryIsWhatTheTableSays) {
   }
 }
 
+TEST(QueryOffset, IsAFactOfTheGraph) {
+  EXPECT_EQ(query_offset({}), 0);
+  const auto of = [](const char* text) { return query_offset({{{"query_offset", text}}, {}}); };
+  EXPECT_EQ(of("4"), 4);
+  EXPECT_EQ(of("-4"), -4);
+  EXPECT_EQ(of("1152921504606846976"), std::int64_t{1} << 60);
+  for (const char* text : {"", "x", "4x", " 4", "4.0", "1152921504606846977", "-9223372036854775808", "1e3"})
+    EXPECT_EQ(of(text), 0) << text;
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(position_of(kMost - 1, 1), kMost);
+  EXPECT_EQ(position_of(kMost, 1), kMost);
+  EXPECT_EQ(position_of(0, -3), -3);
+}
+
+// Two queries that are the last of six positions, causal: query i stands at i + 4.
+TEST(QueryOffset, PlacesTheQueriesOfSweepsAndSummaries) {
+  GraphBuilder builder(DType::kF64);
+  builder.slice({0, 0, 0}, 0, 6).row({{0, 0.25}, {3, 0.25}, {4, 0.5}}).row({{0, 0.125}, {1, 0.125}, {5, 0.75}});
+  const EdgeList graph = builder.build({{{"query_offset", "4"}}, {}});
+  EXPECT_EQ(sweep(graph, std::vector{0.125})[0].nodes, 5) << "0, 1, 3, 4, 5";
+  EXPECT_EQ(sweep(graph, std::vector{0.5})[0].nodes, 2) << "4 and 5, each on itself";
+  const Summary s = summarise(graph, std::nullopt);
+  EXPECT_EQ(s.self_share, (0.5 + 0.75) / 2);
+  EXPECT_EQ(s.previous_share, 0.25 / 2);
+  EXPECT_EQ(s.first_share, (0.25 + 0.125) / 2);
+  EXPECT_EQ(s.mean_distance, (0.25 * 4 + 0.25 * 1 + 0.125 * 5 + 0.125 * 4) / 2);
+  EXPECT_EQ(query_offset(part_of(graph, {.threshold = 0.5}).metadata), 4);
+  // Before the first key, where no key is.
+  const EdgeList before = builder.build({{{"query_offset", "-2"}}, {}});
+  EXPECT_EQ(sweep(before, std::vector{0.125})[0].nodes, 7) << "-2, -1, 0, 1, 3, 4, 5";
+  EXPECT_EQ(summarise(before, 0).self_share, 0);
+}
+
 TEST(Summary, OfTheWholeAddsUpItsSlices) {
   const EdgeList graph = random_graph(4);
   std::int64_t rows = 0, edges = 0, empty = 0;

@@ -153,8 +153,81 @@ TEST(Dot, QuotesItsLabels) {
   EXPECT_THAT(written(one_row({0}, {0.5f}), "dot"), testing::HasSubstr("b0_2 [label=\"2\"];"));
 }
 
-TEST(Writers, WantOneTokenPerPosition) {
-  expect_error(Status::kShape, {"g.csv'", "2 tokens for 3 positions"}, [] {
+// Two queries that are the last of six positions: query i stands at i + 4.
+EdgeList last_two_of_six(const char* query_offset, bool tokens = true) {
+  CollectSink sink;
+  Metadata metadata;
+  metadata.facts["query_offset"] = query_offset;
+  if (tokens) metadata.tokens = {"t0", "t1", "t2", "t3", "t4", "t5"};
+  sink.set_metadata(metadata);
+  const std::int64_t offsets[] = {0, 2, 3};
+  const std::int32_t keys[] = {0, 4, 4};
+  const float weights[] = {0.25f, 0.75f, 0.5f};
+  const RowStats stats[2];
+  sink.begin_slice({{0, 0, 0}, 0, 2, 6}, DType::kF32);
+  sink.rows({0, 2, offsets, keys, weights, DType::kF32, stats});
+  sink.end_slice({});
+  return sink.take();
+}
+
+TEST(Positions, LabelTheQueriesThatStandThere) {
+  WriteOptions options;
+  options.labels = true;
+  EXPECT_EQ(lines_of(written(last_two_of_six("4"), "csv", options)),
+            (std::vector<std::string>{"batch,layer,head,query,key,weight,query_token,key_token", "0,0,0,0,0,0.25,t4,t0",
+                                      "0,0,0,0,4,0.75,t4,t4", "0,0,0,1,4,0.5,t5,t4"}));
+  EXPECT_THAT(written(last_two_of_six("4"), "jsonl", options),
+              testing::HasSubstr(R"("query":1,"key":4,"weight":0.5,"query_token":"t5","key_token":"t4"})"));
+}
+
+TEST(Positions, OutsideTheTokensHaveAnEmptyLabel) {
+  WriteOptions options;
+  options.labels = true;
+  for (const char* offset : {"5", "-1"}) {
+    SCOPED_TRACE(offset);
+    const std::string lines = written(last_two_of_six(offset), "csv", options);
+    const bool beyond = offset[0] == '5';
+    EXPECT_THAT(lines, testing::HasSubstr(beyond ? "0,0,0,0,0,0.25,t5,t0\n" : "0,0,0,0,0,0.25,,t0\n"));
+    EXPECT_THAT(lines, testing::HasSubstr(beyond ? "0,0,0,1,4,0.5,,t4\n" : "0,0,0,1,4,0.5,t0,t4\n"));
+    EXPECT_THAT(written(last_two_of_six(offset), "jsonl", options),
+                testing::HasSubstr(R"("query_token":"","key_token":"t4"})"));
+  }
+  EXPECT_THAT(written(last_two_of_six("5"), "graphml"),
+              testing::HasSubstr(R"(<node id="b0_6"><data key="batch">0</data><data key="position">6</data>)"
+                                 R"(<data key="token"></data></node>)"));
+  EXPECT_THAT(written(last_two_of_six("-1"), "graphml"), testing::HasSubstr(R"(<node id="b0_-1">)"));
+  EXPECT_THAT(written(last_two_of_six("-1"), "dot"), testing::HasSubstr("  \"b0_-1\" [label=\"\"];\n"));
+  EXPECT_THAT(written(last_two_of_six("-1"), "dot"), testing::HasSubstr("  \"b0_-1\" -> b0_4 [batch=0, layer=0, "
+                                                                        "head=0, query=0, key=4"));
+}
+
+TEST(Positions, AreTheNodesOfDrawings) {
+  EXPECT_EQ(written(last_two_of_six("4", false), "dot"),
+            "digraph attention {\n"
+            "  b0_4 [label=\"4\"];\n"
+            "  b0_0 [label=\"0\"];\n"
+            "  b0_4 -> b0_0 [batch=0, layer=0, head=0, query=0, key=0, weight=0.25];\n"
+            "  b0_4 -> b0_4 [batch=0, layer=0, head=0, query=0, key=4, weight=0.75];\n"
+            "  b0_5 [label=\"5\"];\n"
+            "  b0_5 -> b0_4 [batch=0, layer=0, head=0, query=1, key=4, weight=0.5];\n"
+            "}\n");
+  const std::string graphml = written(last_two_of_six("4"), "graphml");
+  EXPECT_THAT(graphml, testing::HasSubstr(R"(<node id="b0_5"><data key="batch">0</data><data key="position">5</data>)"
+                                          R"(<data key="token">t5</data></node>)"));
+  EXPECT_THAT(graphml, testing::HasSubstr(R"(<edge source="b0_5" target="b0_4">)"));
+  EXPECT_THAT(graphml, testing::HasSubstr(R"(<data key="query">1</data><data key="key">4</data>)"));
+}
+
+TEST(Positions, SurviveAFile) {
+  const TempDir dir;
+  for (const std::string format : {"npz", "safetensors"}) {
+    write_graph(last_two_of_six("4"), dir.path("g." + format));
+    EXPECT_EQ(query_offset(read_graph(dir.path("g." + format)).metadata), 4);
+  }
+}
+
+TEST(Writers, WantOneTokenPerKey) {
+  expect_error(Status::kShape, {"g.csv'", "2 tokens for 3 keys"}, [] {
     written(one_row({0}, {1}, {"a", "b"}), "csv");
   });
 }
