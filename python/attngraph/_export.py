@@ -47,8 +47,8 @@ class Exports:
         if tokens is not None:
             texts, codes = np.unique(np.array(tokens, dtype=object), return_inverse=True)
             for end in ("query", "key"):
-                positions = edges[end]
-                known = positions < len(tokens)
+                positions = edges._positions(f"{end}_token")
+                known = (positions >= 0) & (positions < len(tokens))
                 code = np.where(known, codes[np.where(known, positions, 0)], -1)
                 columns[f"{end}_token"] = pandas.Categorical.from_codes(code, categories=texts)
         return pandas.DataFrame(columns)
@@ -142,7 +142,7 @@ class Exports:
     def to_networkx(self, direction: Direction = "query_to_key", force: bool = False) -> networkx.MultiDiGraph:
         """All edges as a ``networkx.MultiDiGraph``.
 
-        Nodes are positions, with the attribute token where it is known; edges have the key (batch, layer, head) and
+        Nodes are positions (query i stands at ``i + query_offset``), with the attribute token where it is known; edges have the key (batch, layer, head) and
         the attribute weight. More than a million edges are refused without `force`: networkx takes about a
         kilobyte for each.
 
@@ -159,18 +159,19 @@ class Exports:
                 f"the graph has {len(self):,} edges, and networkx is made for fewer than {_NETWORKX_EDGES:,}; "
                 "filter it, or give force=True"
             )
-        source, target = _ends(direction)
-        columns = {name: column.tolist() for name, column in self.edges.to_dict().items() if "token" not in name}
+        edges = self.edges
+        columns = {name: edges[name].tolist() for name in ("batch", "layer", "head", "weight")}
+        source, target = (ends.tolist() for ends in _positions(edges, direction))
         out = networkx.MultiDiGraph()
-        positions = max((max(s.query_begin + s.query_count, s.key_count) for s in self._slices), default=0)
         tokens = self.tokens or []
         out.add_nodes_from(
-            (position, {"token": tokens[position]} if position < len(tokens) else {}) for position in range(positions)
+            (position, {"token": tokens[position]} if position < len(tokens) else {})
+            for position in range(self._positions())
         )
         labels = zip(columns["batch"], columns["layer"], columns["head"])
         out.add_edges_from(
             (a, b, label, {"weight": weight})
-            for a, b, label, weight in zip(columns[source], columns[target], labels, columns["weight"])
+            for a, b, label, weight in zip(source, target, labels, columns["weight"])
         )
         return out
 
@@ -188,21 +189,20 @@ class Exports:
         """
         graphistry = optional("graphistry", "to_graphistry")
         pandas = optional("pandas", "to_graphistry")
-        source, target = _ends(direction)
         table = self.edges
+        source, target = _positions(table, direction)
         edges = pandas.DataFrame(
             {
-                "src": table[source],
-                "dst": table[target],
+                "src": source,
+                "dst": target,
                 "weight": table["weight"],
                 "batch": table["batch"],
                 "layer": table["layer"],
                 "head": table["head"],
             }
         )
-        positions = max((max(s.query_begin + s.query_count, s.key_count) for s in self._slices), default=0)
-        tokens = self.tokens or [str(position) for position in range(positions)]
-        tokens += [str(position) for position in range(len(tokens), positions)]
+        tokens = self.tokens or []
+        tokens += [str(position) for position in range(len(tokens), self._positions())]
         nodes = pandas.DataFrame({"id": np.arange(len(tokens)), "token": tokens})
         plotter = graphistry.edges(edges, "src", "dst").nodes(nodes, "id")
         return plotter.bind(edge_weight="weight", point_title="token")
@@ -299,6 +299,12 @@ class Exports:
         sink = _native.Sink.file(os.fspath(path), kind, key_to_query, bool(labels), bool(raw), bool(rows))
         self._result.write(sink)
         sink.finish()
+
+
+def _positions(edges, direction):
+    """Where every edge begins and ends."""
+    source, target = _ends(direction)
+    return edges._positions(f"{source}_token"), edges._positions(f"{target}_token")
 
 
 def _ends(direction):

@@ -76,8 +76,12 @@ class Edges:
             ]
             return np.concatenate(made) if made else np.empty(0, dtype)
         if name in _TOKENS and graph.tokens is not None:
-            return _labels(graph.tokens, self[name[: -len("_token")]])
+            return _labels(graph.tokens, self._positions(name))
         raise KeyError(name)
+
+    def _positions(self, name):
+        """Where the ends stand that the column query_token or key_token labels."""
+        return self["key"] if name == "key_token" else self["query"] + self._graph._query_offset
 
     def __repr__(self):
         lines = [f"attngraph.Edges, {len(self):,} rows", "  ".join(f"{name:>11}" for name in self.columns)]
@@ -102,7 +106,8 @@ class Edges:
                 left -= 1
                 query, key = s.query_begin + int(np.searchsorted(indptr, e, "right")) - 1, int(indices[e])
                 cells = [*map(str, s[:3]), str(query), str(key), f"{data[e]:.6g}"]
-                yield cells + ([repr(t) for t in _labels(tokens, [query, key])] if tokens is not None else [])
+                ends = np.array([query + self._graph._query_offset, key])
+                yield cells + ([repr(t) for t in _labels(tokens, ends)] if tokens is not None else [])
             if left == 0:
                 return
 
@@ -130,7 +135,7 @@ class Edges:
 
         schema = self._arrow_schema()
         children = [
-            _strings(self._graph.tokens, self[name[: -len("_token")]])
+            _strings(self._graph.tokens, self._positions(name))
             if name in _TOKENS
             else na.c_array_from_buffers(field, len(self), [None, self[name]], null_count=0)
             for name, field in zip(self.columns, schema.fields)
@@ -141,8 +146,12 @@ class Edges:
 
 
 def _labels(tokens, positions):
-    """The token of each position; "" beyond the last (there may be more queries than keys)."""
-    return np.array([*tokens, ""], dtype=object)[np.minimum(positions, len(tokens))]
+    """The token of each position; "" where no key stands."""
+    return np.array([*tokens, ""], dtype=object)[_known(tokens, positions)]
+
+
+def _known(tokens, positions):
+    return np.where((positions >= 0) & (positions < len(tokens)), positions, len(tokens))
 
 
 def _strings(tokens, positions):
@@ -150,7 +159,7 @@ def _strings(tokens, positions):
     import nanoarrow as na
 
     texts = [token.encode("utf-8", "replace") for token in tokens] + [b""]
-    positions = np.minimum(positions, len(tokens))
+    positions = _known(tokens, positions)
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[positions])])
     data = b"".join([texts[position] for position in positions.tolist()])

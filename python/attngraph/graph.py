@@ -36,6 +36,8 @@ class Graph(_export.Exports):
         for place, s in enumerate(self._slices):
             self._places.setdefault(s[:3], []).append(place)
         self._tokens = None  # not asked for yet
+        offset = result.metadata().get(b"query_offset", b"0")
+        self._query_offset = int(offset) if offset.lstrip(b"-").isdigit() else 0  # query i stands at this + i
 
     # ------------------------------------------------------------------------------------------------------------
     # what it holds
@@ -66,7 +68,7 @@ class Graph(_export.Exports):
         from html import escape
 
         rows = "".join(
-            f"<tr><td>{e.layer}</td><td>{e.head}</td><td>{escape(self._label(e.query))}</td>"
+            f"<tr><td>{e.layer}</td><td>{e.head}</td><td>{escape(self._label(e.query, self._query_offset))}</td>"
             f"<td>{escape(self._label(e.key))}</td><td>{e.weight:.3f}</td></tr>"
             for e in self.top(5)
         )
@@ -75,9 +77,15 @@ class Graph(_export.Exports):
             f"<table><tr><th>layer</th><th>head</th><th>query</th><th>key</th><th>weight</th></tr>{rows}</table></div>"
         )
 
-    def _label(self, position):
-        tokens = self.tokens
-        return f"{position} {tokens[position]!r}" if tokens and position < len(tokens) else str(position)
+    def _label(self, index, offset=0):
+        tokens, position = self.tokens or [], index + offset
+        return f"{index} {tokens[position]!r}" if 0 <= position < len(tokens) else str(index)
+
+    def _positions(self):
+        """Number of positions at which a query or a key stands."""
+        return max(
+            (max(s.query_begin + s.query_count + self._query_offset, s.key_count) for s in self._slices), default=0
+        )
 
     @property
     def slices(self) -> list[Slice]:
@@ -120,7 +128,8 @@ class Graph(_export.Exports):
     @property
     def edges(self) -> Edges:
         """All edges as a table with the columns batch, layer, head, query, key, weight, in that order, and with
-        query_token and key_token when there are tokens. See `Edges`.
+        query_token and key_token when there are tokens: query i has the token where it stands, at
+        ``i + query_offset``. See `Edges`.
 
         Examples
         --------
