@@ -155,38 +155,39 @@ HWY_INLINE void add_strip(const T* HWY_RESTRICT x, std::int64_t width, RowState<
     row.weighted += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(weighted0, weighted1))));
 }
 
-// Hits are few and scattered: compare everything into one bit a score, then visit the bits that are set.
-template <class T>
-HWY_INLINE void append_candidates(const StripRow<T>& strip) {
+// take(j) for every x[j] >= cut, ascending; n is a multiple of the vector, at most kStripKeys. Hits are few and
+// scattered, so no branch follows a single comparison: all become one bit each, and the bits that are set are visited.
+template <class T, class Take>
+HWY_INLINE void for_each_hit(const T* HWY_RESTRICT x, std::int64_t n, T cut, Take&& take) {
   const hn::ScalableTag<T> d;
-  const std::int64_t step = lanes<T>();
-  RowState<T>& row = *strip.state;
-  const T* x = strip.scores;
-  const auto cut = hn::Set(d, row.cut);
-  T* scores = row.candidates.scores();
-  auto* keys = row.candidates.keys();
-  using Key = typename Candidates<T>::Key;
-  std::int64_t n = row.candidates.size();
-  const auto take = [&](std::int64_t j) {
-    scores[n] = x[j];
-    keys[n++] = static_cast<Key>(strip.first_key + j);
-  };
   if constexpr (hn::MaxLanes(d) >= 8) {
-    std::uint64_t words[kStripKeys<T> / 64 + 1];
+    std::uint64_t words[kStripKeys<T> / 64];
     auto* bytes = reinterpret_cast<std::uint8_t*>(words);
-    const std::int64_t word_count = (strip.width + 63) / 64;
-    words[word_count - 1] = 0;  // the strip may end within it
-    for (std::int64_t j = 0; j < strip.width; j += step) {
-      hn::StoreMaskBits(d, hn::Ge(hn::Load(d, x + j), cut), bytes + j / 8);
+    const std::int64_t word_count = (n + 63) / 64;
+    words[word_count - 1] = 0;  // n may end within it
+    for (std::int64_t j = 0; j < n; j += lanes<T>()) {
+      hn::StoreMaskBits(d, hn::Ge(hn::LoadU(d, x + j), hn::Set(d, cut)), bytes + j / 8);
     }
     for (std::int64_t w = 0; w < word_count; ++w) {
       for (std::uint64_t bits = words[w]; bits != 0; bits &= bits - 1) take(64 * w + std::countr_zero(bits));
     }
   } else {
-    for (std::int64_t j = 0; j < strip.width; ++j) {
-      if (x[j] >= row.cut) take(j);
+    for (std::int64_t j = 0; j < n; ++j) {
+      if (x[j] >= cut) take(j);
     }
   }
+}
+
+template <class T>
+HWY_INLINE void append_candidates(const StripRow<T>& strip) {
+  RowState<T>& row = *strip.state;
+  T* scores = row.candidates.scores();
+  auto* keys = row.candidates.keys();
+  std::int64_t n = row.candidates.size();
+  for_each_hit(strip.scores, strip.width, row.cut, [&](std::int64_t j) {
+    scores[n] = strip.scores[j];
+    keys[n++] = static_cast<typename Candidates<T>::Key>(strip.first_key + j);
+  });
   row.candidates.resize(n);
 }
 
@@ -282,8 +283,25 @@ void weights(const T* x, std::int64_t n, T reference, double rest, double* out) 
   }
 }
 
-// -inf stands for a masked entry when kMasked; otherwise it is a value like any other and spoils the sum, which gives
-// it away.
+// Sum of the lanes of v, added to a double sum lane by lane.
+template <class T>
+HWY_INLINE hn::Vec<hn::ScalableTag<double>> add_promoted(hn::Vec<hn::ScalableTag<double>> sum,
+                                                         hn::Vec<hn::ScalableTag<T>> v) {
+  if constexpr (std::is_same_v<T, double>) {
+    return hn::Add(sum, v);
+  } else {
+    const hn::ScalableTag<double> dd;
+#if HWY_TARGET == HWY_SCALAR  // it has no halves
+    return hn::Add(sum, hn::PromoteTo(dd, v));
+#else
+    const hn::Half<hn::ScalableTag<float>> dh;
+    return hn::Add(sum, hn::Add(hn::PromoteTo(dd, hn::LowerHalf(dh, v)), hn::PromoteTo(dd, hn::UpperHalf(dh, v))));
+#endif
+  }
+}
+
+// With kMasked, -inf stands for a masked entry; otherwise it is a value like any other and spoils the sum, which gives
+// it away. Memory sets the pace: one branch for four vectors.
 template <bool kMasked, class T>
 HWY_INLINE std::int64_t threshold_span(const T* HWY_RESTRICT x, std::int64_t n, std::int64_t first_key, T cut,
                                        std::int32_t* keys, T* values, double* sum, T* maximum) {
@@ -291,51 +309,38 @@ HWY_INLINE std::int64_t threshold_span(const T* HWY_RESTRICT x, std::int64_t n, 
   const hn::ScalableTag<double> dd;
   const std::int64_t step = lanes<T>();
   const T masked = -std::numeric_limits<T>::infinity();
+  const auto allowed = [&](hn::Vec<decltype(d)> v) HWY_ATTR {
+    if constexpr (kMasked) return hn::IfThenElseZero(hn::Ne(v, hn::Set(d, masked)), v);
+    return v;
+  };
   auto total0 = hn::Zero(dd), total1 = hn::Zero(dd);
   auto largest = hn::Set(d, *maximum);
-  std::int64_t found = 0;
-  std::int64_t j = 0;
-  for (; j + step <= n; j += step) {
-    const auto v = hn::LoadU(d, x + j);
-    auto allowed = v;
-    if constexpr (kMasked) allowed = hn::IfThenElseZero(hn::Ne(v, hn::Set(d, masked)), v);
-    largest = hn::Max(largest, v);
-    if constexpr (std::is_same_v<T, double>) {
-      total0 = hn::Add(total0, allowed);
-    } else {
-#if HWY_TARGET == HWY_SCALAR  // it has no halves
-      total0 = hn::Add(total0, hn::PromoteTo(dd, allowed));
-#else
-      const hn::Half<decltype(d)> dh;
-      total0 = hn::Add(total0, hn::PromoteTo(dd, hn::LowerHalf(dh, allowed)));
-      total1 = hn::Add(total1, hn::PromoteTo(dd, hn::UpperHalf(dh, allowed)));
-#endif
-    }
-    const auto mask = hn::Ge(v, hn::Set(d, cut));
-    if (hn::AllFalse(d, mask)) continue;
-    HWY_ALIGN T hits[HWY_MAX_BYTES / sizeof(T)];
-    HWY_ALIGN T places[HWY_MAX_BYTES / sizeof(T)];
-    const auto count = static_cast<std::int64_t>(hn::CountTrue(d, mask));
-    hn::Store(hn::Compress(v, mask), d, hits);
-    hn::Store(hn::Compress(hn::Iota(d, T{0}), mask), d, places);
-    for (std::int64_t c = 0; c < count; ++c) {
-      values[found] = hits[c];
-      keys[found++] = static_cast<std::int32_t>(first_key + j + static_cast<std::int64_t>(places[c]));
-    }
-  }
-  T top = hn::GetLane(hn::MaxOfLanes(d, largest));
   double rest = 0;
+  T top = masked;
+  std::int64_t found = 0;
+  const auto take = [&](std::int64_t j) {
+    values[found] = x[j];
+    keys[found++] = static_cast<std::int32_t>(first_key + j);
+  };
+  std::int64_t j = 0;
+  for (; j + 4 * step <= n; j += 4 * step) {
+    const auto v0 = hn::LoadU(d, x + j), v1 = hn::LoadU(d, x + j + step);
+    const auto v2 = hn::LoadU(d, x + j + 2 * step), v3 = hn::LoadU(d, x + j + 3 * step);
+    const auto high = hn::Max(hn::Max(v0, v1), hn::Max(v2, v3));
+    largest = hn::Max(largest, high);
+    total0 = add_promoted<T>(add_promoted<T>(total0, allowed(v0)), allowed(v1));
+    total1 = add_promoted<T>(add_promoted<T>(total1, allowed(v2)), allowed(v3));
+    if (hn::AllFalse(d, hn::Ge(high, hn::Set(d, cut)))) continue;
+    for_each_hit(x + j, 4 * step, cut, [&](std::int64_t c) { take(j + c); });
+  }
   for (; j < n; ++j) {
     if (kMasked && x[j] == masked) continue;
     rest += static_cast<double>(x[j]);
     top = x[j] > top ? x[j] : top;
-    if (x[j] >= cut) {
-      values[found] = x[j];
-      keys[found++] = static_cast<std::int32_t>(first_key + j);
-    }
+    if (x[j] >= cut) take(j);
   }
   *sum += hn::GetLane(hn::SumOfLanes(dd, hn::Add(total0, total1))) + rest;
-  *maximum = top;
+  *maximum = std::max(top, hn::GetLane(hn::MaxOfLanes(d, largest)));
   return found;
 }
 
