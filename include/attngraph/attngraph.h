@@ -222,7 +222,7 @@ ATTNGRAPH_API const char* attngraph_backend_device(int32_t i);
  * @return ATTNGRAPH_OK; ARGUMENT, SHAPE or DTYPE before any work starts; NONFINITE, RANGE, LIMIT, OUT_OF_MEMORY,
  * CANCELLED, BUSY
  *
- * A row whose keys are all masked has no edges and logsumexp -inf. Waits until the work is done. The online softmax is
+ * A row whose keys are all masked has no edges. Waits until the work is done. The online softmax is
  * that of Milakov & Gimelshein 2018, algorithm 3.
  */
 ATTNGRAPH_API attngraph_status attngraph_extract(attngraph_context* context, const attngraph_tensor* q,
@@ -270,7 +270,7 @@ typedef struct attngraph_csr {
 
 /** Statistics of the rows of one slice; each array [query_count]. */
 typedef struct attngraph_rows {
-  const double* logsumexp; /* natural logarithm, sinks included; -inf for a row without keys */
+  const double* logsumexp; /* natural logarithm, sinks included; a row without keys: its sink, or -inf */
   const double* maximum;   /* largest score (matrix: weight); -inf for a row without keys */
   const int32_t* max_key;  /* its key, the smallest among equals; -1 for a row without keys */
   const double* kept_mass; /* sum of the weights of the row's edges */

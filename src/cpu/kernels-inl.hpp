@@ -261,8 +261,11 @@ void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& re
 template <class T>
 void probabilities(const T* x, std::int64_t width, T reference, T rest, T* out) {
   const hn::ScalableTag<T> d;
+  const auto masked = hn::Set(d, -std::numeric_limits<T>::infinity());
   for (std::int64_t j = 0; j < width; j += lanes<T>()) {
-    hn::Store(Exp2(d, hn::Sub(hn::Sub(hn::Load(d, x + j), hn::Set(d, reference)), hn::Set(d, rest))), d, out + j);
+    const auto v = hn::Load(d, x + j);
+    const auto p = Exp2(d, hn::Sub(hn::Sub(v, hn::Set(d, reference)), hn::Set(d, rest)));
+    hn::Store(hn::IfThenElseZero(hn::Ne(v, masked), p), d, out + j);
   }
 }
 

@@ -120,13 +120,16 @@ class GraphmlWriter : public DrawingWriter {
   void edge(std::int64_t source, std::int64_t target, std::int64_t query, std::int64_t key,
             std::string_view weight) override {
     const SliceId& id = slice().id;
-    print(R"(<edge source="b{}_{}" target="b{}_{}"><data key="batch">{}</data><data key="layer">{}</data>)"
+    // With an id of their own, parallel edges stay apart in readers that would take a datum named `key` for one.
+    print(R"(<edge id="e{}" source="b{}_{}" target="b{}_{}"><data key="batch">{}</data><data key="layer">{}</data>)"
           R"(<data key="head">{}</data><data key="query">{}</data><data key="key">{}</data>)"
           R"(<data key="weight">{}</data></edge>)"
           "\n",
-          id.batch, source, id.batch, target, id.batch, id.layer, id.head, query, key, weight);
+          edges_++, id.batch, source, id.batch, target, id.batch, id.layer, id.head, query, key, weight);
   }
   void close() override { out().write("</graph>\n</graphml>\n"); }
+
+  std::int64_t edges_ = 0;  // written so far
 };
 
 class DotWriter : public DrawingWriter {

@@ -124,7 +124,7 @@ TEST(Graphml, DeclaresNodesBeforeTheirEdges) {
   EXPECT_THAT(text, testing::EndsWith("</graph>\n</graphml>\n"));
   const std::size_t node = text.find(R"(<node id="b3_2"><data key="batch">3</data><data key="position">2</data>)"
                                      R"(<data key="token">]]&gt;&lt;&amp;</data></node>)");
-  const std::size_t edge = text.find(R"(<edge source="b3_2" target="b3_0"><data key="batch">3</data>)"
+  const std::size_t edge = text.find(R"( source="b3_2" target="b3_0"><data key="batch">3</data>)"
                                      R"(<data key="layer">1</data><data key="head">0</data><data key="query">2</data>)"
                                      R"(<data key="key">0</data><data key="weight">0.5</data></edge>)");
   ASSERT_NE(node, std::string::npos) << text;
@@ -214,7 +214,7 @@ TEST(Positions, AreTheNodesOfDrawings) {
   const std::string graphml = written(last_two_of_six("4"), "graphml");
   EXPECT_THAT(graphml, testing::HasSubstr(R"(<node id="b0_5"><data key="batch">0</data><data key="position">5</data>)"
                                           R"(<data key="token">t5</data></node>)"));
-  EXPECT_THAT(graphml, testing::HasSubstr(R"(<edge source="b0_5" target="b0_4">)"));
+  EXPECT_THAT(graphml, testing::HasSubstr(R"( source="b0_5" target="b0_4">)"));
   EXPECT_THAT(graphml, testing::HasSubstr(R"(<data key="query">1</data><data key="key">4</data>)"));
 }
 
