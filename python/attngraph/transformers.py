@@ -5,6 +5,7 @@ The model goes on computing with its own attention function, so its outputs stay
 scale, softcap and sinks are read on their way in.
 """
 
+import inspect
 import itertools
 import re
 import sys
@@ -184,8 +185,10 @@ class Capture:
     def __enter__(self):
         if self._undo:
             raise ArgumentError("this capture is running already")
-        attention = optional("transformers.modeling_utils", "capture", "transformers>=4.53")
-        masking = optional("transformers.masking_utils", "capture", "transformers>=4.53")
+        attention = optional("transformers.modeling_utils", "capture", "transformers>=5")
+        masking = optional("transformers.masking_utils", "capture", "transformers>=5")
+        if "q_offset" not in inspect.signature(masking.sdpa_mask).parameters:
+            raise UnsupportedError("this transformers does not tell masks where the queries stand; install a newer one")
         self._names = {module: name for name, module in self._model.named_modules()}
         configs = self._configs()
         registered = {}
@@ -292,7 +295,7 @@ class Capture:
         layer = self._layer(module)
         if module in self._called:
             raise UnsupportedError(
-                f"{self._names[module]} was called twice in one pass: layers that share their weights cannot be told apart"
+                f"{self._names[module]} was called twice in one pass; layers that share weights cannot be told apart"
             )
         self._called.add(module)
         if self._chosen is not None and layer not in self._chosen:

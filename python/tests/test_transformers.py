@@ -447,6 +447,14 @@ def test_other_attention_functions_are_refused(attention):
         pass
 
 
+def test_masks_without_positions_are_refused(monkeypatch):
+    from transformers import masking_utils
+
+    monkeypatch.setattr(masking_utils, "sdpa_mask", lambda batch_size, cache_position, kv_length: None)
+    with pytest.raises(ag.errors.UnsupportedError, match="install a newer one"), capture(build("Llama")):
+        pass
+
+
 def test_one_capture_at_a_time():
     model = build("Llama")
     with capture(model) as cap:
