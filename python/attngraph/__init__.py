@@ -5,7 +5,7 @@
 return a `Graph`. Attention weights say where a head looked, not why a model answered as it did.
 """
 
-from . import _native, compat, errors, toy
+from . import _native, compat, errors, toy, transformers
 from ._attention_graph import attention_graph
 from ._extract import extract, from_matrix
 from .edges import Edges
@@ -40,6 +40,7 @@ __all__ = [
     "from_slices",
     "load",
     "toy",
+    "transformers",
 ]
 
 
