@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -396,6 +397,13 @@ class result {
     const char* s = attngraph_result_token(c(), position, &length);
     return s == nullptr ? std::nullopt : std::optional(std::string_view(s, length));
   }
+  /// Query i stands at position i + query_offset(), where its token is. 0 when the graph does not say.
+  std::int64_t query_offset() const {
+    const auto fact = metadata("query_offset");
+    std::int64_t offset = 0;
+    if (fact) std::from_chars(fact->data(), fact->data() + fact->size(), offset);
+    return offset;
+  }
   std::optional<std::string_view> metadata(std::string_view name) const {
     return detail::text(attngraph_result_metadata(c(), std::string(name).c_str()));
   }
@@ -670,6 +678,13 @@ class file {
     return tensor(t);
   }
   void release(std::string_view name) { attngraph_file_release(c_.get(), std::string(name).c_str()); }
+  /// Query i stands at position i + query_offset(), where its token is. 0 when the graph does not say.
+  std::int64_t query_offset() const {
+    const auto fact = metadata("query_offset");
+    std::int64_t offset = 0;
+    if (fact) std::from_chars(fact->data(), fact->data() + fact->size(), offset);
+    return offset;
+  }
   std::optional<std::string_view> metadata(std::string_view name) const {
     return detail::text(attngraph_file_metadata(c_.get(), std::string(name).c_str()));
   }

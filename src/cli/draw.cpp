@@ -84,7 +84,7 @@ std::string draw_map(const result& graph, const slice& s, int width, bool colour
   out += indent + "┌" + rule + "┐\n";
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t query = s.query_begin + first_in(r, s.query_count, rows);
-    const auto token = graph.token(query);
+    const auto token = graph.token(query + graph.query_offset());
     out += padded(words && token ? quoted_token(*token, kWordColumns - 3) : fmt::format("{}", query), margin) + " │";
     for (std::int64_t c = 0; c < columns; ++c)
       out += painted(map.shares[static_cast<std::size_t>(r * columns + c)], repeat, colour);
@@ -101,9 +101,10 @@ std::string draw_map(const result& graph, const slice& s, int width, bool colour
 }
 
 // "   ◂━━━━●   ": from the query's place to the key's, on a line that stands for all positions.
-std::string ruler(const edge& link, std::int64_t positions) {
+std::string ruler(const edge& link, std::int64_t offset, std::int64_t positions) {
   const std::int64_t columns = std::min(kRulerColumns, positions);
-  const std::int64_t query = cell_of(link.query, positions, columns), key = cell_of(link.key, positions, columns);
+  const std::int64_t query = cell_of(std::max<std::int64_t>(0, link.query + offset), positions, columns),
+                     key = cell_of(link.key, positions, columns);
   std::string out;
   for (std::int64_t c = 0; c < columns; ++c) {
     const bool between = c > std::min(query, key) && c < std::max(query, key);
@@ -125,15 +126,17 @@ std::string draw_head(const result& graph, std::int64_t index, int width, bool c
     out += fmt::format("of it: {} on the query itself, {} on the one before, {} on the first\n",
                        percent(figures.self_share), percent(figures.previous_share), percent(figures.first_share));
   out += draw_map(graph, s, width, colour);
+  const std::int64_t offset = graph.query_offset();
   std::vector<edge> links;
-  add_links(s, kLinks, links);
+  add_links(s, offset, kLinks, links);
   if (!links.empty()) out += "strongest links between words (neither to itself nor to the first):\n";
-  const std::int64_t positions = std::max(s.query_begin + s.query_count, s.key_count);
+  const std::int64_t positions = std::max(s.query_begin + s.query_count + offset, s.key_count);
   for (const edge& link : links)
-    out += fmt::format(
-        "  {:.3f}  {}  {} {} → {} {}\n", link.weight, ruler(link, positions), word(graph.token(link.query), link.query),
-        graph.token(link.query) ? fmt::format("({})", link.query) : "", word(graph.token(link.key), link.key),
-        graph.token(link.key) ? fmt::format("({})", link.key) : "");
+    out +=
+        fmt::format("  {:.3f}  {}  {} {} → {} {}\n", link.weight, ruler(link, offset, positions),
+                    word(graph.token(link.query + offset), link.query),
+                    graph.token(link.query + offset) ? fmt::format("({})", link.query) : "",
+                    word(graph.token(link.key), link.key), graph.token(link.key) ? fmt::format("({})", link.key) : "");
   return out;
 }
 

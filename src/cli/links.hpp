@@ -8,8 +8,8 @@
 namespace attngraph::cli {
 
 // Adds the slice's edges between different positions, and not to the first, to the n heaviest so far. The first token
-// collects the attention that has nowhere to go, so edges to it say little; so do those of a query to itself. Ties stay
-// in table order.
-void add_links(const slice& s, std::size_t n, std::vector<edge>& heaviest);
+// collects the attention that has nowhere to go, so edges to it say little; so do those of a query to itself, which
+// stands at query + query_offset. Ties stay in table order.
+void add_links(const slice& s, std::int64_t query_offset, std::size_t n, std::vector<edge>& heaviest);
 
 }  // namespace attngraph::cli

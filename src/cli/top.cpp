@@ -26,7 +26,7 @@ void print_top_json(const result& graph, const std::vector<edge>& edges) {
   for (const edge& e : edges) {
     Json item = {{"batch", e.batch}, {"layer", e.layer}, {"head", e.head},
                  {"query", e.query}, {"key", e.key},     {"weight", e.weight}};
-    if (const auto token = graph.token(e.query)) item["query_token"] = std::string(*token);
+    if (const auto token = graph.token(e.query + graph.query_offset())) item["query_token"] = std::string(*token);
     if (const auto token = graph.token(e.key)) item["key_token"] = std::string(*token);
     list.push_back(std::move(item));
   }
@@ -46,7 +46,7 @@ void print_top_table(const result& graph, const std::vector<edge>& edges) {
     for (const std::int64_t n : {e.layer, e.head, e.query, e.key}) cells.push_back(fmt::format("{}", n));
     cells.push_back(weight_text(e.weight));
     if (words) {
-      cells.push_back(word(graph.token(e.query), e.query));
+      cells.push_back(word(graph.token(e.query + graph.query_offset()), e.query));
       cells.push_back("→ " + word(graph.token(e.key), e.key));
     }
     table.row(std::move(cells));
@@ -60,7 +60,7 @@ int top(const TopFlags& flags) {
   std::vector<edge> edges;
   if (flags.links) {
     for (std::int64_t i = 0; i < graph.slice_count(); ++i)
-      add_links(graph.slice(i), static_cast<std::size_t>(flags.n), edges);
+      add_links(graph.slice(i), graph.query_offset(), static_cast<std::size_t>(flags.n), edges);
   } else {
     edges = graph.top(flags.n);
   }
