@@ -108,7 +108,7 @@ def extract(
         Where and how; "auto", the best backend and all allowed cores unless given. Results do not depend on threads.
     decision : {"fast"}
         How ties with the threshold are decided. "fast" decides every pair right that is farther from the threshold
-        than ``graph.report.eps``; "certified", exact for all pairs, is not implemented yet and raises
+        than ``graph.report.eps``; "certified", exact for all pairs, is not offered by this release and raises
         `UnsupportedError`.
     stats : sequence of {"entropy", "columns", "distances"}
         Further statistics beside the edges: `Graph.rows` and `Graph.columns` answer them.
@@ -384,7 +384,9 @@ def _options(
 
 def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision):
     if decision == "certified":
-        raise UnsupportedError("decision='certified' is not implemented yet; 'fast' states its band in graph.report.eps")
+        raise UnsupportedError(
+            "decision='certified' is not offered by this release; 'fast' states its band in graph.report.eps"
+        )
     if decision != "fast":
         raise ArgumentError(f"decision is {decision!r}; it is 'fast'")
     if lse_base not in ("e", "2", 2):
