@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one thing in which the two backends differ: how rows get from operands to states and candidates. Everything
+// before it (checks, norms, operands) and after it (decision, order, copy) is the same code.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "device_buffer.hpp"
+#include "work.hpp"
+
+namespace ag::cuda {
+
+// What the plan decided for a chunk, as far as a score pass needs it.
+struct PassOptions {
+  bool entropy = false;     // RowStates::weighted is wanted
+  std::int64_t top_k = 0;   // the selection's: candidates below a row's top_k-th best score may be dropped; 0: none
+  bool two_passes = false;  // statistics first, then candidates against the final cut
+  std::int32_t splits = 1;  // of the keys; 1 where a pass cannot split
+};
+
+// Memory of one chunk, on the device, used on its stream alone. The caller allocates the states and, for a pass with
+// fixed rows (packs_candidates() is false), the candidates.
+struct PassMemory {
+  RowStates states;
+  Candidates candidates;
+  DeviceBuffer<std::byte> scratch;  // scratch_bytes()
+
+  // What `candidates` points to when the pass packs its rows: it knows their sizes only after it has counted.
+  DeviceBuffer<std::int32_t> packed_keys;
+  DeviceBuffer<float> packed_scores;
+  DeviceBuffer<std::int64_t> packed_offsets;
+};
+
+class ScorePass {
+ public:
+  virtual ~ScorePass() = default;
+  virtual std::string_view name() const = 0;  // of the backend: "cuda_streaming", "cuda_materialised"
+  // True: run() counts first and fills packed_*; false: it fills rows of candidates.capacity.
+  virtual bool packs_candidates() const = 0;
+  // Bytes of scratch that run() needs for this chunk (shape only).
+  virtual std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options,
+                                    std::size_t workspace_bytes) const = 0;
+  // Queue the pass on the stream. Throws ag::Error when a launch is refused. Must not wait for the device unless the
+  // size of its candidates makes it (materialised: once a chunk).
+  virtual void run(const Chunk& chunk, const Operands& operands, const RowFacts& facts, const PassOptions& options,
+                   PassMemory& memory, cudaStream_t stream) const = 0;
+};
+
+}  // namespace ag::cuda
