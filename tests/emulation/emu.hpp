@@ -16,6 +16,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace ag::emu {
 
@@ -34,6 +35,8 @@ struct LaunchConfig {
   cudaStream_t stream = nullptr;
   const void* kernel = nullptr;  // the function's address, as cudaFuncSetAttribute knows it
   std::size_t parameter_bytes = 0;
+  // The bytes of each argument, good during launch(): the runtime looks for pointers that the device must not follow.
+  std::vector<std::span<const std::byte>> arguments;
   const char* name = "";  // as written in the launch
   Site site;
   // The runtime fills these before it calls run_grid.
