@@ -14,12 +14,27 @@
 
 namespace ag::cuda {
 
+// How a pass that packs its candidates finds their places; both give the same answer.
+enum class Compaction {
+  kDefault,  // what the environment's ATTNGRAPH_CUDA_COMPACTION says, "ballot" or "thrust"; otherwise kBallot
+  kBallot,   // a kernel of our own: population counts and a scan over each row
+  kThrust,   // thrust::copy_if; waits for the device once more
+};
+
 // What the plan decided for a chunk, as far as a score pass needs it.
 struct PassOptions {
   bool entropy = false;     // RowStates::weighted is wanted
   std::int64_t top_k = 0;   // the selection's: candidates below a row's top_k-th best score may be dropped; 0: none
   bool two_passes = false;  // statistics first, then candidates against the final cut
   std::int32_t splits = 1;  // of the keys; 1 where a pass cannot split
+  Compaction compaction = Compaction::kDefault;
+};
+
+// Where a pass that has all scores writes their softmax weights: row i of head g at data + g * stride_head +
+// (i - query_begin) * stride_row, keys side by side, exp(s - logsumexp) with sinks in the sum, 0 for masked pairs.
+struct DenseWeights {
+  float* data = nullptr;  // device; null: not wanted
+  std::int64_t stride_head = 0, stride_row = 0;
 };
 
 // Memory of one chunk, on the device, used on its stream alone. The caller allocates the states and, for a pass with
@@ -28,6 +43,7 @@ struct PassMemory {
   RowStates states;
   Candidates candidates;
   DeviceBuffer<std::byte> scratch;  // scratch_bytes()
+  DenseWeights dense;               // cuda_materialised only
 
   // What `candidates` points to when the pass packs its rows: it knows their sizes only after it has counted.
   DeviceBuffer<std::int32_t> packed_keys;
@@ -41,9 +57,18 @@ class ScorePass {
   virtual std::string_view name() const = 0;  // of the backend: "cuda_streaming", "cuda_materialised"
   // True: run() counts first and fills packed_*; false: it fills rows of candidates.capacity.
   virtual bool packs_candidates() const = 0;
-  // Bytes of scratch that run() needs for this chunk (shape only).
+  // Whether f32 operands come split into two f16 or as they are (work.hpp).
+  virtual bool splits_f32() const = 0;
+  // Bytes of scratch that run() needs for this chunk (shape and mask ranges only). It grows with the chunk's queries:
+  // the caller makes chunks small enough for its workspace.
   virtual std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options,
                                     std::size_t workspace_bytes) const = 0;
+  // Bytes of candidates that run() itself may allocate for this chunk, at most. 0 when the caller allocates them.
+  virtual std::size_t packed_bytes_bound(const Chunk& chunk, const PassOptions& options) const {
+    (void)chunk;
+    (void)options;
+    return 0;
+  }
   // Queue the pass on the stream. Throws ag::Error when a launch is refused. Must not wait for the device unless the
   // size of its candidates makes it (materialised: once a chunk).
   virtual void run(const Chunk& chunk, const Operands& operands, const RowFacts& facts, const PassOptions& options,

@@ -51,10 +51,12 @@ struct Chunk {
 };
 
 // Q and K as the score pass takes them: contiguous, 16-byte aligned, rows of `pitch` elements of which those after D
-// are zero. f16 and bf16 are the values themselves. f32 is split: a row is `pitch` f16 of high parts, then `pitch` of
-// low parts, and value = (high + low) * 2^-exponent with high + low below 2^10.
+// are zero. f16, bf16 and f32 that is not split are the values themselves. Split f32, which ScorePass::splits_f32()
+// asks for: a row is `pitch` f16 of high parts, then `pitch` of low parts, and value = (high + low) * 2^-exponent with
+// high + low below 2^10.
 struct Operands {
-  std::int32_t dtype = 0;                       // ag::DType of the problem: f32 (split), f16 or bf16
+  std::int32_t dtype = 0;                       // ag::DType of the problem: f32, f16 or bf16
+  bool split = false;                           // f32 only
   std::int64_t pitch = 0;                       // elements; a multiple of 16, at least D
   const void* q = nullptr;                      // [heads][queries][pitch], split: [heads][queries][2][pitch]
   const void* k = nullptr;                      // [keys][pitch], split: [keys][2][pitch]
