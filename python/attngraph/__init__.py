@@ -5,7 +5,7 @@
 return a `Graph`. Attention weights say where a head looked, not why a model answered as it did.
 """
 
-from . import _native, compat, errors, toy, transformers
+from . import _native, compat, errors, llama_cpp, toy, transformers
 from ._attention_graph import attention_graph
 from ._extract import extract, from_matrix
 from .edges import Edges
@@ -38,6 +38,7 @@ __all__ = [
     "extract",
     "from_matrix",
     "from_slices",
+    "llama_cpp",
     "load",
     "toy",
     "transformers",

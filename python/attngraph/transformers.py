@@ -9,15 +9,14 @@ import inspect
 import itertools
 import re
 import sys
-from typing import NamedTuple
 
-from . import _native, _operations
+from . import _native
 from ._extract import _options, _score_options
 from ._inputs import tensor
 from ._optional import optional
+from ._stitch import Place, stitched
 from .errors import ArgumentError, Error, NotFoundError, UnsupportedError
-from .graph import Graph, concat, from_slices
-from .records import Csr, Slice
+from .graph import Graph, concat
 
 __all__ = ["Capture", "capture"]
 
@@ -91,24 +90,17 @@ def capture(
     return Capture(model, layers, tokens, how)
 
 
-class _Place(NamedTuple):
-    """Where the queries and keys of a call stand in the whole sequence."""
-
-    query_begin: int
-    key_begin: int
-
-
 class _Sequence:
     """What one run over one input gave: a first pass, and the passes that went on from it with a cache."""
 
     def __init__(self):
-        self.pieces = []  # (Graph, _Place), in the order of the calls
+        self.pieces = []  # (Graph, Place), in the order of the calls
         self.sink = None  # open: the layers of a first pass share it, so that their edges are stored once
         self.broken = False
 
     def close(self):
         if self.sink is not None:
-            self.pieces.append((Graph(self.sink.take_result()), _Place(0, 0)))
+            self.pieces.append((Graph(self.sink.take_result()), Place(0, 0)))
             self.sink = None
 
 
@@ -137,7 +129,7 @@ class Capture:
         self._of_layer = {}  # layer: the module that has it
         self._sequences = []
         self._ends = {}  # layer: (number of its sequence, batch size, position after its last query)
-        self._masks = {}  # (queries, keys): _Place, of the pass that is running
+        self._masks = {}  # (queries, keys): Place, of the pass that is running
         self._called = set()  # modules that this pass has called
         self._passes = 0
         self._depth = 0  # models within models
@@ -169,9 +161,8 @@ class Capture:
         if sequence.broken:
             raise Error("a call failed while this sequence was captured; run the model again in a new capture")
         sequence.close()
-        if len(sequence.pieces) > 1 or sequence.pieces[0][1] != (0, 0):
-            whole = concat([_moved(graph, place) for graph, place in sequence.pieces])
-            sequence.pieces = [(whole, _Place(0, 0))]  # its slices know their positions now
+        # Kept joined: its slices know their positions now.
+        sequence.pieces = [(stitched(sequence.pieces), Place(0, 0))]
         graph = sequence.pieces[0][0]
         if self.tokens is None:
             return graph
@@ -289,7 +280,7 @@ class Capture:
     def _saw_mask(self, batch_size=None, q_length=None, kv_length=None, q_offset=0, kv_offset=0, *_, **__):
         # A static cache counts in a tensor that changes in place: read it now.
         if q_length is not None and kv_length is not None:
-            self._masks[int(q_length), int(kv_length)] = _Place(int(q_offset), int(kv_offset))
+            self._masks[int(q_length), int(kv_length)] = Place(int(q_offset), int(kv_offset))
 
     def _saw_attention(self, module, own, query, key, mask, weights, kwargs):
         layer = self._layer(module)
@@ -305,7 +296,7 @@ class Capture:
                 raise UnsupportedError(f"{self._names[module]} attends with {name}, which edges would not show")
 
         queries, keys = query.shape[2], key.shape[2]
-        place = self._masks.get((queries, keys), _Place(keys - queries, 0))
+        place = self._masks.get((queries, keys), Place(keys - queries, 0))
         causal = False
         if own == "sdpa" and mask is None and queries > 1:  # what sdpa means by no mask; eager means no mask
             causal = kwargs.get("is_causal")
@@ -394,19 +385,6 @@ def _setter(config, value):
 def _on_host(array):
     """Where the library reads it. Queries and keys are small beside the scores."""
     return None if array is None else array.detach().cpu()
-
-
-def _moved(graph, place):
-    """The graph of one call with the positions of the whole sequence."""
-    if place == (0, 0):
-        return graph
-    slices = []
-    for s, csr, rows in _operations.parts(graph):
-        keys = Csr(csr.indptr, csr.indices + place.key_begin, csr.data)
-        rows = rows._replace(max_key=rows.max_key + place.key_begin * (rows.max_key >= 0))
-        size = s._replace(query_begin=place.query_begin, key_count=place.key_begin + s.key_count)
-        slices.append((Slice(*size), keys, rows))
-    return from_slices(slices, metadata=graph.metadata)
 
 
 def _check_formula(name, query, key, mask, weights, kwargs):

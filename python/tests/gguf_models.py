@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny GGUF models with random weights, one per form of attention: written here, read by llama.cpp."""
+
+import gguf
+import numpy as np
+
+VOCABULARY, SIZE, HIDDEN, LAYERS, HEADS, KEY_HEADS, HEAD = 97, 64, 96, 3, 4, 2, 32
+
+
+def write(path, family, window=6):
+    """family: llama, gemma2 (window, softcap), gpt-oss (window, sinks), mpt (ALiBi)."""
+    rng = np.random.default_rng(5)
+    writer = gguf.GGUFWriter(path, family)
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_context_length(512)
+    writer.add_embedding_length(SIZE)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(HIDDEN)
+    writer.add_head_count(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(HEAD)
+
+    def add(name, *shape, spread=0.3, center=0.0):
+        writer.add_tensor(name, (center + spread * rng.standard_normal(shape)).astype(np.float32))
+
+    def norm(name):
+        add(name, SIZE, spread=0.05, center=1.0)
+
+    add("token_embd.weight", VOCABULARY, SIZE, spread=1.0)
+    norm("output_norm.weight")
+    add("output.weight", VOCABULARY, SIZE) if family in ("llama", "gpt-oss") else None
+    key_heads = HEADS if family == "mpt" else KEY_HEADS
+    writer.add_head_count_kv(key_heads)
+    if family == "mpt":
+        writer.add_layer_norm_eps(1e-5)
+        writer.add_max_alibi_bias(8.0)
+    else:
+        writer.add_key_length(HEAD)
+        writer.add_value_length(HEAD)
+    if family in ("gemma2", "gpt-oss"):
+        writer.add_sliding_window(window)
+    if family == "gemma2":
+        writer.add_attn_logit_softcapping(3.0)
+        writer.add_final_logit_softcapping(30.0)
+    if family == "gpt-oss":
+        writer.add_expert_count(2)
+        writer.add_expert_used_count(1)
+        writer.add_expert_feed_forward_length(HIDDEN)
+    width, key_width = HEADS * (SIZE // HEADS if family == "mpt" else HEAD), key_heads * HEAD
+    for i in range(LAYERS):
+        norm(f"blk.{i}.attn_norm.weight")
+        if family == "mpt":
+            add(f"blk.{i}.attn_qkv.weight", 3 * SIZE, SIZE)
+        else:
+            add(f"blk.{i}.attn_q.weight", width, SIZE)
+            add(f"blk.{i}.attn_k.weight", key_width, SIZE)
+            add(f"blk.{i}.attn_v.weight", key_width, SIZE)
+        add(f"blk.{i}.attn_output.weight", SIZE, width)
+        if family == "gpt-oss":
+            norm(f"blk.{i}.post_attention_norm.weight")
+            add(f"blk.{i}.attn_output.bias", SIZE)
+            add(f"blk.{i}.attn_sinks.weight", HEADS, spread=2.0)
+            add(f"blk.{i}.ffn_gate_inp.weight", 2, SIZE)
+            add(f"blk.{i}.ffn_gate_inp.bias", 2)
+            for part, rows, columns in (("gate", HIDDEN, SIZE), ("up", HIDDEN, SIZE), ("down", SIZE, HIDDEN)):
+                add(f"blk.{i}.ffn_{part}_exps.weight", 2, rows, columns)
+                add(f"blk.{i}.ffn_{part}_exps.bias", 2, rows)
+            continue
+        norm(f"blk.{i}.ffn_norm.weight")
+        if family == "gemma2":
+            norm(f"blk.{i}.post_attention_norm.weight")
+            norm(f"blk.{i}.post_ffw_norm.weight")
+        if family != "mpt":
+            add(f"blk.{i}.ffn_gate.weight", HIDDEN, SIZE)
+        add(f"blk.{i}.ffn_up.weight", HIDDEN, SIZE)
+        add(f"blk.{i}.ffn_down.weight", SIZE, HIDDEN)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
