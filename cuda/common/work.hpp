@@ -7,6 +7,8 @@
 // order of the answer. All arrays named [rows] are indexed by r.
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
 
 namespace ag::cuda {
@@ -35,7 +37,7 @@ struct Chunk {
   std::int64_t queries = 0;      // of each head
   std::int64_t keys = 0;         // Nk
   std::int64_t head_dim = 0;     // D
-  std::int64_t rows() const { return heads * queries; }
+  __host__ __device__ std::int64_t rows() const { return heads * queries; }
 
   const std::int64_t* head_ids = nullptr;  // [heads] device: global index of head g, for tensors with a head dimension
   AnyTensor q;  // as given: row i of head g at data + (head_ids[g] * stride_head + i * stride_row) elements
