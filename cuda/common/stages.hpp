@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,11 +26,13 @@ struct DeviceFault {
 
 // What finish_rows says of a chunk as a whole.
 struct FinishReport {
-  double eps = 0;                          // the widest band of a row
+  unsigned long long eps_bits = 0;         // of eps(): the widest band of a row
   unsigned long long borderline = 0;       // candidates inside their row's band
   unsigned long long rows_too_wide = 0;    // rows whose additive mask needs double: the chunk is void, run rows_f64
   unsigned long long rows_overflowed = 0;  // rows with more candidates than room: a bug of the pass, the chunk is void
   DeviceFault weight;                      // a weight that no float holds; value is its logarithm
+
+  double eps() const { return std::bit_cast<double>(eps_bits); }
 };
 
 // Euclidean length of rows [first_row, first_row + count) of each head, in double and without overflow; NaN for a row
@@ -38,8 +41,9 @@ cudaError_t launch_inspect_rows(AnyTensor rows, const std::int64_t* d_head_ids, 
                                 std::int64_t first_row, std::int64_t count, std::int64_t dim, double* d_norm,
                                 cudaStream_t stream);
 
-// Finds NaN and +inf in an additive mask, at pairs that the mask's other rules allow. Clears the fault first.
-cudaError_t launch_inspect_mask(const Chunk& chunk, DeviceFault* d_fault, cudaStream_t stream);
+// Finds NaN and +inf in an additive mask, at pairs of usable queries that the mask's other rules allow. Clears the
+// fault first.
+cudaError_t launch_inspect_mask(const Chunk& chunk, const RowFacts& facts, DeviceFault* d_fault, cudaStream_t stream);
 
 // Rows as Operands has them, [heads][count][pitch] or, for f32, [heads][count][2][pitch]. dtype is the problem's;
 // `exponent` is of f32 only, the largest that keeps every value times 2^exponent below 2^10.
@@ -63,8 +67,9 @@ cudaError_t launch_rows_f64(const Chunk& chunk, const RowFacts& facts, const Pas
                             const RowStates& states, const Candidates& candidates, cudaStream_t stream);
 
 // Decides every candidate in double by core/edge_rule.hpp and finishes its row: replaces scores by weights, keys of
-// pairs that are no edges by -1; writes results (offsets excepted), the number of edges of each row, and the report,
-// which it clears first. d_weights_f64 is laid out as candidates.scores, or null.
+// pairs that are no edges by ~key; writes results (offsets excepted), the number of edges of each row, and the report,
+// which it clears first; leaves the merged states in split 0 (work.hpp). d_weights_f64 is laid out as
+// candidates.scores, or null.
 cudaError_t launch_finish_rows(const Chunk& chunk, const RowFacts& facts, const BandModel& model,
                                const RowStates& states, const Candidates& candidates, double* d_weights_f64,
                                const RowResults& results, std::int64_t* d_edge_counts, FinishReport* d_report,
@@ -88,9 +93,9 @@ struct DeviceSums {
   std::int64_t distance_count = 0;
 };
 
-// Sums of the weights of all allowed pairs, edges or not, by the finished rows' logsumexp. Scores in float when
-// `in_double` is false, which is for f32, f16 and bf16. Without atomics: the same bits every time.
-cudaError_t launch_sums(const Chunk& chunk, const RowFacts& facts, const RowResults& results, const DeviceSums& sums,
-                        bool in_double, cudaStream_t stream);
+// Sums of the weights of all allowed pairs, edges or not. `states` are those that finish_rows has left. Dot products in
+// float when `in_double` is false, which is for f32, f16 and bf16. Without atomics: the same bits every time.
+cudaError_t launch_sums(const Chunk& chunk, const RowStates& states, const DeviceSums& sums, bool in_double,
+                        cudaStream_t stream);
 
 }  // namespace ag::cuda

@@ -67,12 +67,15 @@ struct Operands {
 
 // What is known of every row before its scores: its limits and its rounding.
 struct RowFacts {
-  const float* band = nullptr;             // [rows] nats: how far a score of the row may be from the exact one
+  // [rows] nats: a pair whose computed score is below (computed logsumexp + ln t) - band is no edge, whatever rounding
+  // did to either (band.hpp). The online cut of a pass may be lower, never higher.
+  const float* band = nullptr;
   const std::uint8_t* unusable = nullptr;  // [rows] 1: the query holds NaN or infinity; null: none
 };
 
 // State of rows after a score pass, by splits of the keys: element [s * rows + r], natural-log units.
-// logsumexp of split s is reference + ln(sum). Arrays of the statistics not asked for are null.
+// logsumexp of split s is reference + ln(sum). Arrays of the statistics not asked for are null. finish_rows leaves in
+// split 0 what it has merged: reference, max_key (-1 for every row without edges) and, as sum, logsumexp - reference.
 struct RowStates {
   std::int32_t splits = 1;
   double* reference = nullptr;      // [splits][rows] near the maximum; the sum is relative to exp(reference)
@@ -84,7 +87,8 @@ struct RowStates {
 
 // Keys that may be edges, row by row: those of row r and split s start at place(s, r) and are count[s * rows + r] many.
 // They ascend, except that one run of the row's last tile may come first: two ascending runs at most. Splits ascend.
-// finish_rows decides each in double: it replaces scores by weights and the keys of pairs that are no edges by -1.
+// finish_rows decides each in double: it replaces scores by weights and the keys of pairs that are no edges by ~key,
+// which is negative.
 struct Candidates {
   std::int32_t* keys = nullptr;
   float* scores = nullptr;                // base 2 (s log2 e), as computed: only to rule pairs out
