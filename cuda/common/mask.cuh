@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elements of tensors of any type, and which keys a query may see: ag::MaskRules on the device.
+// Elements of tensors of any type, and what a mask tensor does to a pair: ag::mask_bias on the device.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/dtype.hpp"
+#include "key_range.hpp"
 #include "macros.cuh"
 #include "work.hpp"
 
@@ -36,26 +37,6 @@ __device__ __forceinline__ double load_double(std::int32_t dtype, const void* da
 __device__ __forceinline__ std::int64_t element_offset(const AnyTensor& tensor, std::int64_t head, std::int64_t row,
                                                        std::int64_t column) {
   return head * tensor.stride_head + row * tensor.stride_row + column * tensor.stride_column;
-}
-
-// Keys [begin, end), empty when begin == end.
-struct DeviceKeyRange {
-  std::int64_t begin = 0, end = 0;
-};
-
-// What causal, window and length leave of the keys of query i (global). Both ends grow with i: the keys that queries
-// [a, b] see lie in [key_range(a).begin, key_range(b).end).
-__host__ __device__ __forceinline__ DeviceKeyRange key_range(const MaskView& mask, std::int64_t i) {
-  std::int64_t begin = 0, end = mask.key_count;
-  const std::int64_t position = i + mask.query_offset;
-  if (mask.window > 0) {
-    if (position - mask.window + 1 > 0) begin = position - mask.window + 1;
-    if (mask.causal == 0 && position + mask.window < end) end = position + mask.window;
-  }
-  if (mask.causal != 0 && position + 1 < end) end = position + 1;
-  if (end < 0) end = 0;
-  if (begin > end) begin = end;
-  return {begin, end};
 }
 
 // What one element of a mask tensor adds to the score, natural-log units: -inf when it masks the key.

@@ -10,7 +10,6 @@
 #include <cstdint>
 
 #include "band.hpp"
-#include "score_pass.hpp"
 #include "work.hpp"
 
 namespace ag::cuda {

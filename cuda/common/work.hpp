@@ -97,6 +97,29 @@ struct Candidates {
   std::int64_t capacity = 0;              // place(s, r) = (s * rows + r) * capacity
 };
 
+// How a pass that packs its candidates finds their places; both give the same answer.
+enum class Compaction {
+  kDefault,  // what the environment's ATTNGRAPH_CUDA_COMPACTION says, "ballot" or "thrust"; otherwise kBallot
+  kBallot,   // a kernel of our own: population counts and a scan over each row
+  kThrust,   // thrust::copy_if; waits for the device once more
+};
+
+// What the plan decided for a chunk, as far as a score pass needs it.
+struct PassOptions {
+  bool entropy = false;     // RowStates::weighted is wanted
+  std::int64_t top_k = 0;   // the selection's: candidates below a row's top_k-th best score may be dropped; 0: none
+  bool two_passes = false;  // statistics first, then candidates against the final cut
+  std::int32_t splits = 1;  // of the keys; 1 where a pass cannot split
+  Compaction compaction = Compaction::kDefault;
+};
+
+// Where a pass that has all scores writes their softmax weights: row i of head g at data + g * stride_head +
+// (i - query_begin) * stride_row, keys side by side, exp(s - logsumexp) with sinks in the sum, 0 for masked pairs.
+struct DenseWeights {
+  float* data = nullptr;  // device; null: not wanted
+  std::int64_t stride_head = 0, stride_row = 0;
+};
+
 // Finished rows: what the host sends on. Edges of row r stand at offsets[r] .. offsets[r + 1], keys ascending.
 struct RowResults {
   double* logsumexp = nullptr;      // [rows] natural, sinks included

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// Softmax statistics, cut, candidates and dense weights of rows of raw scores.
+#include <cmath>
+
+#include "../common/ptx.cuh"
+#include "kernels.hpp"
+#include "row_team.cuh"
+#include "score_rule.cuh"
+
+namespace ag::cuda {
+namespace {
+
+// What one thread, then a warp, then a team knows of a row. Base 2. The reference is an integer, so that rescaling is
+// exact; sums are in double, so that the length of the row does not matter.
+struct Partial {
+  float reference = -INFINITY;
+  float maximum = -INFINITY;
+  std::int32_t max_column = -1;
+  double sum = 0;
+  double weighted = 0;  // sum of 2^(x - reference) (x - reference)
+};
+
+// 2^n for n in [-1022, 1023].
+__device__ __forceinline__ double power_of_two(int n) {
+  return __longlong_as_double(static_cast<long long>(n + 1023) << 52);
+}
+
+__device__ __forceinline__ void set_reference(Partial& p, float reference) {
+  if (p.reference == reference || p.maximum == -INFINITY) {
+    p.reference = reference;
+    return;
+  }
+  const float step = fmaxf(p.reference - reference, -1023.0f);  // an integer; below that nothing is left
+  const double scale = step > -1023.0f ? power_of_two(static_cast<int>(step)) : 0.0;
+  p.weighted = scale * (p.weighted + static_cast<double>(step) * p.sum);
+  p.sum *= scale;
+  p.reference = reference;
+}
+
+// Four scores side by side, the first in column `column`; -inf is masked.
+__device__ __forceinline__ void add_scores(Partial& p, const float (&x)[4], std::int64_t column, bool weighted) {
+  const float top = fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+  if (top > p.maximum) {
+    const float reference = ceilf(top);
+    if (reference > p.reference) set_reference(p, reference);
+    p.maximum = top;
+    const int place = x[0] == top ? 0 : x[1] == top ? 1 : x[2] == top ? 2 : 3;
+    p.max_column = static_cast<std::int32_t>(column + place);
+  }
+  if (p.maximum == -INFINITY) return;  // -inf - -inf would be NaN
+  float e[4], w[4];
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    e[n] = fmaxf(x[n] - p.reference, -256.0f);  // finite: 0 times it is 0
+    w[n] = exp2_approx(e[n]);
+  }
+  p.sum += static_cast<double>((w[0] + w[1]) + (w[2] + w[3]));
+  if (weighted) p.weighted += static_cast<double>((w[0] * e[0] + w[1] * e[1]) + (w[2] * e[2] + w[3] * e[3]));
+}
+
+// a and b of different columns; the smallest column wins a tie.
+__device__ __forceinline__ void merge(Partial& a, Partial b) {
+  const float reference = fmaxf(a.reference, b.reference);
+  if (reference == -INFINITY) return;
+  set_reference(a, reference);
+  set_reference(b, reference);
+  a.sum += b.sum;
+  a.weighted += b.weighted;
+  if (b.maximum > a.maximum || (b.maximum == a.maximum && b.max_column < a.max_column)) {
+    a.maximum = b.maximum;
+    a.max_column = b.max_column;
+  }
+}
+
+__device__ __forceinline__ Partial shuffle_xor(const Partial& p, int step) {
+  Partial other;
+  other.reference = __shfl_xor_sync(kAllLanes, p.reference, step);
+  other.maximum = __shfl_xor_sync(kAllLanes, p.maximum, step);
+  other.max_column = __shfl_xor_sync(kAllLanes, p.max_column, step);
+  other.sum = __shfl_xor_sync(kAllLanes, p.sum, step);
+  other.weighted = __shfl_xor_sync(kAllLanes, p.weighted, step);
+  return other;
+}
+
+// log2(2^a + 2^b)
+__device__ __forceinline__ float log2_add(float a, float b) {
+  const float high = fmaxf(a, b);
+  if (isinf(high)) return high;
+  return high + log2f(exp2f(a - high) + exp2f(b - high));
+}
+
+// A row's columns, and the scores there. kGeneral: with a softcap, a mask tensor or bad keys.
+template <bool kGeneral>
+struct RowScores {
+  const SoftmaxRows& work;
+  const ScoreRule& rule;
+  const float* raw;
+  std::int64_t head, query;
+  std::int64_t begin, end;  // columns that causal, window and length leave
+
+  __device__ __forceinline__ void load(std::int64_t column, float (&x)[4]) const {
+    if (column + 4 <= work.scores.width) {
+      const float4 four = *reinterpret_cast<const float4*>(raw + column);
+      x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    } else {
+#pragma unroll
+      for (int n = 0; n < 4; ++n) x[n] = column + n < work.scores.width ? raw[column + n] : 0.0f;
+    }
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      if (column + n < begin || column + n >= end) {
+        x[n] = -INFINITY;
+        continue;
+      }
+      x[n] = score_log2<kGeneral>(rule, x[n]);
+      if constexpr (kGeneral) {
+        const double bias = pair_bias(work.chunk.mask, head, query, work.scores.key_begin + column + n);
+        // Assigned: the products of a masked key may be NaN.
+        x[n] = isinf(bias) ? static_cast<float>(bias) : x[n] + bias_log2(bias);
+      }
+    }
+  }
+};
+
+// Bits of the warp's 128 columns: each lane brings those of its four, lanes 0, 8, 16 and 24 write a word.
+__device__ __forceinline__ void write_bits(std::uint32_t* words, int lane, std::uint32_t four) {
+  std::uint32_t word = four << (4 * (lane % 8));
+#pragma unroll
+  for (int step = 1; step < 8; step *= 2) word |= __shfl_xor_sync(kAllLanes, word, step);
+  if (lane % 8 == 0) words[lane / 8] = word;
+}
+
+// kCached tiles of the row stay in registers between its two passes: those of a plain row that is not very long.
+template <int kWarps, bool kGeneral>
+__global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
+    softmax_rows_kernel(SoftmaxRows work, ScoreRule rule) {
+  constexpr int kCached = kGeneral || kWarps > 8 ? 0 : 8;
+  constexpr std::int64_t kTile = kWarps * 128;
+  ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
+  ATTNGRAPH_SHARED(s_counts, std::int32_t[kWarps]);
+  const RowTeam<kWarps> team;
+  const Chunk& chunk = work.chunk;
+  const std::int64_t row = team.row;
+  if (row >= chunk.heads * chunk.queries) return;  // a whole team
+  const std::int64_t g = row / chunk.queries;
+  const std::int64_t query = chunk.query_begin + row % chunk.queries;
+  const double given = chunk.given_logsumexp != nullptr ? chunk.given_logsumexp[row] : 0.0;
+  const bool unusable = isinf(given) || (work.facts.unusable != nullptr && work.facts.unusable[row] != 0);
+
+  DeviceKeyRange keys = key_range(chunk.mask, query);
+  if (unusable) keys.end = keys.begin;
+  const RowScores<kGeneral> scores{work,
+                                   rule,
+                                   work.scores.data + row * work.scores.pitch,
+                                   chunk.head_ids != nullptr ? chunk.head_ids[g] : 0,
+                                   query,
+                                   keys.begin - work.scores.key_begin,
+                                   keys.end - work.scores.key_begin};
+  const bool any = scores.begin < scores.end;
+  const std::int64_t first_tile = any ? scores.begin / kTile : 0;
+  const std::int64_t end_tile = any ? (scores.end + kTile - 1) / kTile : 0;
+  const std::int64_t place = team.warp * 128 + team.lane * 4;  // of the thread in a tile
+
+  Partial p;
+  const bool weighted = work.states.weighted != nullptr;
+  float cache[kCached > 0 ? kCached : 1][4];
+#pragma unroll
+  for (int n = 0; n < kCached; ++n) {
+    if (first_tile + n >= end_tile) continue;
+    const std::int64_t column = (first_tile + n) * kTile + place;
+    scores.load(column, cache[n]);
+    add_scores(p, cache[n], column, weighted);
+  }
+#pragma unroll 1
+  for (std::int64_t tile = first_tile + kCached; tile < end_tile; ++tile) {
+    float x[4];
+    scores.load(tile * kTile + place, x);
+    add_scores(p, x, tile * kTile + place, weighted);
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) merge(p, shuffle_xor(p, step));
+  if constexpr (kWarps > 1) {
+    if (team.lane == 0) s_partials[team.warp] = p;
+    __syncthreads();
+    p = s_partials[0];
+#pragma unroll 1
+    for (int w = 1; w < kWarps; ++w) merge(p, s_partials[w]);
+  }
+
+  // The denominator is 2^(reference + rest).
+  float rest = 0;
+  if (chunk.given_logsumexp != nullptr) {
+    rest = static_cast<float>(given * kLog2E - static_cast<double>(p.reference));
+  } else {
+    rest = log2f(static_cast<float>(p.sum));
+    if (chunk.sink != nullptr) {
+      rest = log2_add(rest, static_cast<float>(chunk.sink[g] * kLog2E - static_cast<double>(p.reference)));
+    }
+  }
+  // The band covers what the scores and the sum may be off; the rest is for this cut itself, rounded to float.
+  const float band = work.facts.band != nullptr ? work.facts.band[row] : 0.0f;
+  const float log2_threshold = static_cast<float>(chunk.log_threshold * kLog2E);
+  float cut = p.reference + (rest + log2_threshold);
+  cut -= 1.45f * band + 1e-5f + 4 * 0x1p-23f * (fabsf(p.reference) + fabsf(rest) + fabsf(log2_threshold));
+  if (chunk.log_threshold == -static_cast<double>(INFINITY)) cut = -INFINITY;
+
+  std::uint32_t* const words = work.candidates.bits + row * work.candidates.words;
+  float* const dense = work.dense.data != nullptr ? work.dense.data + g * work.dense.stride_head +
+                                                        (row % chunk.queries) * work.dense.stride_row
+                                                  : nullptr;
+  std::int32_t count = 0;
+  const auto emit = [&](std::int64_t tile, const float(&x)[4]) {
+    std::uint32_t four = 0;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) four |= static_cast<std::uint32_t>(x[n] > -INFINITY && x[n] >= cut) << n;
+    count += __popc(four);
+    const std::int64_t column = tile * kTile + team.warp * 128;
+    if (column < work.scores.width) write_bits(words + column / 32, team.lane, four);
+    if (dense == nullptr) return;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const std::int64_t key = work.scores.key_begin + tile * kTile + place + n;
+      if (key < keys.end && key >= keys.begin) dense[key] = exp2f((x[n] - p.reference) - rest);
+    }
+  };
+#pragma unroll
+  for (int n = 0; n < kCached; ++n) {
+    if (first_tile + n < end_tile) emit(first_tile + n, cache[n]);
+  }
+#pragma unroll 1
+  for (std::int64_t tile = first_tile + kCached; tile < end_tile; ++tile) {
+    float x[4];
+    scores.load(tile * kTile + place, x);
+    emit(tile, x);
+  }
+
+  // Nothing was written outside of these tiles.
+  constexpr std::int64_t kTileWords = kTile / 32;
+  for (std::int64_t w = team.thread(); w < work.candidates.words; w += kWarps * 32) {
+    if (w < first_tile * kTileWords || w >= end_tile * kTileWords) words[w] = 0;
+  }
+  if (dense != nullptr) {
+    for (std::int64_t key = team.thread(); key < chunk.keys; key += kWarps * 32) {
+      if (key < keys.begin || key >= keys.end) dense[key] = 0;
+    }
+  }
+  count = team.sum(count, s_counts);
+  if (team.thread() != 0) return;
+  work.candidates.counts[row] = count;
+  if (work.candidate_counts != nullptr) work.candidate_counts[row] = count;
+  const bool empty = p.max_column < 0;
+  work.states.reference[row] = empty ? 0.0 : kLn2 * static_cast<double>(p.reference);
+  work.states.sum[row] = p.sum;
+  work.states.maximum[row] = kLn2 * static_cast<double>(p.maximum);
+  work.states.max_key[row] = empty ? -1 : static_cast<std::int32_t>(work.scores.key_begin + p.max_column);
+  if (weighted) work.states.weighted[row] = kLn2 * p.weighted;
+}
+
+template <int kWarps>
+cudaError_t launch(const SoftmaxRows& work, cudaStream_t stream) {
+  using Team = RowTeam<kWarps>;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>((work.chunk.rows() + Team::kRowsPerBlock - 1) / Team::kRowsPerBlock));
+  config.blockDim = dim3(Team::kBlockThreads);
+  config.stream = stream;
+  const MaskView& mask = work.chunk.mask;
+  const bool general = work.chunk.softcap > 0 || mask.tensor.data != nullptr || mask.bad_keys != nullptr;
+  const ScoreRule rule = score_rule(work.chunk);
+  return general ? cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, true>, work, rule)
+                 : cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, false>, work, rule);
+}
+
+}  // namespace
+
+cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream) {
+  if (work.candidates.words != bit_words(work.scores.width) || work.scores.pitch % 4 != 0) return cudaErrorInvalidValue;
+  if (work.chunk.rows() == 0) return cudaSuccess;
+  if (work.scores.width <= 1024) return launch<1>(work, stream);  // what a warp holds in registers
+  if (work.scores.width <= 32768) return launch<8>(work, stream);
+  return launch<16>(work, stream);
+}
+
+}  // namespace ag::cuda
