@@ -73,6 +73,23 @@ class InstalledTree(unittest.TestCase):
         needed = dynamic(LIBRARY, "NEEDED")
         self.assertEqual([name for name in needed if re.search(r"cuda|cublas|nv|gomp|omp|tbb|blas", name)], [])
 
+    def test_the_cuda_plugin_needs_no_cuda_and_shows_one_symbol(self):
+        plugin = LIBDIR / "libattngraph_cuda.so"
+        if os.environ["CUDA"] != "ON":
+            self.assertFalse(plugin.exists())
+            self.skipTest("built without CUDA")
+        allowed = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1"}
+        needed = {name for name in dynamic(plugin, "NEEDED") if not name.startswith("ld-linux")}
+        self.assertEqual(needed - allowed, set())
+        listing = output(os.environ["NM"], "-D", "--defined-only", plugin)
+        self.assertEqual([line.split()[-1] for line in listing.splitlines()], ["attngraph_cuda_plugin"])
+        self.assertEqual(dynamic(plugin, "RPATH") + dynamic(plugin, "RUNPATH"), [])
+
+    def test_the_moved_command_finds_its_plugin(self):
+        said = output(PREFIX / "bin" / "attngraph", "doctor", cwd="/")
+        self.assertIn("backend cuda_streaming", said)
+        self.assertEqual("there is no libattngraph_cuda.so" in said, os.environ["CUDA"] != "ON")
+
     def test_run_paths_lead_nowhere_but_to_the_tree_itself(self):
         self.assertEqual(dynamic(LIBRARY, "RPATH") + dynamic(LIBRARY, "RUNPATH"), [])
         command = PREFIX / "bin" / "attngraph"
