@@ -66,6 +66,12 @@ void record_error(std::string message);
 
 // ---- inside a kernel ----
 
+// The kernel's name in the text of a launch's arguments, "softmax_kernel<64, true>, q, k"; lives as long as the
+// process.
+const char* kernel_name(const char* arguments_text);
+// False, with the reason in last_error(): launch attributes that the emulator does not have (clusters and so on).
+bool attributes_allowed(const cudaLaunchAttribute* attributes, unsigned count, const LaunchConfig& config);
+
 // Fails the grid that runs: records "kernel<...> block (1,0,0) thread (3,0,0) file:line: message" and leaves it.
 [[noreturn]] void fail_kernel(Site site, const std::string& message);
 
