@@ -6,6 +6,7 @@ option(ATTNGRAPH_BUILD_BENCHMARKS "Build the benchmarks" OFF)
 option(ATTNGRAPH_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_WARNINGS_AS_ERRORS "Fail on any compiler warning" OFF)
 option(ATTNGRAPH_COVERAGE "Instrument for line coverage" OFF)
+set(ATTNGRAPH_PLUGIN_FOLDER "" CACHE PATH "Where libattngraph looks for libattngraph_cuda.so when that is not beside it")
 set(ATTNGRAPH_SANITIZE "" CACHE STRING "Sanitizers for all targets: address,undefined or thread")
 
 # These hold for this folder and those below it, not for a project around it.
@@ -35,11 +36,10 @@ endif()
 
 if(ATTNGRAPH_SANITIZE)
   # Null and wrongly sized objects end the program under ASan as well; checking for them doubles compile time.
-  add_compile_options(-fsanitize=${ATTNGRAPH_SANITIZE} -fno-sanitize=null,object-size,vptr -fno-sanitize-recover=all
-                      -fno-omit-frame-pointer)
+  add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${ATTNGRAPH_SANITIZE};-fno-sanitize=null,object-size,vptr;-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
   add_link_options(-fsanitize=${ATTNGRAPH_SANITIZE})
 endif()
 if(ATTNGRAPH_COVERAGE)
-  add_compile_options(--coverage -fprofile-update=atomic)
+  add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:--coverage;-fprofile-update=atomic>")
   add_link_options(--coverage)
 endif()

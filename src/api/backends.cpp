@@ -4,6 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <memory>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "../backend/backend.hpp"
@@ -11,29 +14,25 @@
 
 namespace {
 
-struct BackendTexts {
-  std::string name, unavailable, device;
-};
-
-const std::vector<BackendTexts>& backend_texts() {
-  static const std::vector<BackendTexts> texts = [] {
-    std::vector<BackendTexts> out;
-    for (const ag::Backend* backend : ag::backends()) {
-      const ag::DeviceInfo d = backend->device();
-      out.push_back({std::string(backend->name()), backend->unavailable(),
-                     fmt::format("{}, {}, {} threads, {} KiB L1, {} KiB L2 per core", d.kind, d.target, d.threads,
-                                 d.l1_bytes >> 10, d.l2_bytes >> 10)});
-    }
-    return out;
-  }();
-  return texts;
+// One string per backend, each made when it is first asked for: naming a backend looks for no device.
+template <class Make>
+const char* text_of(std::int32_t i, Make&& make) {
+  return ag::api::answer_or<const char*>(nullptr, [&]() -> const char* {
+    static std::mutex mutex;
+    static std::vector<std::unique_ptr<std::string>> texts(ag::backends().size());
+    if (i < 0 || static_cast<std::size_t>(i) >= texts.size()) return nullptr;
+    const std::lock_guard lock(mutex);
+    std::unique_ptr<std::string>& text = texts[static_cast<std::size_t>(i)];
+    if (!text) text = std::make_unique<std::string>(make(*ag::backends()[static_cast<std::size_t>(i)]));
+    return text->c_str();
+  });
 }
 
-const BackendTexts* texts_of(std::int32_t i) {
-  return ag::api::answer_or<const BackendTexts*>(nullptr, [&]() -> const BackendTexts* {
-    const auto& all = backend_texts();
-    return i >= 0 && static_cast<std::size_t>(i) < all.size() ? &all[static_cast<std::size_t>(i)] : nullptr;
-  });
+std::string describe_device(const ag::Backend& backend) {
+  const ag::DeviceInfo d = backend.device();
+  if (d.kind != "cpu") return fmt::format("{}, {}", d.kind, d.facts.empty() ? "no plugin" : d.facts);
+  return fmt::format("{}, {}, {} threads, {} KiB L1, {} KiB L2 per core", d.kind, d.target, d.threads, d.l1_bytes >> 10,
+                     d.l2_bytes >> 10);
 }
 
 }  // namespace
@@ -41,18 +40,12 @@ const BackendTexts* texts_of(std::int32_t i) {
 int32_t attngraph_backend_count(void) { return static_cast<int32_t>(ag::backends().size()); }
 
 const char* attngraph_backend_name(int32_t i) {
-  const BackendTexts* texts = texts_of(i);
-  return texts != nullptr ? texts->name.c_str() : nullptr;
+  return text_of(i, [](const ag::Backend& backend) { return std::string(backend.name()); });
 }
 
 const char* attngraph_backend_unavailable(int32_t i) {
-  const BackendTexts* texts = texts_of(i);
-  return texts == nullptr             ? "there is no such backend"
-         : texts->unavailable.empty() ? nullptr
-                                      : texts->unavailable.c_str();
+  const char* const reason = text_of(i, [](const ag::Backend& backend) { return backend.unavailable(); });
+  return reason == nullptr ? "there is no such backend" : *reason == '\0' ? nullptr : reason;
 }
 
-const char* attngraph_backend_device(int32_t i) {
-  const BackendTexts* texts = texts_of(i);
-  return texts != nullptr ? texts->device.c_str() : nullptr;
-}
+const char* attngraph_backend_device(int32_t i) { return text_of(i, describe_device); }

@@ -41,8 +41,8 @@ const Backend& choose_backend(const attngraph_context& context, const attngraph_
   if (options.backend == nullptr) return default_backend(context.device_kind);
   const Backend& backend = find_backend(options.backend);
   const std::string reason = backend.unavailable();
-  if (!reason.empty()) fail(Status::kNoDevice, "backend '{}' cannot run here: {}", backend.name(), reason);
-  const std::string kind = backend.device().kind;
+  if (!reason.empty()) fail(backend.unavailable_status(), "backend '{}' cannot run here: {}", backend.name(), reason);
+  const std::string kind(backend.kind());
   if (context.device_kind != "auto" && context.device_kind != kind) {
     fail(Status::kArgument, "backend '{}' runs on '{}', but the context is for '{}'; make one for '{}' or 'auto'",
          backend.name(), kind, context.device_kind, kind);

@@ -10,9 +10,12 @@ namespace ag {
 // One door per backend, defined in its room.
 const Backend& reference_backend();
 const Backend& cpu_backend();
+const Backend& cuda_materialised_backend();
+const Backend& cuda_streaming_backend();
 
 std::span<const Backend* const> backends() {
-  static const std::array<const Backend*, 2> list{&reference_backend(), &cpu_backend()};
+  static const std::array<const Backend*, 4> list{&reference_backend(), &cpu_backend(), &cuda_materialised_backend(),
+                                                  &cuda_streaming_backend()};
   return list;
 }
 
@@ -30,7 +33,7 @@ const Backend& default_backend(std::string_view device_kind) {
   // The last one of the list that runs is the best: the order of meaning is also the order of speed.
   for (auto it = backends().rbegin(); it != backends().rend(); ++it) {
     const Backend& backend = **it;
-    if (device_kind != "auto" && backend.device().kind != device_kind) continue;
+    if (device_kind != "auto" && backend.kind() != device_kind) continue;
     const std::string reason = backend.unavailable();
     if (reason.empty()) return backend;
     reasons += fmt::format("; {}: {}", backend.name(), reason);

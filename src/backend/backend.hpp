@@ -18,8 +18,11 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;
-  // Empty when it works on this machine, otherwise a sentence why not.
+  // "cpu" or "cuda", known without looking for a device. A "cuda" backend reads host and device memory.
+  virtual std::string_view kind() const { return "cpu"; }
+  // Empty when it works on this machine, otherwise a sentence why not, and the status of a call that insists.
   virtual std::string unavailable() const { return {}; }
+  virtual Status unavailable_status() const { return Status::kNoDevice; }
   virtual DeviceInfo device() const = 0;
   // Send every row of the problem to the sink, slice after slice, rows in order. The result does not depend on
   // plan.threads.

@@ -21,7 +21,14 @@ struct DeviceInfo {
   int lanes_f32 = 1;              // single-precision lanes of one vector
   int vector_registers = 16;
   std::size_t l1_bytes = 32 << 10;
-  std::size_t l2_bytes = 1 << 20;  // per core
+  std::size_t l2_bytes = 1 << 20;  // per core; cuda: of the device
+  // cuda: of the first device; others are taken to be like it
+  int devices = 0;             // that this process sees
+  int compute_capability = 0;  // 80: sm_80
+  int multiprocessors = 0;
+  std::size_t memory_bytes = 0;  // of each
+  std::size_t shared_bytes = 0;  // of one block at most
+  std::string facts;             // for people: driver, libraries, architectures
 };
 
 struct PlanOptions {

@@ -42,9 +42,11 @@ class InstalledTree(unittest.TestCase):
 
     def test_public_headers_and_no_others_are_there(self):
         found = {path.relative_to(PREFIX / "include").as_posix() for path in (PREFIX / "include").rglob("*.*")}
-        self.assertEqual(found, {f"attngraph/{name}" for name in ("attngraph.h", "attngraph.hpp", "export.h", "version.h")})
+        self.assertEqual(found, {f"attngraph/{name}" for name in ("attngraph.h", "attngraph.hpp", "export.h", "ggml.hpp", "version.h")})
 
     def test_each_header_compiles_alone(self):
+        # ggml.hpp is for programs that have a ggml.h; the fixture of its tests stands for theirs.
+        fixture = ["-isystem", HERE.parent / "ggml" / "fixture"]
         strict = ["-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Wundef", "-Werror", "-fsyntax-only", "-I", PREFIX / "include"]
         for header in sorted((PREFIX / "include" / "attngraph").iterdir()):
             ways = [("CXX", "-std=c++20", "cpp")]
@@ -55,7 +57,7 @@ class InstalledTree(unittest.TestCase):
                     source = self.folder / f"alone.{suffix}"
                     include = f"#include <attngraph/{header.name}>\n"
                     source.write_text(include + include + "int main(void) { return 0; }\n", encoding="utf-8")
-                    output(os.environ[compiler], standard, *strict, source)
+                    output(os.environ[compiler], standard, *strict, *fixture, source)
 
     def test_exported_symbols_are_the_declared_ones(self):
         listing = output(os.environ["NM"], "-D", "--defined-only", LIBRARY)
@@ -72,6 +74,23 @@ class InstalledTree(unittest.TestCase):
     def test_the_library_needs_no_accelerator_and_no_openmp(self):
         needed = dynamic(LIBRARY, "NEEDED")
         self.assertEqual([name for name in needed if re.search(r"cuda|cublas|nv|gomp|omp|tbb|blas", name)], [])
+
+    def test_the_cuda_plugin_needs_no_cuda_and_shows_one_symbol(self):
+        plugin = LIBDIR / "libattngraph_cuda.so"
+        if os.environ["CUDA"] != "ON":
+            self.assertFalse(plugin.exists())
+            self.skipTest("built without CUDA")
+        allowed = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1"}
+        needed = {name for name in dynamic(plugin, "NEEDED") if not name.startswith("ld-linux")}
+        self.assertEqual(needed - allowed, set())
+        listing = output(os.environ["NM"], "-D", "--defined-only", plugin)
+        self.assertEqual([line.split()[-1] for line in listing.splitlines()], ["attngraph_cuda_plugin"])
+        self.assertEqual(dynamic(plugin, "RPATH") + dynamic(plugin, "RUNPATH"), [])
+
+    def test_the_moved_command_finds_its_plugin(self):
+        said = output(PREFIX / "bin" / "attngraph", "doctor", cwd="/")
+        self.assertIn("backend cuda_streaming", said)
+        self.assertEqual("there is no libattngraph_cuda.so" in said, os.environ["CUDA"] != "ON")
 
     def test_run_paths_lead_nowhere_but_to_the_tree_itself(self):
         self.assertEqual(dynamic(LIBRARY, "RPATH") + dynamic(LIBRARY, "RUNPATH"), [])
