@@ -33,11 +33,17 @@ __global__ void __launch_bounds__(kThreads)
     largest = warp_max(largest);
     finite = __all_sync(kAllLanes, finite);
   }
-  // Only squares of f64 can overflow or vanish.
-  const double unit = kType == DType::kF64 && largest > 0 && finite ? largest : 1.0;
+  // Only squares of f64 can overflow or vanish: they are taken of values in units of a power of two near the largest.
+  double unit = 1, inverse = 1;
+  if (kType == DType::kF64 && finite) {
+    long long exponent = __double_as_longlong(largest) >> 52;  // biased
+    exponent = exponent < 1 ? 1 : exponent > 2045 ? 2045 : exponent;
+    unit = __longlong_as_double(exponent << 52);
+    inverse = __longlong_as_double((2046 - exponent) << 52);
+  }
   double sum = 0;
   for (std::int64_t d = lane; d < dim; d += kLanes) {
-    const double x = load_double(static_cast<std::int32_t>(kType), rows.data, first + d * rows.stride_column) / unit;
+    const double x = load_double(static_cast<std::int32_t>(kType), rows.data, first + d * rows.stride_column) * inverse;
     sum = fma(x, x, sum);
   }
   if constexpr (kLanes == 32) sum = warp_sum(sum);
