@@ -5,7 +5,7 @@
 return a `Graph`. Attention weights say where a head looked, not why a model answered as it did.
 """
 
-from . import _native, compat, errors, llama_cpp, toy, transformers
+from . import _native, compat, errors, llama_cpp, toy, transformers, vllm_hook
 from ._attention_graph import attention_graph
 from ._extract import extract, from_matrix
 from .edges import Edges
@@ -42,6 +42,7 @@ __all__ = [
     "load",
     "toy",
     "transformers",
+    "vllm_hook",
 ]
 
 
