@@ -53,6 +53,8 @@ Faults faults_from_environment();  // throws std::invalid_argument
 // Start anew: no allocation, stream, error, fault or report; handles and device memory from before are invalid.
 void reset_runtime(const Settings& settings = settings_from_environment());
 Settings settings();
+// A device that a kernel has lost works again, with the memory it has: for tests of several failing kernels.
+void revive_devices();
 void inject(const Faults& faults);
 bool cublas_create_fails();
 

@@ -6,30 +6,40 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <new>
 #include <string>
 #include <tuple>
 #include <utility>
 
 #include "emu.hpp"
+#include "runtime.hpp"
 
 namespace ag::emu {
 
+// Memory that both sides may touch. What no element is given for is NaN, or -1.
 template <class T>
 class DeviceArray {
  public:
-  explicit DeviceArray(std::size_t size) : host_(size) {}
-  template <class F>
-  DeviceArray(std::size_t size, F element) : host_(size) {
-    for (std::size_t i = 0; i < size; ++i) host_[i] = element(i);
+  explicit DeviceArray(std::size_t size) {
+    void* p = nullptr;
+    if (cudaMallocManaged(&p, size * sizeof(T), cudaMemAttachGlobal) != cudaSuccess) throw std::bad_alloc();
+    data_ = static_cast<T*>(p);
   }
-  T* data() const { return const_cast<T*>(host_.data()); }
-  T operator[](std::size_t i) const { return host_[i]; }
+  template <class F>
+  DeviceArray(std::size_t size, F element) : DeviceArray(size) {
+    for (std::size_t i = 0; i < size; ++i) data_[i] = element(i);
+  }
+  ~DeviceArray() { cudaFree(data_); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+  T* data() const { return data_; }
+  T operator[](std::size_t i) const { return data_[i]; }
 
  private:
-  std::vector<T> host_;
+  T* data_ = nullptr;
 };
 
-// Launches and waits; failures of earlier kernels are forgotten.
+// Launches and waits. A failure is forgotten when it has been returned.
 template <class... Parameters, class... Arguments>
 cudaError_t run(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
                 Arguments... arguments) {
@@ -38,7 +48,10 @@ cudaError_t run(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = dynamic_shared_bytes;
-  return cudaLaunchKernelEx(&config, kernel, arguments...);
+  const cudaError_t refused = cudaLaunchKernelEx(&config, kernel, arguments...);
+  const cudaError_t code = refused != cudaSuccess ? refused : cudaDeviceSynchronize();
+  revive_devices();
+  return code;
 }
 
 // Sets the options for a test and puts the old ones back.

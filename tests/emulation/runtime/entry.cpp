@@ -137,7 +137,7 @@ void State::start(const Settings& wanted) {
   devices.clear();
   stream_handles.clear();
   event_handles.clear();
-  release_everything();
+  if (!live.empty() || !freed.empty()) release_everything();  // not while State::get() makes the first one
   host = Clock();
   reports.clear();
   faults = Faults();
@@ -222,6 +222,14 @@ Settings settings() {
   State& state = State::get();
   const std::lock_guard lock(state.mutex);
   return state.settings;
+}
+
+void revive_devices() {
+  State& state = State::get();
+  const std::lock_guard lock(state.mutex);
+  for (const auto& device : state.devices) device->sticky = cudaSuccess;
+  this_thread_state().last_error = cudaSuccess;
+  state.forgive_leaks = false;
 }
 
 void inject(const Faults& faults) {
