@@ -39,6 +39,7 @@ struct Request {
   std::int64_t query_end = 0;
   std::vector<std::int64_t> heads;  // query heads, ascending, never empty unless Hq == 0
   std::int64_t layer = 0;
+  void* stream = nullptr;  // of CUDA: inputs in device memory are ready when the work queued on it is done
 };
 
 struct Problem : Request {

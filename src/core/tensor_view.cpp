@@ -9,7 +9,7 @@
 namespace ag {
 
 TensorView contiguous_view(const void* data, DType dtype, std::initializer_list<std::int64_t> shape) {
-  TensorView view{data, dtype, static_cast<int>(shape.size()), {}, {}};
+  TensorView view{data, dtype, static_cast<int>(shape.size()), {}, {}, -1};
   int n = 0;
   for (const std::int64_t size : shape) view.shape[static_cast<std::size_t>(n++)] = size;
   std::int64_t stride = 1;
@@ -21,7 +21,7 @@ TensorView contiguous_view(const void* data, DType dtype, std::initializer_list<
 }
 
 TensorView with_leading_ones(const TensorView& view, int ndim) {
-  TensorView out{view.data, view.dtype, ndim, {}, {}};
+  TensorView out{view.data, view.dtype, ndim, {}, {}, view.device};
   const int lead = ndim - view.ndim;
   for (int d = 0; d < ndim; ++d) {
     const auto to = static_cast<std::size_t>(d);

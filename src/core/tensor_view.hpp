@@ -19,6 +19,7 @@ struct TensorView {
   int ndim = 0;                                  // 0: no tensor
   std::array<std::int64_t, kMaxDims> shape{};    // [ndim]
   std::array<std::int64_t, kMaxDims> strides{};  // elements; may be 0 or negative
+  int device = -1;                               // the CUDA device whose memory it is; -1: host memory
 
   explicit operator bool() const { return ndim > 0; }
 

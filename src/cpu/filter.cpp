@@ -9,7 +9,7 @@
 #include "../core/select.hpp"
 #include "extract.hpp"
 #include "kernels.hpp"
-#include "ordered_tasks.hpp"
+#include "../core/ordered_tasks.hpp"
 
 namespace ag::cpu {
 namespace {

@@ -12,7 +12,7 @@
 #include "aligned_buffer.hpp"
 #include "job.hpp"
 #include "kernels.hpp"
-#include "ordered_tasks.hpp"
+#include "../core/ordered_tasks.hpp"
 #include "scan.hpp"
 
 namespace ag::cpu {

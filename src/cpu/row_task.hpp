@@ -12,7 +12,7 @@
 #include "job.hpp"
 #include "kernels.hpp"
 #include "key_cache.hpp"
-#include "ordered_tasks.hpp"
+#include "../core/ordered_tasks.hpp"
 
 namespace ag::cpu {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "job.hpp"
-#include "ordered_tasks.hpp"
+#include "../core/ordered_tasks.hpp"
 
 namespace ag::cpu {
 

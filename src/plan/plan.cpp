@@ -2,11 +2,13 @@
 #include "plan.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "../core/select.hpp"
+#include "cuda_plan.hpp"
 
 namespace ag {
 namespace {
@@ -19,7 +21,13 @@ PlanShape shape_of_request(const Request& request) {
   shape.window = request.mask.window;
   shape.selection = request.selection;
   shape.stats = request.stats;
+  shape.host_mask = request.mask.tensor && request.mask.tensor.device < 0;
+  shape.memory_device = request.mask.tensor.device;
   return shape;
+}
+
+void place(PlanShape& shape, const TensorView& view) {
+  shape.memory_device = std::max(shape.memory_device, view.device);
 }
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
@@ -37,6 +45,10 @@ PlanShape shape_of(const Problem& problem) {
   shape.dtype = problem.q.dtype;
   shape.sinks = static_cast<bool>(problem.sinks);
   shape.given_logsumexp = static_cast<bool>(problem.logsumexp);
+  shape.all_queries = problem.queries();
+  shape.heads_per_key_head =
+      static_cast<int>(problem.key_heads() > 0 ? problem.query_heads() / problem.key_heads() : 1);
+  for (const TensorView* view : {&problem.q, &problem.k, &problem.sinks, &problem.logsumexp}) place(shape, *view);
   return shape;
 }
 
@@ -46,6 +58,8 @@ PlanShape shape_of(const MatrixProblem& problem) {
   shape.key_heads = shape.query_heads;
   shape.keys = problem.keys();
   shape.dtype = problem.weights.dtype;
+  shape.all_queries = problem.queries();
+  place(shape, problem.weights);
   return shape;
 }
 
@@ -70,6 +84,11 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
         std::min(std::floor(1.0 / plan.candidate_threshold), static_cast<double>(shape.keys)));
   }
   if (selection.top_k > 0) plan.row_edges_bound = std::min(plan.row_edges_bound, selection.top_k);
+
+  if (device.kind == "cuda") {
+    plan_cuda(shape, options, device, plan);
+    return plan;
+  }
 
   const bool is_double = shape.dtype == DType::kF64;
   const std::int64_t working_bytes = is_double ? 8 : 4;
@@ -123,7 +142,12 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
     text += fmt::format("{:<20}{}\n", name, value);
   };
   line("backend", fmt::format("{} ({})", plan.backend, plan.target));
-  line("threads", fmt::format("{}", plan.threads));
+  const CudaPlan& cuda = plan.cuda;
+  if (cuda.devices.empty()) {
+    line("threads", fmt::format("{}", plan.threads));
+  } else {
+    line("devices", fmt::format("{} ({} chunks in flight on each)", fmt::join(cuda.devices, ", "), cuda.lanes));
+  }
   if (shape.head_dim > 0) {
     line("shape", fmt::format("B {} Hq {} Hkv {} Nq {} Nk {} D {} {}", shape.batch, shape.query_heads, shape.key_heads,
                               shape.queries, shape.keys, shape.head_dim, name_of(shape.dtype)));
@@ -143,6 +167,11 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
     line("tiles",
          fmt::format("{} rows x {} keys, {} rows a task", plan.rows_per_block, plan.strip_keys, plan.rows_per_task));
     line("keys packed", pack);
+  }
+  if (!cuda.devices.empty()) {
+    line("chunks", fmt::format("{} heads x {} queries{}", cuda.heads_per_chunk, cuda.queries_per_chunk,
+                               cuda.splits > 1 ? fmt::format(", keys split in {}", cuda.splits) : std::string()));
+    if (shape.head_dim > 0) line("row buffers", fmt::format("{} candidates", cuda.candidate_capacity));
   }
   line("workspace", fmt::format("{:.1f} MiB", static_cast<double>(plan.workspace_bytes) / kMiB));
   return text;

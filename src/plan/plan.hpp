@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "../core/dtype.hpp"
 #include "../core/problem.hpp"
@@ -32,8 +33,10 @@ struct DeviceInfo {
 };
 
 struct PlanOptions {
-  std::string backend;  // already resolved to a name
-  int threads = 0;      // 0: all of the device
+  std::string backend;              // already resolved to a name
+  int threads = 0;                  // 0: all of the device
+  int device = -1;                  // cuda: the one to use; -1: those that there are, or that of the input
+  std::size_t workspace_bytes = 0;  // cuda: 0: a share of the device's memory
 };
 
 // The shape of a problem, without its data.
@@ -47,6 +50,11 @@ struct PlanShape {
   StatsRequest stats;
   bool sinks = false;            // weights of the keys sum to less than 1
   bool given_logsumexp = false;  // weights of the keys may sum to anything
+  // For CUDA, where the queries of a call are a part of all: splits must not depend on which part it is.
+  std::int64_t all_queries = 0;
+  int heads_per_key_head = 1;
+  int memory_device = -1;  // the CUDA device whose memory holds an input; -1: all are in host memory
+  bool host_mask = false;  // a mask tensor that has to be uploaded
 };
 
 PlanShape shape_of(const Problem& problem);
@@ -59,6 +67,17 @@ enum class PackKeys {
   kPerTask,    // too large: each task packs the strip it works on
 };
 
+// How a CUDA backend cuts the rows.
+struct CudaPlan {
+  std::vector<int> devices;             // that share the work
+  int lanes = 1;                        // chunks in flight on each device
+  int heads_per_chunk = 1;              // query heads of one key head; more than one only with all their queries
+  std::int64_t queries_per_chunk = 0;   // of each head; chunks begin at global multiples of it
+  std::int64_t candidate_capacity = 0;  // of a row and split
+  int splits = 1;                       // of the keys
+  bool two_passes = false;
+};
+
 struct Plan {
   std::string backend;
   std::string target;
@@ -69,11 +88,12 @@ struct Plan {
   std::int64_t rows_per_task =
       0;  // a multiple of rows_per_block; strips stay in L2 while a task's blocks pass over them
   PackKeys pack = PackKeys::kWholeHead;
+  CudaPlan cuda;
   // all
   double candidate_threshold =
       0;  // weights below it need not be looked at: the threshold, or the bound that `mass` gives
   std::int64_t row_edges_bound = 0;  // provable bound on the edges of a row
-  std::size_t workspace_bytes = 0;   // beside input and answer, all threads
+  std::size_t workspace_bytes = 0;   // beside input and answer; all threads, or each CUDA device
   std::string reason;                // why this and not another, one line
 };
 

@@ -13,15 +13,15 @@
 #include <thread>
 #include <vector>
 
-#include "../core/control.hpp"
+#include "control.hpp"
 
-namespace ag::cpu {
+namespace ag {
 
 // Called inside tasks, often: lets the caller's callbacks run (in the calling thread) and throws when the work is to
 // stop.
 using Poll = std::function<void()>;
 
-// Thrown in a task that stops because another one failed; never leaves run_ordered.
+// Thrown in a task that stops because another one failed; never leaves run().
 struct Stopped {};
 
 // work(task, worker, poll, result) for every task in [0, count), on `threads` threads (the calling one is among them);
@@ -160,4 +160,4 @@ class OrderedTasks {
   std::int64_t failed_task_ = std::numeric_limits<std::int64_t>::max();
 };
 
-}  // namespace ag::cpu
+}  // namespace ag
