@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <type_traits>
 #include <vector>
@@ -23,6 +24,7 @@ using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOpera
 
 struct Table {
   decltype(&cublasCreate_v2) create = nullptr;
+  decltype(&cublasDestroy_v2) destroy = nullptr;
   decltype(&cublasGetVersion_v2) version = nullptr;
   decltype(&cublasSetStream_v2) set_stream = nullptr;
   decltype(&cublasSetWorkspace_v2) set_workspace = nullptr;
@@ -43,8 +45,8 @@ Library open_library() {
 #if defined(ATTNGRAPH_EMULATION)
   if (wanted == nullptr || *wanted == '\0') {  // linked into the tests
     library.file = "emulated";
-    library.table = {&cublasCreate_v2,   &cublasGetVersion_v2,   &cublasSetStream_v2, &cublasSetWorkspace_v2,
-                     &cublasSetMathMode, &cublasGetStatusString, &cublasGemmEx};
+    library.table = {&cublasCreate_v2,       &cublasDestroy_v2,  &cublasGetVersion_v2,   &cublasSetStream_v2,
+                     &cublasSetWorkspace_v2, &cublasSetMathMode, &cublasGetStatusString, &cublasGemmEx};
     return library;
   }
 #endif
@@ -66,6 +68,7 @@ Library open_library() {
     }
   };
   find(library.table.create, "cublasCreate_v2");
+  find(library.table.destroy, "cublasDestroy_v2");
   find(library.table.version, "cublasGetVersion_v2");
   find(library.table.set_stream, "cublasSetStream_v2");
   find(library.table.set_workspace, "cublasSetWorkspace_v2");
@@ -95,9 +98,16 @@ void check(cublasStatus_t status, const char* what) {
 }
 
 // Handles cost milliseconds and memory to make, so they are kept: one is taken for as long as it takes to queue a
-// product, whatever the stream. Never freed: at the end of a process the driver may be gone before they are.
+// product, whatever the stream.
 class Handles {
  public:
+  void destroy_all() {
+    const std::lock_guard lock(mutex_);
+    for (auto& [device, free] : free_) {
+      for (const cublasHandle_t handle : free) library().table.destroy(handle);
+    }
+    free_.clear();
+  }
   cublasHandle_t take(int device) {
     {
       const std::lock_guard lock(mutex_);
@@ -136,7 +146,11 @@ class Handles {
 };
 
 Handles& handles() {
-  static Handles* const kept = new Handles;
+  // Never freed: at the end of a process the driver may be gone before they are. The emulator's is not, and counts.
+  static Handles* const kept = (library(), new Handles);  // the library outlives them
+#if defined(ATTNGRAPH_EMULATION)
+  static const std::shared_ptr<Handles> at_exit(kept, [](Handles* all) { all->destroy_all(); });
+#endif
   return *kept;
 }
 
@@ -189,9 +203,7 @@ void queue_score_gemm(const ScoreGemm& gemm, void* workspace, std::size_t worksp
   const bool plain = static_cast<DType>(gemm.dtype) == DType::kF32;
   check(table.set_stream(handle.get(), stream), "cublasSetStream");
   check(table.set_workspace(handle.get(), workspace, workspace_bytes), "cublasSetWorkspace");
-  check(table.set_math_mode(handle.get(),
-                            plain ? CUBLAS_PEDANTIC_MATH : CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
-        "cublasSetMathMode");
+  check(table.set_math_mode(handle.get(), plain ? CUBLAS_PEDANTIC_MATH : CUBLAS_DEFAULT_MATH), "cublasSetMathMode");
   // Column-major there: scores^T [keys][rows] = (k^T)^T q^T. Padding after D is zeros, so the pitch is the depth.
   const float one = 1, zero = 0;
   const cudaDataType type = data_type(static_cast<DType>(gemm.dtype));

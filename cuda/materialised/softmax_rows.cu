@@ -220,7 +220,8 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
       const std::int64_t key = work.scores.key_begin + tile * kTile + place + n;
-      if (key < keys.end && key >= keys.begin) dense[key] = exp2f((x[n] - p.reference) - rest);
+      if (key < keys.begin || key >= keys.end) continue;
+      dense[key] = x[n] > -INFINITY ? exp2f((x[n] - p.reference) - rest) : 0.0f;
     }
   };
 #pragma unroll
