@@ -41,7 +41,10 @@ struct LaunchConfig {
   Site site;
   // The runtime fills these before it calls run_grid.
   int device = 0;
-  std::size_t shared_limit_bytes = 48 * 1024;  // static and dynamic of a block: more only by cudaFuncSetAttribute
+  // More than 48 KiB only by cudaFuncSetAttribute, which allows so much dynamic memory, and with the static part
+  // together what the device has.
+  std::size_t shared_limit_bytes = 48 * 1024;  // dynamic
+  std::size_t shared_total_bytes = 48 * 1024;  // static and dynamic
 };
 
 // Calls the kernel with copies of its arguments: once for every thread of the grid.

@@ -66,10 +66,10 @@ void* SharedMemory::array(const void* key, std::size_t bytes, std::size_t alignm
   if (!found->live) {
     static_bytes_ += bytes;
     const LaunchConfig& config = machine().config();
-    if (static_bytes_ > 48 * 1024 || static_bytes_ + dynamic_bytes_ > config.shared_limit_bytes) {
+    if (static_bytes_ > 48 * 1024 || static_bytes_ + dynamic_bytes_ > config.shared_total_bytes) {
       fail_kernel(site, "the block's shared memory is " + std::to_string(static_bytes_) + " bytes static and " +
                             std::to_string(dynamic_bytes_) + " dynamic; the limits are 49152 static and " +
-                            std::to_string(config.shared_limit_bytes) + " together");
+                            std::to_string(config.shared_total_bytes) + " together");
     }
     appear(*found);
   }
