@@ -40,6 +40,14 @@ class ScorePass {
   // the caller makes chunks small enough for its workspace.
   virtual std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options,
                                     std::size_t workspace_bytes) const = 0;
+  // Of a pass with fixed rows: the candidates.capacity for this chunk (shape and mask ranges only). `sure`: enough
+  // whatever the scores. Otherwise enough but for rows of many equal scores; finish_rows reports them, and the chunk is
+  // run again.
+  virtual std::int64_t row_capacity(const Chunk& chunk, const PassOptions& options, bool sure) const {
+    (void)options;
+    (void)sure;
+    return chunk.keys;
+  }
   // Bytes of candidates that run() itself may allocate for this chunk, at most. 0 when the caller allocates them.
   virtual std::size_t packed_bytes_bound(const Chunk& chunk, const PassOptions& options) const {
     (void)chunk;
