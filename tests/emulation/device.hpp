@@ -43,10 +43,6 @@ struct Identity {
 
 namespace ag::emu {
 
-// As a default argument it is the place of the call.
-#define ATTNGRAPH_EMU_HERE \
-  ::ag::emu::Site { __builtin_FILE(), __builtin_LINE() }
-
 template <class T>
 T& shared_object(const void* key, Site site) {
   static_assert(std::is_trivially_destructible_v<T>, "objects in shared memory have no constructors");
@@ -79,7 +75,7 @@ cudaError_t launch_kernel(const char* arguments_text, Site site, const cudaLaunc
 }  // namespace ag::emu
 
 #define cudaLaunchKernelEx(config, ...) \
-  ::ag::emu::launch_kernel(#__VA_ARGS__, ::ag::emu::Site{__FILE__, __LINE__}, config, __VA_ARGS__)
+  ::ag::emu::launch_kernel(#__VA_ARGS__, ::ag::emu::Site::here(), config, __VA_ARGS__)
 
 // macros.cuh leaves these to us. The key of a shared array is an address of its own for each declaration and instance.
 #define ATTNGRAPH_SHARED(name, ...)                                                        \
@@ -88,9 +84,8 @@ cudaError_t launch_kernel(const char* arguments_text, Site site, const cudaLaunc
         static char key;                                                                   \
         return &key;                                                                       \
       }(),                                                                                 \
-      ::ag::emu::Site{__FILE__, __LINE__})
-#define ATTNGRAPH_DYNAMIC_SHARED(name) \
-  unsigned char* const name = ::ag::emu::dynamic_shared(::ag::emu::Site{__FILE__, __LINE__})
+      ::ag::emu::Site::here())
+#define ATTNGRAPH_DYNAMIC_SHARED(name) unsigned char* const name = ::ag::emu::dynamic_shared(::ag::emu::Site::here())
 
 #define ATTNGRAPH_LIST(...) __VA_ARGS__
 #define ATTNGRAPH_EMU_PTX(text, is_memory, outputs, inputs)                                              \

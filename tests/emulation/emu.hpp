@@ -24,6 +24,8 @@ namespace ag::emu {
 struct Site {
   const char* file = "";
   int line = 0;
+  // As a default argument it is the place of the call.
+  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
 };
 
 // ---- launches ----

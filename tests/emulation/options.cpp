@@ -47,7 +47,21 @@ std::string triple(const dim3& v) {
 
 }  // namespace
 
-std::string text(Site site) { return std::string(site.file) + ":" + std::to_string(site.line); }
+std::string text(Site site) {
+  // Compilers are given paths in several ways; what is said is the path below the project's folder.
+  std::string_view file = site.file;
+  constexpr std::string_view root = ATTNGRAPH_SOURCE_DIR "/";
+  if (file.substr(0, root.size()) == root) file.remove_prefix(root.size());
+  for (;;) {
+    if (file.substr(0, 2) == "./") {
+      file.remove_prefix(2);
+    } else if (file.substr(0, 3) == "../") {
+      file.remove_prefix(3);
+    } else {
+      return std::string(file) + ":" + std::to_string(site.line);
+    }
+  }
+}
 
 std::string last_error() {
   const std::lock_guard lock(g_mutex);

@@ -50,19 +50,19 @@ T wrapping_add(T a, T b) {
 
 }  // namespace ag::emu
 
-#define ATTNGRAPH_EMU_ATOMIC(name, Types, expression)                                                      \
-  template <class T>                                                                                       \
-  ag::emu::Types<T> name(T* p, ag::emu::Same<T> value, ag::emu::Site site = ATTNGRAPH_EMU_HERE) {          \
-    return ag::emu::atomic(                                                                                \
-        p, site, [value](T old) __attribute__((no_sanitize("thread")))->T { return expression; });         \
-  }                                                                                                        \
-  template <class T>                                                                                       \
-  ag::emu::Types<T> name##_block(T* p, ag::emu::Same<T> value, ag::emu::Site site = ATTNGRAPH_EMU_HERE) {  \
-    return name(p, value, site);                                                                           \
-  }                                                                                                        \
-  template <class T>                                                                                       \
-  ag::emu::Types<T> name##_system(T* p, ag::emu::Same<T> value, ag::emu::Site site = ATTNGRAPH_EMU_HERE) { \
-    return name(p, value, site);                                                                           \
+#define ATTNGRAPH_EMU_ATOMIC(name, Types, expression)                                                         \
+  template <class T>                                                                                          \
+  ag::emu::Types<T> name(T* p, ag::emu::Same<T> value, ag::emu::Site site = ag::emu::Site::here()) {          \
+    return ag::emu::atomic(                                                                                   \
+        p, site, [value](T old) __attribute__((no_sanitize("thread")))->T { return expression; });            \
+  }                                                                                                           \
+  template <class T>                                                                                          \
+  ag::emu::Types<T> name##_block(T* p, ag::emu::Same<T> value, ag::emu::Site site = ag::emu::Site::here()) {  \
+    return name(p, value, site);                                                                              \
+  }                                                                                                           \
+  template <class T>                                                                                          \
+  ag::emu::Types<T> name##_system(T* p, ag::emu::Same<T> value, ag::emu::Site site = ag::emu::Site::here()) { \
+    return name(p, value, site);                                                                              \
   }
 
 ATTNGRAPH_EMU_ATOMIC(atomicAdd, IfAdds, ag::emu::wrapping_add(old, value))
@@ -74,20 +74,20 @@ ATTNGRAPH_EMU_ATOMIC(atomicXor, IfBits, static_cast<T>(old ^ value))
 ATTNGRAPH_EMU_ATOMIC(atomicExch, IfExchanges, (static_cast<void>(old), value))
 #undef ATTNGRAPH_EMU_ATOMIC
 
-inline int atomicSub(int* p, int value, ag::emu::Site site = ATTNGRAPH_EMU_HERE) {
+inline int atomicSub(int* p, int value, ag::emu::Site site = ag::emu::Site::here()) {
   return atomicAdd(p, static_cast<int>(0u - static_cast<unsigned>(value)), site);
 }
-inline unsigned atomicSub(unsigned* p, unsigned value, ag::emu::Site site = ATTNGRAPH_EMU_HERE) {
+inline unsigned atomicSub(unsigned* p, unsigned value, ag::emu::Site site = ag::emu::Site::here()) {
   return atomicAdd(p, 0u - value, site);
 }
-inline unsigned atomicInc(unsigned* p, unsigned limit, ag::emu::Site site = ATTNGRAPH_EMU_HERE) {
+inline unsigned atomicInc(unsigned* p, unsigned limit, ag::emu::Site site = ag::emu::Site::here()) {
   return ag::emu::atomic(p, site, [limit](unsigned old) { return old >= limit ? 0u : old + 1; });
 }
-inline unsigned atomicDec(unsigned* p, unsigned limit, ag::emu::Site site = ATTNGRAPH_EMU_HERE) {
+inline unsigned atomicDec(unsigned* p, unsigned limit, ag::emu::Site site = ag::emu::Site::here()) {
   return ag::emu::atomic(p, site, [limit](unsigned old) { return old == 0 || old > limit ? limit : old - 1; });
 }
 template <class T>
 ag::emu::IfSwaps<T> atomicCAS(T* p, ag::emu::Same<T> compare, ag::emu::Same<T> value,
-                              ag::emu::Site site = ATTNGRAPH_EMU_HERE) {
+                              ag::emu::Site site = ag::emu::Site::here()) {
   return ag::emu::atomic(p, site, [compare, value](T old) -> T { return old == compare ? value : old; });
 }
