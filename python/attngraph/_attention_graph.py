@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._extract import from_matrix
-from ._inputs import is_array, numbers
+from ._inputs import is_array, nested, numbers
 from ._operations import row_numbers
 from ._optional import optional
 from .errors import ShapeError
@@ -52,26 +52,57 @@ def attention_graph(
     """
     pandas = optional("pandas", "attention_graph")
     tokens = list(tokens)
-    matrix = numbers(attn if is_array(attn) else _nested(attn), "attn")
+    matrix = numbers(attn if is_array(attn) else nested(attn), "attn")
     if matrix.shape == (0,) and not tokens:
         shape = (0, 0)
     else:
         shape = matrix.shape
     if len(shape) != 2 or shape[1] != len(tokens) or shape[0] > shape[1]:
         raise ShapeError(
-            f"attn is {list(shape)}; for {len(tokens)} tokens it must be [Nq, {len(tokens)}] with Nq at most {len(tokens)}"
+            f"attn is {list(shape)}; for {len(tokens)} tokens it must be [Nq, {len(tokens)}] with Nq at most "
+            f"{len(tokens)}"
         )
-    nodes = pandas.DataFrame({"id": np.arange(len(tokens)), "token": pandas.Series(tokens, dtype=object)})
+    nodes = _node_table(pandas, tokens)
     if 0 in shape:
         indptr, keys, weights = np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0)
     else:
-        indptr, keys, weights = from_matrix(matrix, threshold, nonfinite=nonfinite).csr()
-    edges = {"src": row_numbers(indptr), "dst": keys.astype(np.int64), "weight": weights.astype(np.float64)}
-    return nodes, pandas.DataFrame(edges)
+        threads = 1 if shape[0] * shape[1] <= _SMALL else None
+        indptr, keys, weights = from_matrix(matrix, threshold, nonfinite=nonfinite, threads=threads).csr()
+    return nodes, _edge_table(pandas, indptr, keys, weights)
 
 
-def _nested(rows):
+def _node_table(pandas, tokens):
+    texts = np.fromiter(tokens, object, len(tokens))  # as they are: no guess of a type
+    return _table(pandas, ("id", "token"), [np.arange(len(tokens), dtype=np.int64)[None], texts[None]])
+
+
+def _edge_table(pandas, indptr, keys, weights):
+    ends = np.empty((2, len(keys)), np.int64)
+    ends[0] = row_numbers(indptr)
+    ends[1] = keys
+    return _table(pandas, ("src", "dst", "weight"), [ends, weights.astype(np.float64)[None]])
+
+
+def _table(pandas, names, blocks):
+    """A DataFrame of blocks [columns, rows] that nobody else holds.
+
+    For a thousand tokens the usual constructor takes half as long as finding the edges: it looks for types that are
+    known here, and makes the same column labels anew each time.
+    """
+    if names not in _labels:
+        _labels[names] = pandas.Index(names)
+    rows = pandas.RangeIndex(blocks[0].shape[1])
     try:
-        return np.asarray(rows, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise ShapeError(f"attn is no rectangular matrix of numbers: {error}") from None
+        from pandas.api.internals import create_dataframe_from_blocks  # pandas 3
+    except ImportError:
+        columns = [column for block in blocks for column in block]
+        table = pandas.DataFrame({i: pandas.Series(column, rows, column.dtype) for i, column in enumerate(columns)})
+        table.columns = _labels[names]
+        return table
+    ends = np.cumsum([0] + [len(block) for block in blocks])
+    places = [(block, np.arange(*ends[i : i + 2])) for i, block in enumerate(blocks)]
+    return create_dataframe_from_blocks(places, index=rows, columns=_labels[names])
+
+
+_labels = {}
+_SMALL = 1 << 21  # weights that one thread has read before another has begun

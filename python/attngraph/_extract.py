@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _native
-from ._inputs import chosen_layers, is_array, layers_of, numbers, of_layer, tensor, token_bytes
+from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor, token_bytes
 from .errors import ArgumentError, ShapeError, UnsupportedError
 from .graph import Graph
 
@@ -287,7 +287,7 @@ def _matrices(attn, layers, layer, layout):
     if layout not in ("lhqk", "bhqk"):
         raise ArgumentError(f"layout is {layout!r}; it is 'lhqk' or 'bhqk'")
     if isinstance(attn, (list, tuple)) and layers_of(attn, "attn", 5) is None:
-        attn = _numbers_list(attn)
+        attn = nested(attn)
     if is_array(attn):
         attn = numbers(attn, "attn")
     stacked = 4 if layout == "lhqk" and len(getattr(attn, "shape", ())) == 4 else 5
@@ -297,14 +297,6 @@ def _matrices(attn, layers, layer, layout):
             raise ArgumentError("layers chooses among many layers; attn is of one, whose label is layer=")
         return {_label(layer): attn}, False
     return {_label(label): matrices[label] for label in chosen_layers(matrices, layers)}, True
-
-
-def _numbers_list(nested):
-    """A nested list as an array of float64; rows may be arrays of any library."""
-    try:
-        return np.asarray(nested, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise ShapeError(f"attn is no rectangular matrix of numbers: {error}") from None
 
 
 def _label(layer):

@@ -153,8 +153,7 @@ class Tensor:
         kind = {_FLOAT32: np.float32, _FLOAT16: np.float16, _BFLOAT16: np.uint16, _Q8_0: _Q8_0_BLOCK}.get(self.c.type)
         if kind is None:
             raise UnsupportedError(
-                f"{self.name} is {self.type_name}; attention can be read from f32, f16, bf16 and q8_0: "
-                'cache_type="f16"'
+                f'{self.name} is {self.type_name}; attention can be read from f32, f16, bf16 and q8_0: cache_type="f16"'
             )
         kind = np.dtype(kind)
         shape, strides = list(self.shape), tuple(int(n) for n in reversed(self.c.nb))

@@ -56,6 +56,17 @@ def numbers(array, name):
     return tensor(array, name)
 
 
+def nested(rows):
+    """A nested list as an array of float64; rows may be arrays of any library."""
+    array = _native.floats_of(rows)
+    if array is not None:
+        return array
+    try:
+        return np.asarray(rows, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"attn is no rectangular matrix of numbers: {error}") from None
+
+
 def is_array(value):
     """Whether a value is an array of some library, not a Python list or number."""
     return isinstance(value, _native.Tensor) or hasattr(value, "__dlpack__") or hasattr(value, "__array__")

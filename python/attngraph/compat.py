@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _attention_graph
+from . import _attention_graph, _inputs
 from ._inputs import is_array
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class GraphistryBuilders:
         [[0.0, 0.0, 0.5], [0.0, 1.0, 0.5], [1.0, 1.0, 0.9]]
         """
         if not is_array(attention):
-            attention = _attention_graph._nested(attention)
+            attention = _inputs.nested(attention)
         if tokens is None or len(tokens) == 0:
             tokens = [str(position) for position in range(attention.shape[-1] if len(attention.shape) else 0)]
         nodes, edges = _attention_graph.attention_graph(attention, tokens, max(threshold, 0.0))

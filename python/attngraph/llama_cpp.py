@@ -74,7 +74,9 @@ def capture(
         Whether a text gets the model's begin-of-text token, and whether ``<|...|>`` in it are special tokens.
     verbose : bool
         Let llama.cpp talk on standard error.
-    top_k, mass, threads, max_edges, nonfinite : optional
+    threads : int, optional
+        Of llama.cpp and of the search for edges, which take turns; all allowed cores unless given.
+    top_k, mass, max_edges, nonfinite : optional
         As in `attngraph.extract`; `max_edges` holds for every layer and ubatch apart.
 
     Returns
@@ -128,6 +130,7 @@ def capture(
         ids = _token_ids(api, model, prompt, add_special, parse_special)
         listener = Listener(Library(api._lib), layers, selection)
         how = {"type_k": _CACHE_TYPES[cache_type], "type_v": 0 if cache_type == "f32" else 1}
+        how["n_threads"] = how["n_threads_batch"] = threads or _cores()
         how |= {"flash_attn_type": _FLASH[bool(flash_attention) if flash_attention is not None else None]}
         pieces = _run(api, model, ids, min(ubatch, len(ids)), listener, how, stack)
         graph = stitched(pieces)
@@ -136,6 +139,13 @@ def capture(
 
 # ----------------------------------------------------------------------------------------------------------------------
 # llama.cpp
+
+
+def _cores():
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

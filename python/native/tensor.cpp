@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nanobind/stl/string.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -87,6 +88,33 @@ nb::tuple tuple_of(attngraph::tensor::dims dims) {
   return nb::tuple(all);
 }
 
+// A list (or tuple) of rows as an array [rows, columns] of double; none unless every row is a list or tuple of the same
+// number of floats. NumPy asks each element what it is, which takes ten times as long as reading it.
+nb::object floats_of(nb::handle nested) {
+  const auto is_row = [](PyObject* o) { return PyList_CheckExact(o) || PyTuple_CheckExact(o); };
+  if (!is_row(nested.ptr())) return nb::none();
+  const Py_ssize_t rows = PySequence_Fast_GET_SIZE(nested.ptr());
+  if (rows == 0) return nb::none();
+  PyObject* const* const row = PySequence_Fast_ITEMS(nested.ptr());
+  for (Py_ssize_t i = 0; i < rows; ++i)
+    if (!is_row(row[i]) || PySequence_Fast_GET_SIZE(row[i]) != PySequence_Fast_GET_SIZE(row[0])) return nb::none();
+  const Py_ssize_t columns = PySequence_Fast_GET_SIZE(row[0]);
+  auto values =
+      std::make_unique<double[]>(static_cast<std::size_t>(rows * columns));  // no Python code runs from here on
+  double* to = values.get();
+  for (Py_ssize_t i = 0; i < rows; ++i) {
+    PyObject* const* const cell = PySequence_Fast_ITEMS(row[i]);
+    for (Py_ssize_t j = 0; j < columns; ++j) {
+      if (!PyFloat_CheckExact(cell[j])) return nb::none();
+      *to++ = PyFloat_AS_DOUBLE(cell[j]);
+    }
+  }
+  const std::size_t shape[2] = {static_cast<std::size_t>(rows), static_cast<std::size_t>(columns)};
+  double* const data = values.release();
+  const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<double*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, double>(data, 2, shape, owner));
+}
+
 }  // namespace
 
 Tensor::Tensor(nb::handle array, std::string name, bool as_bfloat16)
@@ -117,6 +145,7 @@ Tensor Tensor::at(std::int64_t i) const {
 }
 
 void bind_tensor(nb::module_& m) {
+  m.def("floats_of", &floats_of, nb::arg("nested").none());
   nb::class_<Tensor>(m, "Tensor")
       .def(nb::init<nb::handle, std::string, bool>(), nb::arg("array"), nb::arg("name"), nb::arg("as_bfloat16") = false)
       .def("swapped", &Tensor::swapped, nb::arg("a"), nb::arg("b"))

@@ -84,6 +84,34 @@ def test_nodes_hold_ids_and_tokens():
         assert nodes.to_dict("list") == {"id": [0, 1], "token": ["0", "1"]}
 
 
+def test_older_pandas_gives_the_same_tables(monkeypatch, seed_42):
+    import sys
+
+    tokens = ["a", 3, None, (1, 2), b"e", ["f"], np.arange(2), "h"]
+    new = ag.attention_graph(seed_42, tokens)
+    monkeypatch.setitem(sys.modules, "pandas.api.internals", None)
+    for one, other in zip(new, ag.attention_graph(seed_42, tokens)):
+        pandas.testing.assert_frame_equal(one, other)
+        assert one.index.equals(other.index) and len(one)
+
+
+def test_tables_can_be_changed(seed_42):
+    nodes, edges = ag.attention_graph(seed_42, list("abcdefgh"))
+    nodes["group"], edges.loc[0, "weight"] = 1, 9.0
+    assert nodes.columns.tolist() == ["id", "token", "group"] and edges.weight.max() == 9
+    again, _ = ag.attention_graph(seed_42, list("abcdefgh"))
+    assert again.columns.tolist() == ["id", "token"]
+    assert pandas.concat([edges, edges]).groupby("src").weight.sum().shape == (8,)
+
+
+@pytest.mark.parametrize("row", [tuple, list])
+def test_nested_rows_are_read_as_numpy_reads_them(row):
+    matrix = np.random.RandomState(7).rand(6, 6)
+    rows = [row(r) for r in matrix.tolist()]
+    for nested in (rows, tuple(rows), [[0.5, 1], [0, 0.25]], [[np.float64(0.5)]], [[True, 0.5], [0.5, False]]):
+        assert edges_of(nested, threshold=0.2) == double_loop(nested, 0.2)
+
+
 def test_an_answer_without_edges_keeps_its_columns():
     nodes, edges = GraphistryBuilders.attention_graph([[0.1]], threshold=0.5)
     assert (len(nodes), len(edges)) == (1, 0)

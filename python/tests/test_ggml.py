@@ -326,7 +326,11 @@ def test_another_tensor_struct_is_noticed_at_the_first_node(inputs, lie):
 
 def test_the_mirror_has_the_size_of_the_struct():
     assert ctypes.sizeof(_ggml.TensorStruct) == 336
-    assert (_ggml.TensorStruct.src.offset, _ggml.TensorStruct.data.offset, _ggml.TensorStruct.name.offset) == (152, 248, 256)
+    assert (_ggml.TensorStruct.src.offset, _ggml.TensorStruct.data.offset, _ggml.TensorStruct.name.offset) == (
+        152,
+        248,
+        256,
+    )
 
 
 def test_a_library_without_ggml_is_told():

@@ -27,7 +27,11 @@ def program(tmp_path_factory):
         pytest.skip("this llama-cpp-python has no headers")
     built = tmp_path_factory.mktemp("gguf") / "gguf"
     libraries = [str(path) for path in (next(ours.glob("libattngraph.so.*")), *(theirs / "lib").glob("lib*.so"))]
-    wanted = [path for path in libraries if Path(path).name.split(".")[0] in ("libattngraph", "libllama", "libggml", "libggml-base")]
+    wanted = [
+        path
+        for path in libraries
+        if Path(path).name.split(".")[0] in ("libattngraph", "libllama", "libggml", "libggml-base")
+    ]
     subprocess.run(
         [compiler, "-std=c++20", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", f"-I{ROOT / 'include'}", "-isystem",
          headers, ROOT / "examples" / "gguf.cpp", "-o", built, *wanted, f"-Wl,-rpath,{ours}:{theirs / 'lib'}",
@@ -49,5 +53,7 @@ def test_the_header_and_the_package_say_the_same(program, smollm2, flash, tmp_pa
 
 
 def test_its_errors_are_told(program, tmp_path):
-    done = subprocess.run([program, "/no/such.gguf", "text", "0.05", tmp_path / "x.npz"], capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "/no/such.gguf", "text", "0.05", tmp_path / "x.npz"], capture_output=True, text=True
+    )
     assert done.returncode == 1 and "could not load /no/such.gguf" in done.stderr

@@ -93,7 +93,9 @@ def truth(path, ids, heads=HEADS, ubatch=512, **how):
 
 
 def assert_same(graph, weights, threshold=THRESHOLD, band=BAND):
-    assert sorted({(s.layer, s.head) for s in graph.slices}) == [(la, h) for la in weights for h in range(len(weights[la]))]
+    assert sorted({(s.layer, s.head) for s in graph.slices}) == [
+        (la, h) for la in weights for h in range(len(weights[la]))
+    ]
     count = 0
     for s in graph.slices:
         expected = weights[s.layer][s.head]

@@ -57,7 +57,13 @@ def key(layer, which):
 
 def order(mode="all_tokens"):
     return [
-        {"key_q": key(la, "q"), "key_k": key(la, "k"), "module_name": MODULE.format(la), "layer_num": la, "hookq_mode": mode}
+        {
+            "key_q": key(la, "q"),
+            "key_k": key(la, "k"),
+            "module_name": MODULE.format(la),
+            "layer_num": la,
+            "hookq_mode": mode,
+        }
         for la in LAYERS
     ]
 
@@ -109,7 +115,9 @@ def test_passes_of_a_sequence_become_one_graph(tmp_path):
 
 def test_bfloat16(tmp_path):
     bits = {la: [tuple(to_bfloat16(x.astype(np.float32)) for x in pair) for pair in s] for la, s in data().items()}
-    wide = {la: [tuple((x.astype(np.uint32) << 16).view(np.float32) for x in pair) for pair in s] for la, s in bits.items()}
+    wide = {
+        la: [tuple((x.astype(np.uint32) << 16).view(np.float32) for x in pair) for pair in s] for la, s in bits.items()
+    }
     (graph, _) = read(compact(tmp_path, bits, bfloat16=True))
     assert not graph.diff(expected(wide, 0), band=1e-5)
 
@@ -228,7 +236,10 @@ def change_json(**facts):
         (change_json(layer_order=[{"key_q": "a", "key_k": "b", "layer_num": 1}]), ag.errors.FormatError),
         (change_json(config={}), ag.errors.FormatError),
         (change_json(config={**CONFIG, "head_dim": 8}), ag.errors.ShapeError),
-        (change_json(hookq_mode="score", layer_order=[{**o, "hookq_mode": "score"} for o in order()]), ag.errors.UnsupportedError),
+        (
+            change_json(hookq_mode="score", layer_order=[{**o, "hookq_mode": "score"} for o in order()]),
+            ag.errors.UnsupportedError,
+        ),
         (change_json(compact_all_tokens=True, k_full_lens=[1], k_prefix_ends=[[1]]), ag.errors.FormatError),
     ],
 )
