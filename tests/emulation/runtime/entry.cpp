@@ -118,13 +118,18 @@ Faults faults_from_environment() {
   return faults;
 }
 
-State::State() {
-  start(settings_from_environment());
-  faults = faults_from_environment();
-}
-
 State& State::get() {
   static State* const state = new State;
+  static std::once_flag started;
+  thread_local bool starting = false;  // start() comes here again
+  if (!starting) {
+    std::call_once(started, [] {
+      starting = true;
+      state->start(settings_from_environment());
+      state->faults = faults_from_environment();
+      starting = false;
+    });
+  }
   return *state;
 }
 

@@ -140,7 +140,7 @@ class State {
   Device& device(int index) { return *devices[static_cast<std::size_t>(index)]; }
 
  private:
-  State();
+  State() = default;
 };
 
 // Of this host thread.
