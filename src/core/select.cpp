@@ -5,23 +5,53 @@
 
 namespace ag {
 
+namespace {
+
+bool heavier(const RowEdge& a, const RowEdge& b) { return a.weight != b.weight ? a.weight > b.weight : a.key < b.key; }
+
+// Keep `last` and what is heavier, in the order at hand.
+void keep_down_to(const RowEdge& last, std::vector<RowEdge>& edges) {
+  std::erase_if(edges, [&](const RowEdge& e) { return heavier(last, e); });
+}
+
+void keep_top(std::size_t top, std::vector<RowEdge>& edges) {
+  if (top == 0 || edges.size() <= top) return;
+  std::vector<RowEdge> order = edges;
+  const auto last = order.begin() + static_cast<std::ptrdiff_t>(top - 1);
+  std::nth_element(order.begin(), last, order.end(), heavier);
+  keep_down_to(*last, edges);
+}
+
+void keep_mass(double mass, std::vector<RowEdge>& edges) {
+  double total = 0;
+  for (const RowEdge& e : edges) total += e.weight;
+  if (total < mass) return;
+  // An edge that outweighs all that may be left out cannot be left out. Only the others need an order, and a backend
+  // whose candidates are tight leaves few of them.
+  const double certain = (total - mass) * (1 + 1e-9) + 1e-12 * mass;
+  double sum = 0;
+  std::vector<RowEdge> doubtful;
+  for (const RowEdge& e : edges) {
+    if (e.weight > certain) {
+      sum += e.weight;
+    } else {
+      doubtful.push_back(e);
+    }
+  }
+  std::sort(doubtful.begin(), doubtful.end(), heavier);
+  std::size_t n = 0;
+  while (n < doubtful.size() && sum < mass) sum += doubtful[n++].weight;
+  if (n == doubtful.size()) return;
+  if (n > 0) return keep_down_to(doubtful[n - 1], edges);
+  std::erase_if(edges, [&](const RowEdge& e) { return e.weight <= certain; });
+}
+
+}  // namespace
+
 void select_row(const Selection& selection, std::vector<RowEdge>& edges) {
+  keep_top(static_cast<std::size_t>(selection.top_k), edges);
+  if (selection.mass > 0) keep_mass(selection.mass, edges);
   const auto by_key = [](const RowEdge& a, const RowEdge& b) { return a.key < b.key; };
-  const auto heavier = [](const RowEdge& a, const RowEdge& b) {
-    return a.weight != b.weight ? a.weight > b.weight : a.key < b.key;
-  };
-  const auto top = static_cast<std::size_t>(selection.top_k);
-  if (top > 0 && edges.size() > top) {
-    std::nth_element(edges.begin(), edges.begin() + static_cast<std::ptrdiff_t>(top), edges.end(), heavier);
-    edges.resize(top);
-  }
-  if (selection.mass > 0) {
-    std::sort(edges.begin(), edges.end(), heavier);
-    double sum = 0;
-    std::size_t n = 0;
-    while (n < edges.size() && sum < selection.mass) sum += edges[n++].weight;
-    edges.resize(n);
-  }
   if (!std::is_sorted(edges.begin(), edges.end(), by_key)) std::sort(edges.begin(), edges.end(), by_key);
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -36,7 +38,17 @@ class Candidates {
     scores_ = std::move(scores);
     keys_ = std::move(keys);
     capacity_ = capacity;
+    scratch_.reset();
   }
+
+  // As long as scores(), for who looks at them.
+  T* scratch() {
+    if (!scratch_) scratch_.reset(new T[static_cast<std::size_t>(capacity_ + kPadding)]);
+    return scratch_.get();
+  }
+
+  // -inf behind the last score, for whole vectors.
+  void pad() { std::fill_n(scores_.get() + size_, kPadding, -std::numeric_limits<T>::infinity()); }
 
   // Drop what is below the cut.
   void compact(T cut) {
@@ -61,6 +73,7 @@ class Candidates {
 
   std::unique_ptr<T[]> scores_;
   std::unique_ptr<Key[]> keys_;
+  std::unique_ptr<T[]> scratch_;
   std::int64_t size_ = 0;
   std::int64_t capacity_ = 0;
 };

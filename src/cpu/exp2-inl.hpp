@@ -22,10 +22,11 @@ HWY_INLINE constexpr double smallest_exponent(double) { return -1022.0; }
 // Relative error below 1.3 * 2^-24, rounding included. Round to nearest by a magic number: 1.5 * 2^23 leaves the
 // integer in the low mantissa bits, from where one shift puts it into the exponent. The polynomial is the relative
 // minimax of degree 5 on [-0.5, 0.5] (7.5e-8).
+//
+// x >= smallest_exponent.
 template <class D>
-HWY_INLINE hn::Vec<D> Exp2(D d, hn::Vec<D> x) {
+HWY_INLINE hn::Vec<D> Exp2OfClamped(D d, hn::Vec<D> x) {
   using T = hn::TFromD<D>;
-  x = hn::Max(x, hn::Set(d, smallest_exponent(T{})));
   if constexpr (sizeof(T) == 8) {
     return hn::Exp(d, hn::Mul(x, hn::Set(d, 0.693147180559945309417)));
   } else {
@@ -41,6 +42,11 @@ HWY_INLINE hn::Vec<D> Exp2(D d, hn::Vec<D> x) {
     p = hn::MulAdd(p, f, hn::Set(d, 0x1.000002p+0f));
     return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
   }
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> Exp2(D d, hn::Vec<D> x) {
+  return Exp2OfClamped(d, hn::Max(x, hn::Set(d, smallest_exponent(hn::TFromD<D>{}))));
 }
 
 }  // namespace ag::cpu::HWY_NAMESPACE

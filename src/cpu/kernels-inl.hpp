@@ -15,6 +15,7 @@
 #include "exp2-inl.hpp"
 #include "kernels.hpp"
 #include "target_name.hpp"
+#include "tighten-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace ag::cpu::HWY_NAMESPACE {
@@ -136,18 +137,19 @@ HWY_INLINE void add_strip(const T* HWY_RESTRICT x, std::int64_t width, RowState<
   const hn::ScalableTag<T> d;
   const std::int64_t step = lanes<T>();
   const auto reference = hn::Set(d, row.reference);
+  const auto lowest = hn::Set(d, smallest_exponent(T{}));
   auto sum0 = hn::Zero(d), sum1 = hn::Zero(d), weighted0 = hn::Zero(d), weighted1 = hn::Zero(d);
   for (std::int64_t j = 0; j < width; j += 2 * step) {
-    const auto t0 = hn::Sub(hn::Load(d, x + j), reference);
-    const auto t1 = hn::Sub(hn::Load(d, x + j + step), reference);
-    const auto p0 = Exp2(d, t0);
-    const auto p1 = Exp2(d, t1);
+    // Clamped once for both: the exponential's argument, and a factor that a masked key's -inf would turn into NaN.
+    const auto t0 = hn::Max(hn::Sub(hn::Load(d, x + j), reference), lowest);
+    const auto t1 = hn::Max(hn::Sub(hn::Load(d, x + j + step), reference), lowest);
+    const auto p0 = Exp2OfClamped(d, t0);
+    const auto p1 = Exp2OfClamped(d, t1);
     sum0 = hn::Add(sum0, p0);
     sum1 = hn::Add(sum1, p1);
     if constexpr (kEntropy) {
-      const auto lowest = hn::Set(d, smallest_exponent(T{}));  // a masked key's -inf would turn 0 into NaN
-      weighted0 = hn::MulAdd(p0, hn::Max(t0, lowest), weighted0);
-      weighted1 = hn::MulAdd(p1, hn::Max(t1, lowest), weighted1);
+      weighted0 = hn::MulAdd(p0, t0, weighted0);
+      weighted1 = hn::MulAdd(p1, t1, weighted1);
     }
   }
   row.sum += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1))));
@@ -179,11 +181,18 @@ HWY_INLINE void for_each_hit(const T* HWY_RESTRICT x, std::int64_t n, T cut, Tak
 }
 
 template <class T>
-HWY_INLINE void append_candidates(const StripRow<T>& strip) {
+HWY_INLINE void append_candidates(const StripRow<T>& strip, bool whole_first_strip) {
   RowState<T>& row = *strip.state;
   T* scores = row.candidates.scores();
   auto* keys = row.candidates.keys();
   std::int64_t n = row.candidates.size();
+  if (whole_first_strip && row.review_at == 0) {
+    std::copy_n(strip.scores, strip.width, scores + n);
+    for (std::int64_t j = 0; j < strip.width; ++j)
+      keys[n + j] = static_cast<typename Candidates<T>::Key>(strip.first_key + j);
+    row.candidates.resize(n + strip.width);
+    return;
+  }
   for_each_hit(strip.scores, strip.width, row.cut, [&](std::int64_t j) {
     scores[n] = strip.scores[j];
     keys[n++] = static_cast<typename Candidates<T>::Key>(strip.first_key + j);
@@ -229,7 +238,7 @@ HWY_NOINLINE void raise_maximum(const StripRow<T>& strip, T strip_max) {
 template <class T>
 void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& request) {
   constexpr T kNone = -std::numeric_limits<T>::infinity();  // nothing of the strip is allowed
-  T maxima[kRows];
+  T maxima[kMostRows];
   for (std::int64_t n = 0; n < count; ++n) maxima[n] = maximum_of(strips[n].scores, strips[n].width);
   for (std::int64_t n = 0; n < count; ++n) {
     const RowState<T>& row = *strips[n].state;
@@ -254,7 +263,10 @@ void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& re
   }
   for (std::int64_t n = 0; n < count; ++n) {
     RowState<T>& row = *strips[n].state;
-    if (maxima[n] >= row.cut) append_candidates(strips[n]);
+    if (maxima[n] >= row.cut) append_candidates(strips[n], request.selects());
+    if (!request.selects() || maxima[n] == kNone) continue;
+    row.seen += strips[n].width;
+    if (row.candidates.size() >= row.review_at) tighten(row, request, false);
   }
 }
 
@@ -383,6 +395,8 @@ const Kernels<T>& table() {
                                  score_strip<T>,
                                  softcap<T>,
                                  sweep<T>,
+                                 tighten<T>,
+                                 holds_mass<T>,
                                  probabilities<T>,
                                  weights<T>};
   return kTable;

@@ -22,6 +22,9 @@ namespace ag::cpu {
 template <class T>
 inline constexpr std::int64_t kStripKeys = 2048 / static_cast<std::int64_t>(sizeof(T));
 
+// Rows of the largest register tile of any table.
+inline constexpr int kMostRows = 16;
+
 // What one pass over a row has learnt so far. Invariants, over the keys seen:
 //   sum == sum_j 2^(x_j - reference),  weighted == sum_j 2^(x_j - reference) (x_j - reference),  reference ==
 //   ceil(maximum) every key with x >= cut is among the candidates
@@ -34,6 +37,12 @@ struct RowState {
   double sum = 0;
   double weighted = 0;
   Candidates<T> candidates;
+  // Of selections that look at the row's candidates on the way (SweepRequest::top_k, mass):
+  std::int64_t keys = 0;       // that the query may see
+  std::int64_t seen = 0;       // keys swept so far
+  std::int64_t review_at = 0;  // number of candidates at which the cut is looked at again
+  bool settled = false;        // mass: the candidates hold it
+  bool guessed = false;        // mass raised the cut by an estimate: the sum kept must be checked at the end
 };
 
 struct SweepRequest {
@@ -41,6 +50,11 @@ struct SweepRequest {
   bool entropy = false;  // keep `weighted` too
   double log2_cut =
       0;  // log2 of the smallest weight of interest, less the slack that rounding needs; -inf: all keys are
+  std::int64_t top_k = 0;  // > 0: the cut follows the k-th largest score so far
+  double mass = 0;         // > 0: the cut follows the weights that this share of the row leaves out, by an estimate
+  double log2_sink = -std::numeric_limits<double>::infinity();  // what else is in the denominator that mass is of
+
+  bool selects() const { return top_k > 0 || mass > 0; }
 };
 
 // Scores of one row against one strip of keys: whole panels, aligned, masked ones -inf. The candidates have room for
@@ -74,6 +88,10 @@ struct Kernels {
   void (*softcap)(T* x, std::int64_t n, T cap);
   // Take the strips of `count` <= rows_per_block different rows into their states.
   void (*sweep)(const StripRow<T>* strips, std::int64_t count, const SweepRequest& request);
+  // Raise the row's cut as far as its candidates allow, and drop what is below. `complete`: every key has been swept.
+  void (*tighten)(RowState<T>& row, const SweepRequest& request, bool complete);
+  // Whether the candidates hold the mass, every key swept: if so, what the guesses left out is not needed.
+  bool (*holds_mass)(RowState<T>& row, const SweepRequest& request);
   // out[j] = 2^((x[j] - reference) - rest)
   void (*probabilities)(const T* x, std::int64_t width, T reference, T rest, T* out);
   // out[n] = e^(ln(2) (x[n] - reference) - rest), in double; reads and writes up to one vector past n.

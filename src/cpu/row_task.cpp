@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "../core/edge_rule.hpp"
+#include "../core/select.hpp"
 #include "band.hpp"
 
 namespace ag::cpu {
@@ -39,6 +40,10 @@ RowTask<T>::RowTask(const Job& job, PackKeys pack)
       pack_(pack),
       kernel_(kernels<T>()),
       base_request_{!job.problem.logsumexp || job.problem.stats.entropy, job.problem.stats.entropy, job.log2_cut()} {
+  const Selection& selection = job.problem.selection;
+  base_request_.top_k = selection.top_k;
+  // With a threshold or top-k, few keys are left for mass to choose from; a given logsumexp is of keys unknown.
+  if (selection.threshold == 0 && selection.top_k == 0 && !job.problem.logsumexp) base_request_.mass = selection.mass;
   scores_.reserve(kernel_.rows_per_block * kStripKeys<T>);
 }
 
@@ -53,16 +58,68 @@ void RowTask<T>::run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskR
 
   SweepRequest request = base_request_;
   request.log2_cut -= 2 * kLog2E * kWidestBand;  // room for what rounding may do on either side of the cut
-  for_all_scores(poll, [&](std::span<const StripRow<T>> strips) {
+  if (request.mass > 0 && sink_ > -kInfinity) request.log2_sink = sink_ * kLog2E;
+  const auto sweep = [&](std::span<const StripRow<T>> strips) {
     for (const StripRow<T>& strip : strips) make_room(*strip.state, strip.width);
     kernel_.sweep(strips.data(), static_cast<std::int64_t>(strips.size()), request);
-  });
+  };
+  for_all_scores(poll, sweep);
+  if (request.mass > 0) settle_mass(poll, request);
+  if (request.selects()) {
+    for (std::int64_t i = span.begin; i < span.end; ++i) {
+      RowState<T>& row = rows_[idx(i - span.begin)].state;
+      if (row.max_key >= 0) kernel_.tighten(row, request, true);
+    }
+  }
 
   for (std::int64_t i = span.begin; i < span.end; ++i) {
     finish_row(i, rows_[idx(i - span.begin)], result);
     result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
   }
   if (job_.problem.stats.columns || job_.problem.stats.distances) add_sums(poll, result);
+}
+
+// Mass raises a row's cut by an estimate. Where it was too high, all scores of the row are made again, and held against
+// a cut that needs no estimate.
+template <class T>
+void RowTask<T>::settle_mass(const Poll& poll, const SweepRequest& request) {
+  const Problem& p = job_.problem;
+  bool all_settled = true;
+  for (std::int64_t i = span_.begin; i < span_.end; ++i) {
+    RowState<T>& row = rows_[idx(i - span_.begin)].state;
+    if (row.max_key < 0) continue;
+    row.settled = !row.guessed || kernel_.holds_mass(row, request);
+    if (row.settled) continue;
+    all_settled = false;
+    row.candidates.clear();
+    row.cut = std::numeric_limits<T>::lowest();
+    if (sink_ == -kInfinity) {  // otherwise the mass may be out of reach, and every key counts
+      const double log2_cut = std::log2(mass_cut(p.selection.mass, row.keys)) - 2 * kLog2E * kWidestBand;
+      row.cut = static_cast<T>(static_cast<double>(row.reference) + std::log2(row.sum) + log2_cut);
+    }
+  }
+  if (!all_settled) {
+    for (Block& block : blocks_) {
+      const std::int64_t end = std::min(block.first_row + kernel_.rows_per_block, span_.end);
+      block.wanted = false;
+      for (std::int64_t i = std::max(block.first_row, span_.begin); i < end; ++i) {
+        const RowState<T>& row = rows_[idx(i - span_.begin)].state;
+        block.wanted = block.wanted || (row.max_key >= 0 && !row.settled);
+      }
+    }
+    SweepRequest again;
+    again.sum = false;
+    for_all_scores(poll, [&](std::span<const StripRow<T>> strips) {
+      open_strips_.clear();
+      for (const StripRow<T>& strip : strips) {
+        if (strip.state->settled || strip.state->max_key < 0) continue;
+        make_room(*strip.state, strip.width);
+        open_strips_.push_back(strip);
+      }
+      kernel_.sweep(open_strips_.data(), static_cast<std::int64_t>(open_strips_.size()), again);
+    });
+    for (Block& block : blocks_) block.wanted = true;  // sums over queries may follow
+  }
 }
 
 template <class T>
@@ -115,6 +172,7 @@ void RowTask<T>::open_row(const RowSpan& span, std::int64_t i, Row& row, T* pack
   row = Row();
   row.state.candidates = std::move(candidates);
   row.keys = p.mask.range(batch, i, p.keys());
+  row.state.keys = row.keys.size();
 
   unpacked_.resize(std::max(unpacked_.size(), idx(p.head_dim())));
   kernel_.unpack_row(p.q.at(batch, span.head, i), p.q.dtype, p.q.strides[3], p.head_dim(), unpacked_.data());
@@ -227,7 +285,7 @@ void RowTask<T>::for_all_scores(const Poll& poll, Visit&& visit) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max();
   std::int64_t end = 0;
   for (const Block& block : blocks_) {
-    if (block.last_strip < block.first_strip) continue;
+    if (block.last_strip < block.first_strip || !block.wanted) continue;
     poll();
     scores_of_strip(block, block.last_strip, visit);
     begin = std::min(begin, block.first_strip);
@@ -236,7 +294,7 @@ void RowTask<T>::for_all_scores(const Poll& poll, Visit&& visit) {
   for (std::int64_t strip = begin; strip < end; ++strip) {
     poll();
     for (const Block& block : blocks_) {
-      if (strip >= block.first_strip && strip < block.last_strip) scores_of_strip(block, strip, visit);
+      if (block.wanted && strip >= block.first_strip && strip < block.last_strip) scores_of_strip(block, strip, visit);
     }
   }
 }

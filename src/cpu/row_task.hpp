@@ -54,6 +54,7 @@ class RowTask {
     KeyRange keys;                 // union over the block's rows, wanted or not
     std::int64_t first_strip = 0;  // strips that hold `keys`; none when last_strip < first_strip
     std::int64_t last_strip = -1;
+    bool wanted = true;  // false: for_all_scores passes it by
   };
 
   struct Row {
@@ -76,6 +77,7 @@ class RowTask {
   // order.
   template <class Visit>
   void for_all_scores(const Poll& poll, Visit&& visit);
+  void settle_mass(const Poll& poll, const SweepRequest& request);
   void make_room(RowState<T>& row, std::int64_t more) const;
   void finish_row(std::int64_t i, Row& row, TaskResult& result);
   bool is_uniform(std::int64_t i, const Row& row) const;
@@ -85,7 +87,7 @@ class RowTask {
   const Job& job_;
   const PackKeys pack_;
   const Kernels<T>& kernel_;
-  const SweepRequest base_request_;
+  SweepRequest base_request_;
 
   // Of the task at hand:
   RowSpan span_;
@@ -97,8 +99,9 @@ class RowTask {
   AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
   AlignedBuffer<T> strip_;    // kPerTask: the strip at hand
   std::int64_t strip_in_buffer_ = -1;
-  std::vector<T> unpacked_;          // rows on their way into packed form
-  std::vector<StripRow<T>> strips_;  // of the block and strip at hand
+  std::vector<T> unpacked_;               // rows on their way into packed form
+  std::vector<StripRow<T>> strips_;       // of the block and strip at hand
+  std::vector<StripRow<T>> open_strips_;  // those of them whose rows are swept again
   RowNorm row_norm_;
   std::vector<double> weights_;
   std::vector<RowEdge> edges_;

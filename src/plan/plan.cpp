@@ -97,12 +97,14 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
 
   // Candidates of a task's rows: what may survive, and one strip on top. Bounded, or a row without a cut would fill
   // memory.
-  constexpr std::int64_t kCandidateBytes = 16 << 20;
+  // What mass needs is far from its bound (docs/benchmarks.md), so its rows may hope for more.
+  const bool by_mass = selection.mass > 0 && selection.threshold == 0 && selection.top_k == 0;
+  const std::int64_t candidate_bytes = by_mass ? 48 << 20 : 16 << 20;
   const std::int64_t row_bytes =
       2 * working_bytes * (2 * std::max<std::int64_t>(plan.row_edges_bound, 1) + plan.strip_keys);
   // 192 rows make a strip of keys worth fetching into L2; fewer when there would not be enough tasks to share out. Sums
   // over queries are added task by task, so then tasks must be the same for any number of threads and heads.
-  std::int64_t rows = std::min<std::int64_t>(192, kCandidateBytes / row_bytes);
+  std::int64_t rows = std::min<std::int64_t>(192, candidate_bytes / row_bytes);
   const std::int64_t all_rows = std::max<std::int64_t>(1, shape.batch * shape.query_heads * shape.queries);
   if (!shape.stats.columns && !shape.stats.distances) rows = std::min(rows, all_rows / (8 * plan.threads));
   plan.rows_per_task = std::max<std::int64_t>(1, rows / plan.rows_per_block) * plan.rows_per_block;
