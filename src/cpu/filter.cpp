@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "../core/edge_rule.hpp"
+#include "../core/ordered_tasks.hpp"
 #include "../core/select.hpp"
 #include "extract.hpp"
 #include "kernels.hpp"
-#include "../core/ordered_tasks.hpp"
 
 namespace ag::cpu {
 namespace {

@@ -9,10 +9,10 @@
 #include <mutex>
 #include <vector>
 
+#include "../core/ordered_tasks.hpp"
 #include "aligned_buffer.hpp"
 #include "job.hpp"
 #include "kernels.hpp"
-#include "../core/ordered_tasks.hpp"
 #include "scan.hpp"
 
 namespace ag::cpu {

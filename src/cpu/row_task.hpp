@@ -6,13 +6,13 @@
 #include <span>
 #include <vector>
 
+#include "../core/ordered_tasks.hpp"
 #include "../core/row_block.hpp"
 #include "../core/select.hpp"
 #include "aligned_buffer.hpp"
 #include "job.hpp"
 #include "kernels.hpp"
 #include "key_cache.hpp"
-#include "../core/ordered_tasks.hpp"
 
 namespace ag::cpu {
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "job.hpp"
 #include "../core/ordered_tasks.hpp"
+#include "job.hpp"
 
 namespace ag::cpu {
 
