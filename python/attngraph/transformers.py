@@ -5,10 +5,14 @@ The model goes on computing with its own attention function, so its outputs stay
 scale, softcap and sinks are read on their way in.
 """
 
+from __future__ import annotations
+
 import inspect
 import itertools
 import re
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _native
 from ._extract import _options, _score_options
@@ -18,24 +22,27 @@ from ._stitch import Place, stitched
 from .errors import ArgumentError, Error, NotFoundError, UnsupportedError
 from .graph import Graph, concat
 
+if TYPE_CHECKING:
+    import transformers
+
 __all__ = ["Capture", "capture"]
 
 _numbers = itertools.count(1)
 
 
 def capture(
-    model,
-    threshold=0.05,
+    model: transformers.PreTrainedModel,
+    threshold: float = 0.05,
     *,
-    layers=None,
-    heads=None,
-    tokens=None,
-    top_k=None,
-    mass=None,
-    threads=None,
-    max_edges=None,
-    nonfinite="error",
-):
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
+    tokens: Sequence[str | bytes] | None = None,
+    top_k: int | None = None,
+    mass: float | None = None,
+    threads: int | None = None,
+    max_edges: int | None = None,
+    nonfinite: Literal["error", "skip"] = "error",
+) -> Capture:
     """Make attention graphs of what a transformers model does inside a ``with`` block.
 
     Parameters
@@ -111,7 +118,9 @@ class Capture:
     one; any other begins a new graph.
     """
 
-    def __init__(self, model, layers, tokens, how):
+    tokens: Sequence[str | bytes] | None
+
+    def __init__(self, model: Any, layers: Any, tokens: Any, how: dict[str, Any]) -> None:
         transformers = optional("transformers", "capture")
         if not isinstance(model, transformers.PreTrainedModel):
             raise ArgumentError(f"model is a {type(model).__name__}; it must be a transformers.PreTrainedModel")
@@ -135,19 +144,19 @@ class Capture:
         self._depth = 0  # models within models
         self._undo = []
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<attngraph.transformers.Capture: {len(self._sequences)} sequences, {len(self._of_layer)} layers>"
 
     # ------------------------------------------------------------------------------------------------------------
     # answers
 
     @property
-    def graphs(self):
+    def graphs(self) -> list[Graph]:
         """One `Graph` for every sequence that the model ran over, in order."""
         return [self._graph(sequence) for sequence in self._sequences]
 
     @property
-    def graph(self):
+    def graph(self) -> Graph:
         """The `Graph`, when the model ran over one sequence (or one batch of them)."""
         if not self._sequences:
             raise NotFoundError("nothing is captured; run the model inside the with block")
@@ -173,7 +182,7 @@ class Capture:
     # ------------------------------------------------------------------------------------------------------------
     # coming and going
 
-    def __enter__(self):
+    def __enter__(self) -> Capture:
         if self._undo:
             raise ArgumentError("this capture is running already")
         attention = optional("transformers.modeling_utils", "capture", "transformers>=5")
@@ -202,7 +211,7 @@ class Capture:
             raise
         return self
 
-    def __exit__(self, error_type, error, traceback):
+    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         self._restore()
         if error_type is not None or not self._passes:
             return

@@ -109,13 +109,12 @@ def attention_graph_rows(repeat, clock):
             ("double loop", lambda: double_loop(attn, tokens)),
         ]
         rows += compare(f"N = 1024, {name} array", candidates, repeat, clock)
-        lists = attn.tolist()
+        lists = attn.tolist()  # three times as large as the array
         candidates = [
             ("attngraph.attention_graph", lambda: ours(lists, tokens)),
             ("double loop", lambda: double_loop(lists, tokens)),
         ]
         rows += compare(f"N = 1024, nested lists of {name}", candidates, repeat, clock)
-        del lists
         attn, tokens = softmax_matrix(8192, dtype), [f"t{i}" for i in range(8192)]
         candidates = [
             ("attngraph.attention_graph", lambda: ours(attn, tokens)),

@@ -104,6 +104,16 @@ def test_torch_tensors_of_every_type_and_with_gradients():
         assert_same_edges(g, softmax_weights(tq.detach().double().numpy(), tk.double().numpy()), 0.05)
 
 
+def test_arrays_of_jax():
+    jax = pytest.importorskip("jax")
+    rng = np.random.default_rng(4)
+    q, k = (rng.standard_normal((2, 3, 20, 16)).astype(np.float32) for _ in range(2))
+    assert not ag.extract(jax.numpy.asarray(q), jax.numpy.asarray(k)).diff(ag.extract(q, k))
+    half = [jax.numpy.asarray(x, jax.numpy.bfloat16) for x in (q, k)]
+    wide = [np.asarray(x.astype(jax.numpy.float32)) for x in half]
+    assert not ag.extract(*half).diff(ag.extract(*wide), band=1e-5)
+
+
 def test_layout_bshd_is_the_same_graph():
     q, k = random_qk(11, (2, 4, 20, 8), (2, 2, 20, 8))
     swapped = (np.ascontiguousarray(x.swapaxes(1, 2)) for x in (q, k))

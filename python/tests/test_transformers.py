@@ -328,6 +328,47 @@ def test_one_pass_keeps_its_report():
 # rather an error than a wrong graph
 
 
+def test_no_scaling_means_one_over_the_root_of_the_size():
+    model = build("Llama")
+    inputs = ids(2, 13)
+    weights = truth(model, input_ids=inputs)
+    for layer in model.model.layers:
+        layer.self_attn.scaling = None  # as sdpa understands it
+    with capture(model, THRESHOLD) as cap:
+        run(model, input_ids=inputs)
+    assert_same(cap.graph, weights)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_weights_that_the_caller_asks_for_are_still_given(attention):
+    model = build("Llama", attention)
+    inputs = ids(2, 13)
+    before = run(model, input_ids=inputs, output_attentions=True).attentions
+    with capture(model, THRESHOLD) as cap:
+        during = run(model, input_ids=inputs, output_attentions=True).attentions
+    assert len(before) == len(during) == (3 if attention == "eager" else 0)
+    assert all(torch.equal(one, other) for one, other in zip(before, during))
+    assert_same(cap.graph, truth(model, input_ids=inputs))
+
+
+def test_a_model_that_is_spread_over_devices_is_captured(tmp_path):
+    """Weights on the host and on disk, brought in by accelerate's hooks, layer by layer."""
+    pytest.importorskip("accelerate")
+    model = build("Llama")
+    inputs = ids(2, 13)
+    before, weights = run(model, input_ids=inputs).logits, truth(model, input_ids=inputs)
+    model.save_pretrained(tmp_path)
+    places = dict.fromkeys(["embed_tokens", "layers.0", "layers.2", "norm", "rotary_emb"], "cpu") | {"layers.1": "disk"}
+    spread = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        device_map={f"model.{name}": place for name, place in places.items()} | {"lm_head": "cpu"},
+        offload_folder=tmp_path / "offload",
+    ).eval()
+    with capture(spread, THRESHOLD) as cap:
+        assert torch.equal(run(spread, input_ids=inputs).logits, before)
+    assert_same(cap.graph, weights)
+
+
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.enable_grad])
 def test_gradients_and_inference_mode_are_left_alone(mode):
     model = build("Llama")
