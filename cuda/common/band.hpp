@@ -49,7 +49,9 @@ struct BandModel {
   }
 
   // The mask has moved a row of this maximum further than its candidates' cut allowed for.
-  __host__ __device__ bool too_wide(double maximum) const { return 2 * bias_error(maximum) > mask_room; }
+  __host__ __device__ bool too_wide(double maximum) const {
+    return mask_room > 0 && 2 * bias_error(maximum) > mask_room;
+  }
 
   __host__ __device__ double bias_error(double maximum) const {
     return bias_unit > 0 ? bias_unit * ((maximum < 0 ? -maximum : maximum) + depth) : 0;
@@ -84,7 +86,8 @@ inline BandModel make_band_model(const BandInput& in) {
   }
   if (in.additive_mask) {
     model.bias_unit = 2 * w;
-    model.mask_room = kWidestBand;
+    // rows_f64 needs none: what it cuts is, bit for bit, what finish_rows decides.
+    model.mask_room = in_double ? 0 : kWidestBand;
   }
   model.sum = (in_double ? static_cast<double>(in.keys) + 8 : kFloatTerms) * w;
   // What is done in double after the pass.
