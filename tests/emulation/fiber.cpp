@@ -30,6 +30,10 @@ std::size_t page_bytes() {
   return bytes;
 }
 
+// AddressSanitizer may keep the frames of instrumented functions on a second stack, which is gone, or another one, once
+// a switch has been announced: the functions around a switch are not instrumented.
+#define ATTNGRAPH_EMU_BARE __attribute__((no_sanitize("address")))
+
 // The host thread's stack, which AddressSanitizer wants to know when control goes back to it.
 struct HostStack {
   const void* bottom = nullptr;
@@ -44,17 +48,22 @@ struct HostStack {
   }
 };
 
-void announce(void** save, const Context& to) {
+const HostStack& host_stack() {
+  thread_local const HostStack host;
+  return host;
+}
+
+ATTNGRAPH_EMU_BARE void announce(void** save, const Context& to) {
   if (__sanitizer_start_switch_fiber == nullptr) return;
   if (to.stack != nullptr) {
     __sanitizer_start_switch_fiber(save, to.stack->bottom(), to.stack->bytes());
   } else {
-    thread_local const HostStack host;
+    const HostStack& host = host_stack();
     __sanitizer_start_switch_fiber(save, host.bottom, host.bytes);
   }
 }
 
-void arrive(void* fake_stack) {
+ATTNGRAPH_EMU_BARE void arrive(void* fake_stack) {
   if (__sanitizer_finish_switch_fiber != nullptr) __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 }
 
@@ -132,7 +141,7 @@ ag_emu_switch:
 
 namespace {
 void (*g_entry)() = nullptr;
-void enter() {
+ATTNGRAPH_EMU_BARE void enter() {
   arrive(nullptr);
   g_entry();
   std::abort();
@@ -150,13 +159,13 @@ void prepare(Context& context, const Stack& stack, void (*entry)()) {
   context = {words, nullptr, &stack};
 }
 
-void switch_context(Context& from, Context& to) {
+ATTNGRAPH_EMU_BARE void switch_context(Context& from, Context& to) {
   announce(&from.fake_stack, to);
   ag_emu_switch(&from.state, to.state);
   arrive(from.fake_stack);
 }
 
-void leave_context(Context& from, Context& to) {
+ATTNGRAPH_EMU_BARE void leave_context(Context& from, Context& to) {
   announce(nullptr, to);
   ag_emu_switch(&from.state, to.state);
   std::abort();
@@ -166,7 +175,7 @@ void leave_context(Context& from, Context& to) {
 
 namespace {
 void (*g_entry)() = nullptr;
-void enter() {
+ATTNGRAPH_EMU_BARE void enter() {
   arrive(nullptr);
   g_entry();
   std::abort();
@@ -190,13 +199,13 @@ void prepare(Context& context, const Stack& stack, void (*entry)()) {
   makecontext(state, &enter, 0);
 }
 
-void switch_context(Context& from, Context& to) {
+ATTNGRAPH_EMU_BARE void switch_context(Context& from, Context& to) {
   announce(&from.fake_stack, to);
   swapcontext(state_of(from), state_of(to));
   arrive(from.fake_stack);
 }
 
-void leave_context(Context&, Context& to) {
+ATTNGRAPH_EMU_BARE void leave_context(Context&, Context& to) {
   announce(nullptr, to);
   setcontext(state_of(to));
   std::abort();

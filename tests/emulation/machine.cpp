@@ -27,6 +27,9 @@ std::string triple(const uint3& v) {
   return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
 }
 
+// Unwinds the thread that fails: what its frames own is freed.
+struct KernelFailed {};
+
 // Ranks of threads that have not yielded are above this.
 constexpr std::uint64_t kFirstYieldRank = std::uint64_t{1} << 62;
 
@@ -185,19 +188,20 @@ void Machine::thread_entry() { machine().thread_loop(); }
 // never switches.
 void Machine::thread_loop() {
   for (;;) {
-    std::string thrown;
+    Thread* next_thread = nullptr;
     try {
       (*body_)();
+      next_thread = end_thread();
+    } catch (const KernelFailed&) {
+      failed_ = true;
     } catch (const std::exception& e) {
-      thrown = e.what();
+      record_failure(config_->site, std::string("the kernel threw an exception: ") + e.what());
+      failed_ = true;
     }
-    if (!thrown.empty()) fail(config_->site, "the kernel threw an exception: " + thrown);
-
     Thread* const ended = current_;
-    Thread* const next_thread = end_thread();
     Stack* const stack = ended->stack;
     ended->stack = nullptr;
-    if (next_thread == nullptr) {
+    if (next_thread == nullptr) {  // all have ended, or one has failed
       stacks_.give(stack);
       leave_context(ended->context, host_);
     }
@@ -277,15 +281,15 @@ void Machine::switch_to(Thread* thread) {
   if (failed_) leave_context(self->context, host_);  // drop_everything: there is no grid any more
 }
 
-void Machine::fail(Site site, const std::string& message) {
+void Machine::record_failure(Site site, const std::string& message) {
   const ThreadIdentity& id = current_->identity;
   record_error(std::string(config_->name) + " " + describe_thread(id.block, id.thread) + ": " + text(site) + ": " +
                message);
-  failed_ = true;
-  Thread* const self = current_;
-  stacks_.give(self->stack);
-  self->stack = nullptr;
-  leave_context(self->context, host_);
+}
+
+void Machine::fail(Site site, const std::string& message) {
+  record_failure(site, message);
+  throw KernelFailed();
 }
 
 void Machine::drop_everything() {

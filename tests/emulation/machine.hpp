@@ -119,6 +119,7 @@ class Machine {
   void set_current(Thread* thread);
   void switch_to(Thread* thread);
   void drop_everything();
+  void record_failure(Site site, const std::string& message);
   [[noreturn]] void report_deadlock();
 
   const LaunchConfig* config_ = nullptr;
