@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// One chunk for a score pass, with its operands on the device and its exact scores on the host: what the fused kernel
+// is held to, row by row, by plain loops in double.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "../../cuda/common/passes.hpp"
+#include "core/dtype.hpp"
+#include "support.hpp"
+#include "support/random.hpp"
+#include "support/rounding.hpp"
+
+namespace ag::test {
+
+inline constexpr double kNone = -std::numeric_limits<double>::infinity();
+
+struct PassCase {
+  DType dtype = DType::kF16;
+  std::int64_t dim = 64, heads = 1, query_begin = 0, queries = 1, keys = 1;
+  double scale = 0.125, softcap = 0, threshold = 0.02;  // 0: every allowed pair
+  bool causal = false;
+  std::int64_t window = 0, query_offset = 0, key_count = -1;  // -1: keys
+  std::vector<std::int64_t> bad_keys, bad_queries;            // queries of head 0, local
+  DType mask_dtype = DType::kBool;                            // of `mask`
+  std::vector<double> mask;                                   // none, or [heads][query_begin + queries][keys]
+  std::vector<double> sinks;                                  // none, or [heads]
+  bool given_logsumexp = false;                               // the exact one
+  std::int64_t pitch = 0;                                     // 0: dim, rounded up to 16
+  cuda::PassOptions options;
+  std::int64_t capacity = 0;  // 0: what the pass asks for
+  std::vector<double> q, k;   // [heads][queries][dim], [keys][dim]; rounded when the case is run
+};
+
+// Values like those of a trained model's heads: a few keys stand out for a query.
+inline void fill_random(PassCase& c, std::uint64_t seed, double size = 1) {
+  Random random(seed);
+  c.q = random.normals(static_cast<std::size_t>(c.heads * c.queries * c.dim));
+  c.k = random.normals(static_cast<std::size_t>(c.keys * c.dim));
+  for (double& x : c.q) x *= size;
+}
+
+class RunPass {
+ public:
+  explicit RunPass(PassCase made) : c(std::move(made)) {
+    for (double& x : c.q) x = round_to(c.dtype, x);
+    for (double& x : c.k) x = round_to(c.dtype, x);
+    if (c.key_count < 0) c.key_count = c.keys;
+    score_exactly();
+  }
+
+  // Per row: [heads][queries].
+  std::int64_t rows() const { return c.heads * c.queries; }
+  double exact(std::int64_t row, std::int64_t key) const { return score_[at(row * c.keys + key)]; }  // kNone: masked
+  double exact_logsumexp(std::int64_t row) const { return logsumexp_[at(row)]; }                     // sinks included
+
+  void run(const cuda::ScorePass& pass);
+
+  // Of split s of a row after run(); states in natural logarithms.
+  struct State {
+    double reference, sum, maximum, weighted;
+    std::int32_t max_key, count;
+    std::vector<std::int32_t> keys;  // the stored ones
+    std::vector<float> scores;
+  };
+  State state(std::int64_t s, std::int64_t row) const {
+    const std::size_t n = at(s * rows() + row);
+    State x{reference[n], sum[n], maximum[n], weighted.empty() ? 0 : weighted[n], max_key[n], count[n], {}, {}};
+    const std::int64_t stored = std::min<std::int64_t>(x.count, capacity);
+    const auto first = static_cast<std::ptrdiff_t>(n) * capacity;
+    x.keys.assign(keys.begin() + first, keys.begin() + first + stored);
+    x.scores.assign(scores.begin() + first, scores.begin() + first + stored);
+    return x;
+  }
+
+  PassCase c;
+  std::int64_t capacity = 0;
+  float band = 0;  // of every row
+
+ private:
+  static std::size_t at(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+  bool is_allowed(std::int64_t g, std::int64_t local, std::int64_t j) const {
+    const std::int64_t position = c.query_begin + local + c.query_offset;
+    if (j >= c.key_count) return false;
+    if (c.causal && j > position) return false;
+    if (c.window > 0 && j <= position - c.window) return false;
+    if (c.window > 0 && !c.causal && j >= position + c.window) return false;
+    if (std::count(c.bad_keys.begin(), c.bad_keys.end(), j) > 0) return false;
+    return g != 0 || std::count(c.bad_queries.begin(), c.bad_queries.end(), local) == 0;
+  }
+
+  double bias(std::int64_t g, std::int64_t local, std::int64_t j) const {
+    if (c.mask.empty()) return 0;
+    const double x = c.mask[at((g * (c.query_begin + c.queries) + c.query_begin + local) * c.keys + j)];
+    if (c.mask_dtype == DType::kBool) return x != 0 ? 0 : kNone;
+    const double stored = round_to(c.mask_dtype, x);
+    return stored <= lowest_of(c.mask_dtype) ? kNone : stored;
+  }
+
+  void score_exactly() {
+    double largest = 0;
+    for (std::int64_t r = 0; r < rows(); ++r) {
+      double maximum = c.sinks.empty() ? kNone : c.sinks[at(r / c.queries)];
+      for (std::int64_t j = 0; j < c.keys; ++j) {
+        double s = 0, magnitude = 0;
+        for (std::int64_t d = 0; d < c.dim; ++d) {
+          const double product = c.q[at(r * c.dim + d)] * c.k[at(j * c.dim + d)];
+          s += product;
+          magnitude += std::abs(product);
+        }
+        if (!is_allowed(r / c.queries, r % c.queries, j)) {
+          score_.push_back(kNone);
+          continue;
+        }
+        s *= c.scale;
+        if (c.softcap > 0) s = c.softcap * std::tanh(s / c.softcap);
+        s += bias(r / c.queries, r % c.queries, j);
+        if (s > kNone) largest = std::max({largest, std::abs(c.scale) * magnitude, std::abs(s)});
+        score_.push_back(s);
+        maximum = std::max(maximum, s);
+      }
+      double sum = c.sinks.empty() ? 0 : std::exp(c.sinks[at(r / c.queries)] - maximum);
+      for (std::int64_t j = 0; j < c.keys; ++j) sum += exact(r, j) > kNone ? std::exp(exact(r, j) - maximum) : 0;
+      logsumexp_.push_back(maximum > kNone ? maximum + std::log(sum) : kNone);
+    }
+    // Twice what float makes of the largest score here, and of sums: enough for every row, and tight enough to see a
+    // wrong bit of an operand.
+    band = static_cast<float>(1e-5 + 4e-6 * largest);
+  }
+
+  DeviceArray<std::byte> operand(const std::vector<double>& values, std::int64_t count, int& exponent) const {
+    const std::int64_t pitch = pass_pitch();
+    const bool split = c.dtype == DType::kF32;
+    std::vector<std::byte> bytes(at(count * pitch * (split ? 4 : 2)));
+    double largest = 0;
+    for (const double x : values) {
+      if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
+    }
+    exponent = split ? 9 - (largest > 0 ? std::ilogb(largest) : 0) : 0;
+    for (std::int64_t n = 0; n < count; ++n) {
+      for (std::int64_t d = 0; d < c.dim; ++d) {
+        const double x = values[at(n * c.dim + d)];
+        if (!split) {
+          store_rounded(c.dtype, x, bytes.data() + (n * pitch + d) * 2);
+          continue;
+        }
+        const double scaled = std::ldexp(x, exponent), high = round_to(DType::kF16, scaled);
+        store_rounded(DType::kF16, high, bytes.data() + (n * 2 * pitch + d) * 2);
+        store_rounded(DType::kF16, scaled - high, bytes.data() + ((n * 2 + 1) * pitch + d) * 2);
+      }
+    }
+    return DeviceArray<std::byte>(bytes);
+  }
+
+  std::int64_t pass_pitch() const { return c.pitch > 0 ? c.pitch : (c.dim + 15) / 16 * 16; }
+
+  std::vector<double> score_, logsumexp_;
+  std::vector<double> reference, sum, maximum, weighted;
+  std::vector<std::int32_t> max_key, count, keys;
+  std::vector<float> scores;
+};
+
+inline void RunPass::run(const cuda::ScorePass& pass) {
+  cuda::Chunk chunk;
+  chunk.heads = c.heads;
+  chunk.query_begin = c.query_begin;
+  chunk.queries = c.queries;
+  chunk.keys = c.keys;
+  chunk.head_dim = c.dim;
+  std::vector<std::int64_t> ids(at(c.heads));
+  for (std::int64_t g = 0; g < c.heads; ++g) ids[at(g)] = g;
+  const DeviceArray<std::int64_t> head_ids(ids);
+  chunk.head_ids = head_ids.data();
+  chunk.scale = c.scale;
+  chunk.softcap = c.softcap;
+  chunk.threshold = c.threshold;
+  chunk.log_threshold = std::log(c.threshold);
+  const DeviceArray<double> sinks(c.sinks);
+  if (!c.sinks.empty()) chunk.sink = sinks.data();
+  const DeviceArray<double> given(c.given_logsumexp ? logsumexp_ : std::vector<double>());
+  if (c.given_logsumexp) chunk.given_logsumexp = given.data();
+
+  chunk.mask.causal = c.causal;
+  chunk.mask.query_offset = c.query_offset;
+  chunk.mask.window = c.window;
+  chunk.mask.key_count = c.key_count;
+  std::vector<std::uint8_t> bad(c.bad_keys.empty() ? 0 : at(c.keys));
+  for (const std::int64_t j : c.bad_keys) bad[at(j)] = 1;
+  const DeviceArray<std::uint8_t> bad_keys(bad);
+  if (!bad.empty()) chunk.mask.bad_keys = bad_keys.data();
+  std::vector<std::byte> mask_bytes(c.mask.size() * size_of(c.mask_dtype));
+  for (std::size_t n = 0; n < c.mask.size(); ++n) {
+    store_rounded(c.mask_dtype, c.mask[n], mask_bytes.data() + n * size_of(c.mask_dtype));
+  }
+  const DeviceArray<std::byte> mask(mask_bytes);
+  if (!c.mask.empty()) {
+    chunk.mask.tensor = {mask.data(), static_cast<std::int32_t>(c.mask_dtype), (c.query_begin + c.queries) * c.keys,
+                         c.keys, 1};
+  }
+
+  cuda::Operands operands;
+  operands.dtype = static_cast<std::int32_t>(c.dtype);
+  operands.split = c.dtype == DType::kF32;
+  operands.pitch = pass_pitch();
+  int q_exponent = 0, k_exponent = 0;
+  std::vector<double> some_keys = c.k;  // those after key_count do not exist
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  std::fill(some_keys.begin() + c.key_count * c.dim, some_keys.end(), nan);
+  for (const std::int64_t j : c.bad_keys) some_keys[at(j * c.dim)] = nan;
+  const DeviceArray<std::byte> q = operand(c.q, rows(), q_exponent), k = operand(some_keys, c.keys, k_exponent);
+  operands.q = q.data();
+  operands.k = k.data();
+  operands.q_exponent = q_exponent;
+  operands.k_exponent = k_exponent;
+
+  const DeviceArray<float> bands(std::vector<float>(at(rows()), band));
+  std::vector<std::uint8_t> unusable(at(rows()));
+  for (const std::int64_t i : c.bad_queries) unusable[at(i)] = 1;
+  const DeviceArray<std::uint8_t> d_unusable(unusable);
+
+  const std::int64_t splits = c.options.splits;
+  capacity = c.capacity > 0 ? c.capacity : pass.row_capacity(chunk, c.options, true);
+  const std::size_t states = at(splits * rows());
+  const DeviceArray<double> d_reference(states), d_sum(states), d_maximum(states),
+      d_weighted(c.options.entropy ? states : 0);
+  const DeviceArray<std::int32_t> d_max_key(states), d_count(states), d_keys(states * at(capacity));
+  const DeviceArray<float> d_scores(states * at(capacity));
+  cuda::PassMemory memory;
+  memory.states = {c.options.splits, d_reference.data(), d_sum.data(),
+                   d_maximum.data(), d_max_key.data(),   d_weighted.data()};
+  memory.candidates = {d_keys.data(), d_scores.data(), d_count.data(), nullptr, capacity};
+  memory.scratch = cuda::DeviceBuffer<std::byte>(
+      static_cast<std::int64_t>(pass.scratch_bytes(chunk, c.options, 1 << 20)), kDefaultStream);
+  pass.run(chunk, operands, {bands.data(), d_unusable.data()}, c.options, memory, kDefaultStream);
+  wait_for_device();
+  reference = d_reference.download();
+  sum = d_sum.download();
+  maximum = d_maximum.download();
+  weighted = d_weighted.download();
+  max_key = d_max_key.download();
+  count = d_count.download();
+  keys = d_keys.download();
+  scores = d_scores.download();
+}
+
+}  // namespace ag::test
