@@ -93,7 +93,8 @@ class Kernel:
             if i.base == "BSSY" and to is not None:
                 barrier[i.operands.split(",")[0].strip()] = to
                 continue
-            if i.base in ("BRA", "JMP") and to is not None:
+            # CALL.REL.NOINC to a label of this function is a jump: ptxas leaves divergent regions of sm_80 so.
+            if i.base in ("BRA", "JMP", "CALL") and to is not None:
                 # An operand before the target is a predicate as well: BRA.U !UP0, `(.L_x_1)
                 conditional = i.predicated or "," in i.operands
                 edges[at] = [to] + ([at + 1] if conditional else [])
