@@ -148,9 +148,15 @@ class Hooks {
   virtual void copy_issued(std::uint32_t /*thread*/, const void* /*shared*/, std::size_t, Site) {}
   virtual void copy_arrived(std::uint32_t /*thread*/, const void* /*shared*/, std::size_t, Site) {}
   virtual void fence(std::uint32_t /*thread*/) {}  // __threadfence and its kin
+  // Device and pinned memory comes, goes, and is written outside of kernels: by copies, fills and libraries.
+  virtual void memory_begin(const Memory::Allocation&) {}
+  virtual void memory_end(const Memory::Allocation&) {}
+  virtual void memory_written(const void*, std::size_t /*bytes*/) {}
+  virtual void memory_copied(const void* /*to*/, const void* /*from*/, std::size_t /*bytes*/) {}  // both of a device
 };
 // Null: none. Not while a grid runs.
 void set_hooks(Hooks* hooks);
+Hooks* hooks();
 
 // ---- how threads take turns ----
 

@@ -66,6 +66,8 @@ void set_hooks(Hooks* hooks) {
   machine().set_hooks(hooks);
 }
 
+Hooks* hooks() { return machine().hooks(); }
+
 void fail_kernel(Site site, const std::string& message) { machine().fail(site, message); }
 
 cudaError_t Machine::run(const LaunchConfig& config, const KernelBody& body) {

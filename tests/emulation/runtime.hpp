@@ -82,6 +82,7 @@ struct Touch {
   const void* data;
   std::size_t bytes;
   const char* what;  // "A"
+  bool writes = false;
 };
 // Checks the ranges now and queues `run` on the stream. A failure of `run` is the device's sticky error.
 cudaError_t queue_work(cudaStream_t stream, const std::string& what, const std::vector<Touch>& touches,

@@ -127,9 +127,9 @@ cublasStatus_t queue_product(cublasHandle_t handle, const char* call, const Prod
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   if (p.m == 0 || p.n == 0 || p.batch == 0) return CUBLAS_STATUS_SUCCESS;
-  const std::vector<Touch> touches = {{p.a.data, p.a.span_bytes(p.batch), "A"},
-                                      {p.b.data, p.b.span_bytes(p.batch), "B"},
-                                      {p.c.data, p.c.span_bytes(p.batch), "C"}};
+  const std::vector<Touch> touches = {{p.a.data, p.a.span_bytes(p.batch), "A", false},
+                                      {p.b.data, p.b.span_bytes(p.batch), "B", false},
+                                      {p.c.data, p.c.span_bytes(p.batch), "C", true}};
   return status_of(queue_work(handle->stream, call, touches, [p] { return multiply(p); }));
 }
 
@@ -241,7 +241,7 @@ cublasStatus_t CUBLASWINAPI cublasSetWorkspace_v2(cublasHandle_t handle, void* w
   if (!alive(handle)) return CUBLAS_STATUS_NOT_INITIALIZED;
   if (bytes == 0) return CUBLAS_STATUS_SUCCESS;
   if (reinterpret_cast<std::uintptr_t>(workspace) % 256 != 0) return CUBLAS_STATUS_INVALID_VALUE;
-  return status_of(queue_work(handle->stream, "cublasSetWorkspace", {{workspace, bytes, "the workspace"}},
+  return status_of(queue_work(handle->stream, "cublasSetWorkspace", {{workspace, bytes, "the workspace", true}},
                               [] { return cudaSuccess; }));
 }
 

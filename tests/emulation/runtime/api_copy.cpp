@@ -42,6 +42,17 @@ bool fits_kind(cudaMemcpyKind kind, const BlockPointer& to, const BlockPointer& 
   return false;
 }
 
+// A copy from device memory is as little written as its source.
+void tell_checker(const void* to, const void* from, std::size_t bytes, const BlockPointer& target,
+                  const BlockPointer& source) {
+  if (hooks() == nullptr || !target) return;
+  if (source && source->place == Place::kDevice) {
+    hooks()->memory_copied(to, from, bytes);
+  } else {
+    hooks()->memory_written(to, bytes);
+  }
+}
+
 cudaError_t queue_copy(const StreamPointer& stream, const char* call, void* to, const void* from, const Rows& rows,
                        cudaMemcpyKind kind) {
   if (!stream) return cudaErrorInvalidResourceHandle;
@@ -69,6 +80,8 @@ cudaError_t queue_copy(const StreamPointer& stream, const char* call, void* to, 
     for (std::size_t row = 0; row < rows.height; ++row) {
       std::memcpy(static_cast<std::byte*>(to) + row * rows.to_pitch,
                   static_cast<const std::byte*>(from) + row * rows.from_pitch, rows.width);
+      tell_checker(static_cast<std::byte*>(to) + row * rows.to_pitch,
+                   static_cast<const std::byte*>(from) + row * rows.from_pitch, rows.width, target, source);
     }
     return cudaSuccess;
   };
@@ -96,7 +109,9 @@ cudaError_t queue_fill(const StreamPointer& stream, const char* call, void* to, 
   work.run = [=] {
     const RangeAccess writes(target);
     for (std::size_t row = 0; row < rows.height; ++row) {
-      std::memset(static_cast<std::byte*>(to) + row * rows.to_pitch, value, rows.width);
+      std::byte* const begin = static_cast<std::byte*>(to) + row * rows.to_pitch;
+      std::memset(begin, value, rows.width);
+      tell_checker(begin, nullptr, rows.width, target, nullptr);
     }
     return cudaSuccess;
   };

@@ -164,6 +164,7 @@ cudaError_t allocate(std::size_t bytes, Place place, const char* call, const Str
     ++device.counters.host_allocations;
   }
   ++state.memory_changes;
+  if (hooks() != nullptr) hooks()->memory_begin(block->memory);
   state.live.emplace(number(p), std::move(block));
   *out = p;
   return cudaSuccess;
@@ -203,6 +204,7 @@ void release(const BlockPointer& block) {
   std::memset(block->memory.begin, 0xFF, block->memory.bytes);
   poison(block->memory.begin, block->memory.bytes);
   ++state.memory_changes;
+  if (hooks() != nullptr) hooks()->memory_end(block->memory);
   state.live.erase(number(block->memory.begin));
   state.freed.push_back(block);
   state.freed_bytes += block->memory.bytes;
@@ -213,6 +215,7 @@ void release_everything() {
   State& state = State::get();
   while (!state.freed.empty()) forget_oldest(state);
   for (const auto& [address, block] : state.live) {
+    if (hooks() != nullptr) hooks()->memory_end(block->memory);
     unpoison(block->memory.begin, block->memory.bytes);
     std::free(block->memory.begin);
   }

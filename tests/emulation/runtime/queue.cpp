@@ -196,9 +196,13 @@ cudaError_t queue_work(cudaStream_t handle, const std::string& what, const std::
     }
     Work work = new_work(stream, what);
     for (const BlockPointer& block : blocks) note_use(block, *stream, work);
-    work.run = [device = stream->device, run = std::move(run)] {
+    work.run = [device = stream->device, run = std::move(run), touches] {
       const MemoryAccess access(device);
-      return run();
+      const cudaError_t code = run();
+      for (const Touch& touch : touches) {
+        if (touch.writes && hooks() != nullptr) hooks()->memory_written(touch.data, touch.bytes);
+      }
+      return code;
     };
     submit(stream, std::move(work));
     return cudaSuccess;
