@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// Statistics, candidates and dense weights of rows of raw scores against plain loops in double.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "../../cuda/materialised/kernels.hpp"
+#include "score_rows.hpp"
+
+namespace ag::test {
+namespace {
+
+// What the kernel says of all rows.
+struct Answer {
+  std::vector<double> reference, sum, maximum, weighted;
+  std::vector<std::int32_t> max_key, candidate_counts;
+  std::vector<std::uint32_t> bits;
+  std::vector<std::int64_t> counts;
+  std::vector<float> dense;
+
+  bool operator==(const Answer&) const = default;
+};
+
+Answer run(const ScoreRows& rows, bool dense) {
+  const std::size_t n = rows.row_count();
+  const std::int64_t words = cuda::bit_words(rows.width());
+  DeviceArray<double> reference(n), sum(n), maximum(n), weighted(n);
+  DeviceArray<std::int32_t> max_key(n), counts32(n);
+  DeviceArray<std::uint32_t> bits(n * static_cast<std::size_t>(words));
+  DeviceArray<std::int64_t> counts(n);
+  const std::int64_t dense_row = rows.keys + 3;  // rows that are not aligned to each other
+  DeviceArray<float> weights(dense ? n * static_cast<std::size_t>(dense_row) : 0);
+
+  cuda::SoftmaxRows work;
+  work.scores = rows.matrix();
+  work.chunk = rows.chunk();
+  work.facts = rows.facts();
+  work.states = {1, reference.data(), sum.data(), maximum.data(), max_key.data(), weighted.data()};
+  work.candidates = {bits.data(), words, counts.data()};
+  work.candidate_counts = counts32.data();
+  if (dense) work.dense = {weights.data(), rows.queries * dense_row, dense_row};
+  cuda_ok(cuda::launch_softmax_rows(work, kDefaultStream), "softmax_rows");
+  wait_for_device();
+
+  Answer answer{reference.download(), sum.download(),     maximum.download(),
+                weighted.download(),  max_key.download(), counts32.download(),
+                bits.download(),      counts.download(),  {}};
+  if (dense) {
+    const std::vector<float> all = weights.download();
+    for (std::size_t r = 0; r < n; ++r) {
+      const auto first = all.begin() + static_cast<std::ptrdiff_t>(r) * dense_row;
+      answer.dense.insert(answer.dense.end(), first, first + rows.keys);
+    }
+  }
+  return answer;
+}
+
+// Every row of the answer against the definition.
+void expect_right(const ScoreRows& rows, const Answer& answer) {
+  const std::int64_t words = cuda::bit_words(rows.width());
+  for (std::size_t r = 0; r < rows.row_count(); ++r) {
+    SCOPED_TRACE(fmt::format("row {}", r));
+    const std::vector<double> s = rows.scores_of(r);  // by key, -inf where masked
+    double maximum = -HUGE_VAL;
+    for (const double x : s) maximum = std::max(maximum, x);
+    double sum = 0, weighted = 0;
+    for (const double x : s) {
+      if (std::isinf(x)) continue;
+      sum += std::exp(x - maximum);
+      weighted += std::exp(x - maximum) * (x - maximum);
+    }
+    const bool empty = std::isinf(maximum);
+    const double slack = 4e-7 * (2 + (empty ? 0 : std::abs(maximum)) + rows.largest_bias());
+    double logsumexp = empty ? -HUGE_VAL : maximum + std::log(sum);
+    if (empty) {
+      EXPECT_EQ(answer.max_key[r], -1);
+      EXPECT_EQ(answer.sum[r], 0.0);
+      EXPECT_EQ(answer.maximum[r], -HUGE_VAL);
+      EXPECT_EQ(answer.weighted[r], 0.0);
+      EXPECT_TRUE(std::isfinite(answer.reference[r]));
+    } else {
+      EXPECT_NEAR(answer.maximum[r], maximum, slack);
+      EXPECT_NEAR(answer.reference[r] + std::log(answer.sum[r]), logsumexp, slack);
+      EXPECT_NEAR(answer.reference[r], maximum, 0.8);
+      // The entropy that follows: ln(sum) - weighted / sum.
+      EXPECT_NEAR(std::log(answer.sum[r]) - answer.weighted[r] / answer.sum[r], std::log(sum) - weighted / sum,
+                  2e-5 + 10 * slack);
+      ASSERT_GE(answer.max_key[r], 0);
+      ASSERT_LT(answer.max_key[r], rows.keys);
+      EXPECT_NEAR(s[static_cast<std::size_t>(answer.max_key[r])], maximum, slack);
+      for (std::int32_t j = 0; j < answer.max_key[r]; ++j) EXPECT_LT(s[static_cast<std::size_t>(j)], maximum);
+    }
+
+    // Candidates: all that may be edges, none that is further off than the band and a little.
+    if (rows.given) logsumexp = (*rows.given)[r];
+    if (!rows.sinks.empty() && !rows.given) {
+      const double sink = rows.sinks[r / static_cast<std::size_t>(rows.queries)];
+      const double high = std::max(logsumexp, sink);
+      if (!std::isinf(high)) logsumexp = high + std::log(std::exp(logsumexp - high) + std::exp(sink - high));
+    }
+    const double cut = logsumexp + rows.log_threshold;
+    std::int64_t count = 0;
+    for (std::int64_t c = 0; c < words * 32; ++c) {
+      const bool marked =
+          answer.bits[r * static_cast<std::size_t>(words) + static_cast<std::size_t>(c / 32)] >> (c % 32) & 1u;
+      count += marked;
+      const std::int64_t j = rows.key_begin() + c;
+      const double x = j < rows.keys ? s[static_cast<std::size_t>(j)] : -HUGE_VAL;
+      if (std::isinf(x)) {
+        EXPECT_FALSE(marked) << "key " << j << " is masked";
+      } else if (x >= cut) {
+        EXPECT_TRUE(marked) << "key " << j << " with score " << x << " and cut " << cut;
+      } else if (x < cut - 1.01 * rows.band - 1e-4 - slack) {
+        EXPECT_FALSE(marked) << "key " << j << " with score " << x << " and cut " << cut;
+      }
+    }
+    EXPECT_EQ(answer.counts[r], count);
+    EXPECT_EQ(answer.candidate_counts[r], count);
+    if (answer.dense.empty()) continue;
+    for (std::int64_t j = 0; j < rows.keys; ++j) {
+      const double x = s[static_cast<std::size_t>(j)];
+      const double weight = std::isinf(x) ? 0 : std::exp(x - logsumexp);
+      const float got = answer.dense[r * static_cast<std::size_t>(rows.keys) + static_cast<std::size_t>(j)];
+      EXPECT_TRUE(std::abs(static_cast<double>(got) - weight) <= (2e-5 + 2 * slack) * weight + 1e-37)
+          << "key " << j << " weighs " << got << ", expected " << weight;
+    }
+  }
+}
+
+void check(const ScoreRows& rows, bool dense = true) {
+  std::optional<Answer> first;
+  for_every_schedule([&] {
+    const Answer answer = run(rows, dense);
+    expect_right(rows, answer);
+    EXPECT_TRUE(!first || answer == *first) << "the same bits in every order";
+    first = answer;
+  });
+}
+
+TEST(SoftmaxRows, RowsOfEveryLength) {
+  for (const std::int64_t keys : {1, 2, 31, 127, 128, 129, 1000, 1024, 1025, 3000}) {
+    SCOPED_TRACE(fmt::format("{} keys", keys));
+    ScoreRows rows(2, 5, keys, 1);
+    check(rows);
+  }
+}
+
+TEST(SoftmaxRows, LongRowsAreReadTwice) {
+  for (const std::int64_t keys : {8192 + 77, 32768 + 513}) {
+    SCOPED_TRACE(fmt::format("{} keys", keys));
+    ScoreRows rows(1, 2, keys, 2);
+    check(rows);
+  }
+}
+
+TEST(SoftmaxRows, CausalWindowAndLength) {
+  for (const bool causal : {true, false}) {
+    for (const std::int64_t window : {0, 1, 40, 300}) {
+      for (const std::int64_t offset : {0, -4, 700}) {
+        SCOPED_TRACE(fmt::format("causal {} window {} offset {}", causal, window, offset));
+        ScoreRows rows(2, 9, 1100, 3);
+        rows.query_begin = 250;
+        rows.mask.causal = causal;
+        rows.mask.window = window;
+        rows.mask.query_offset = offset;
+        rows.mask.key_count = 1000;
+        check(rows);
+      }
+    }
+  }
+}
+
+TEST(SoftmaxRows, QueriesBeforeTheFirstKeyHaveNone) {
+  ScoreRows rows(1, 12, 200, 4);
+  rows.mask.causal = 1;
+  rows.mask.query_offset = -6;
+  check(rows);
+}
+
+TEST(SoftmaxRows, MaskTensorsOfEveryType) {
+  for (const DType dtype : {DType::kBool, DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const std::int64_t keys : {200, 2100}) {
+      SCOPED_TRACE(fmt::format("{} with {} keys", name_of(dtype), keys));
+      ScoreRows rows(3, 4, keys, 5);
+      rows.head_ids = {1, 4, 5};
+      rows.use_mask_tensor(dtype, 6);
+      check(rows);
+    }
+  }
+}
+
+TEST(SoftmaxRows, BadKeysAreMaskedThoughTheirScoresAreNaN) {
+  ScoreRows rows(2, 3, 1500, 6);
+  rows.make_bad({0, 17, 128, 1499});
+  check(rows);
+}
+
+TEST(SoftmaxRows, SoftcapAndScale) {
+  for (const double softcap : {0.0, 2.0, 50.0}) {
+    for (const double scale : {1.0, 0.125, -0.3, 11.0}) {
+      SCOPED_TRACE(fmt::format("softcap {} scale {}", softcap, scale));
+      ScoreRows rows(1, 4, 700, 7);
+      rows.softcap = softcap;
+      rows.scale = scale;
+      check(rows);
+    }
+  }
+}
+
+TEST(SoftmaxRows, SinksOfEverySize) {
+  ScoreRows rows(4, 3, 300, 8);
+  rows.sinks = {0.5, -HUGE_VAL, 60.0, -700.0};
+  rows.log_threshold = std::log(1e-9);
+  check(rows);
+}
+
+TEST(SoftmaxRows, GivenLogsumexp) {
+  ScoreRows rows(2, 4, 500, 9);
+  rows.given = {6.0, -HUGE_VAL, HUGE_VAL, 1.0, 20.0, -3.0, 6.5, 7.0};
+  check(rows);
+}
+
+TEST(SoftmaxRows, UnusableQueriesHaveNoKeys) {
+  ScoreRows rows(2, 4, 500, 10);
+  rows.unusable = {0, 1, 0, 0, 1, 1, 0, 0};
+  check(rows);
+}
+
+TEST(SoftmaxRows, NoThresholdKeepsEveryAllowedPair) {
+  ScoreRows rows(1, 6, 1300, 11);
+  rows.log_threshold = -HUGE_VAL;
+  rows.mask.causal = 1;
+  rows.mask.query_offset = 900;
+  check(rows);
+}
+
+TEST(SoftmaxRows, BandsWidenTheCut) {
+  for (const double band : {0.0, 1e-3, 0.03}) {
+    SCOPED_TRACE(fmt::format("band {}", band));
+    ScoreRows rows(1, 4, 2000, 12);
+    rows.band = static_cast<float>(band);
+    check(rows);
+  }
+}
+
+TEST(SoftmaxRows, ScoresFarApartAndFarFromZero) {
+  for (const double shift : {-3000.0, 0.0, 2500.0}) {
+    SCOPED_TRACE(fmt::format("shift {}", shift));
+    ScoreRows rows(1, 4, 1400, 13);
+    for (std::size_t n = 0; n < rows.raw.size(); ++n) rows.raw[n] = static_cast<float>(rows.raw[n] * 100.0f + shift);
+    check(rows);
+  }
+}
+
+TEST(SoftmaxRows, EqualScoresKeepTheFirstAsMaximum) {
+  ScoreRows rows(1, 3, 1600, 14);
+  std::fill(rows.raw.begin(), rows.raw.end(), 1.25f);
+  rows.log_threshold = std::log(1.0 / 1600);
+  check(rows);
+}
+
+TEST(SoftmaxRows, AscendingScoresMoveTheReferenceInEveryTile) {
+  ScoreRows rows(1, 2, 9000, 15);
+  for (std::size_t n = 0; n < rows.raw.size(); ++n) rows.raw[n] = 0.02f * static_cast<float>(n % 9000);
+  check(rows);
+}
+
+TEST(SoftmaxRows, NoRowsAndNoKeys) {
+  ScoreRows none(0, 5, 100, 16);
+  cuda::SoftmaxRows work;
+  work.scores = none.matrix();
+  work.chunk = none.chunk();
+  work.candidates.words = cuda::bit_words(none.width());
+  EXPECT_EQ(cuda::launch_softmax_rows(work, kDefaultStream), cudaSuccess);
+  ScoreRows keyless(1, 3, 50, 17);
+  keyless.mask.key_count = 0;
+  check(keyless);
+}
+
+TEST(SoftmaxRows, RefusesBitsOfAnotherShape) {
+  ScoreRows rows(1, 2, 300, 18);
+  cuda::SoftmaxRows work;
+  work.scores = rows.matrix();
+  work.chunk = rows.chunk();
+  work.candidates.words = 4;
+  EXPECT_EQ(cuda::launch_softmax_rows(work, kDefaultStream), cudaErrorInvalidValue);
+}
+
+}  // namespace
+}  // namespace ag::test
