@@ -43,6 +43,7 @@ struct SoftmaxRows {
   PairBits candidates;
   std::int32_t* candidate_counts = nullptr;  // [rows], the counts once more, as Candidates has them; or null
   DenseWeights dense;                        // data null: not wanted
+  std::int64_t top_k = 0;                    // above 0: candidates that are certainly below the top_k-th are left out
 };
 cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream);
 

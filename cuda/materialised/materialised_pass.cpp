@@ -122,6 +122,7 @@ class MaterialisedPass : public ScorePass {
                           reinterpret_cast<std::int64_t*>(scratch + at.counts)};
     softmax.candidate_counts = reinterpret_cast<std::int32_t*>(scratch + at.candidate_counts);
     softmax.dense = memory.dense;
+    softmax.top_k = options.top_k;
     cuda_check(launch_softmax_rows(softmax, stream), "softmax_rows");
     cuda_check(
         launch_exclusive_scan(softmax.candidates.counts, memory.packed_offsets.data(), rows, scratch + at.scan, stream),

@@ -130,6 +130,34 @@ __device__ __forceinline__ void write_bits(std::uint32_t* words, int lane, std::
   if (lane % 8 == 0) words[lane / 8] = word;
 }
 
+// A score, finite unless all are needed, that at least top_k of a row's scores reach and, unless they lie very close
+// together, few more: steps down from the maximum, then halves the last step.
+template <class CountFrom>
+__device__ __forceinline__ float top_k_bound(float maximum, std::int64_t top_k, CountFrom&& count_from) {
+  if (maximum == -INFINITY) return -INFINITY;
+  float high = maximum, step = 1, low = maximum - step;
+  std::int64_t count = count_from(low);
+#pragma unroll 1
+  for (; count < top_k; count = count_from(low)) {
+    if (step > 1e6f) return -INFINITY;
+    high = low;
+    step *= 4;
+    low = maximum - step;
+  }
+#pragma unroll 1
+  for (int n = 0; n < 12 && count > top_k + top_k / 8 + 4; ++n) {
+    const float middle = low + (high - low) / 2;
+    const std::int64_t reached = count_from(middle);
+    if (reached >= top_k) {
+      low = middle;
+      count = reached;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 // kCached tiles of the row stay in registers between its two passes: those of a plain row that is not very long.
 template <int kWarps, bool kGeneral>
 __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
@@ -137,7 +165,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   constexpr int kCached = kGeneral || kWarps > 8 ? 0 : 8;
   constexpr std::int64_t kTile = kWarps * 128;
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
-  ATTNGRAPH_SHARED(s_counts, std::int32_t[kWarps]);
+  ATTNGRAPH_SHARED(s_counts, std::int32_t[3][kWarps]);
   const RowTeam<kWarps> team;
   const Chunk& chunk = work.chunk;
   const std::int64_t row = team.row;
@@ -187,6 +215,20 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     for (int w = 1; w < kWarps; ++w) merge(p, s_partials[w]);
   }
 
+  // f(tile, the thread's four scores in it) for every tile of the row, once more.
+  const auto for_each_tile = [&](auto&& f) {
+#pragma unroll
+    for (int n = 0; n < kCached; ++n) {
+      if (first_tile + n < end_tile) f(first_tile + n, cache[n]);
+    }
+#pragma unroll 1
+    for (std::int64_t tile = first_tile + kCached; tile < end_tile; ++tile) {
+      float x[4];
+      scores.load(tile * kTile + place, x);
+      f(tile, x);
+    }
+  };
+
   // The denominator is 2^(reference + rest).
   float rest = 0;
   if (chunk.given_logsumexp != nullptr) {
@@ -199,17 +241,33 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   }
   // The band covers what the scores and the sum may be off; the rest is for this cut itself, rounded to float.
   const float band = work.facts.band != nullptr ? work.facts.band[row] : 0.0f;
-  const float log2_threshold = static_cast<float>(chunk.log_threshold * kLog2E);
-  float cut = p.reference + (rest + log2_threshold);
-  cut -= 1.45f * band + 1e-5f + 4 * 0x1p-23f * (fabsf(p.reference) + fabsf(rest) + fabsf(log2_threshold));
-  if (chunk.log_threshold == -static_cast<double>(INFINITY)) cut = -INFINITY;
+  const float room = 1.45f * band + 1e-5f;
+  const auto lowered = [room](float bound, float magnitude) { return bound - room - 4 * 0x1p-23f * magnitude; };
+  float cut = -INFINITY;
+  if (chunk.log_threshold > -static_cast<double>(INFINITY)) {
+    const float log2_threshold = static_cast<float>(chunk.log_threshold * kLog2E);
+    cut = lowered(p.reference + (rest + log2_threshold), fabsf(p.reference) + fabsf(rest) + fabsf(log2_threshold));
+  }
+  if (work.top_k > 0) {
+    int turn = 0;
+    const auto count_from = [&](float bound) {
+      std::int32_t n = 0;
+      for_each_tile([&](std::int64_t, const float(&x)[4]) {
+        for (int c = 0; c < 4; ++c) n += x[c] >= bound;
+      });
+      turn = 1 - turn;
+      return team.sum(n, s_counts[turn]);
+    };
+    const float bound = top_k_bound(p.maximum, work.top_k, count_from);
+    cut = fmaxf(cut, lowered(bound, fabsf(bound)));
+  }
 
   std::uint32_t* const words = work.candidates.bits + row * work.candidates.words;
   float* const dense = work.dense.data != nullptr ? work.dense.data + g * work.dense.stride_head +
                                                         (row % chunk.queries) * work.dense.stride_row
                                                   : nullptr;
   std::int32_t count = 0;
-  const auto emit = [&](std::int64_t tile, const float(&x)[4]) {
+  for_each_tile([&](std::int64_t tile, const float(&x)[4]) {
     std::uint32_t four = 0;
 #pragma unroll
     for (int n = 0; n < 4; ++n) four |= static_cast<std::uint32_t>(x[n] > -INFINITY && x[n] >= cut) << n;
@@ -223,17 +281,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
       if (key < keys.begin || key >= keys.end) continue;
       dense[key] = x[n] > -INFINITY ? exp2f((x[n] - p.reference) - rest) : 0.0f;
     }
-  };
-#pragma unroll
-  for (int n = 0; n < kCached; ++n) {
-    if (first_tile + n < end_tile) emit(first_tile + n, cache[n]);
-  }
-#pragma unroll 1
-  for (std::int64_t tile = first_tile + kCached; tile < end_tile; ++tile) {
-    float x[4];
-    scores.load(tile * kTile + place, x);
-    emit(tile, x);
-  }
+  });
 
   // Nothing was written outside of these tiles.
   constexpr std::int64_t kTileWords = kTile / 32;
@@ -245,7 +293,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
       if (key < keys.begin || key >= keys.end) dense[key] = 0;
     }
   }
-  count = team.sum(count, s_counts);
+  count = team.sum(count, s_counts[2]);
   if (team.thread() != 0) return;
   work.candidates.counts[row] = count;
   if (work.candidate_counts != nullptr) work.candidate_counts[row] = count;

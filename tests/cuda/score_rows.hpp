@@ -38,6 +38,7 @@ class ScoreRows {
   cuda::MaskView mask;
   double scale = 1.1, softcap = 0, log_threshold = std::log(0.01);
   float band = 1e-5f;
+  std::int64_t top_k = 0;
   std::vector<double> sinks;
   std::optional<std::vector<double>> given;
   std::vector<std::uint8_t> unusable, bad;

@@ -41,6 +41,7 @@ Answer run(const ScoreRows& rows, bool dense) {
   work.states = {1, reference.data(), sum.data(), maximum.data(), max_key.data(), weighted.data()};
   work.candidates = {bits.data(), words, counts.data()};
   work.candidate_counts = counts32.data();
+  work.top_k = rows.top_k;
   if (dense) work.dense = {weights.data(), rows.queries * dense_row, dense_row};
   cuda_ok(cuda::launch_softmax_rows(work, kDefaultStream), "softmax_rows");
   wait_for_device();
@@ -101,7 +102,13 @@ void expect_right(const ScoreRows& rows, const Answer& answer) {
       const double high = std::max(logsumexp, sink);
       if (!std::isinf(high)) logsumexp = high + std::log(std::exp(logsumexp - high) + std::exp(sink - high));
     }
-    const double cut = logsumexp + rows.log_threshold;
+    double cut = logsumexp + rows.log_threshold;
+    if (rows.top_k > 0) {
+      std::vector<double> best = s;
+      std::sort(best.begin(), best.end(), std::greater<>());
+      if (rows.top_k <= static_cast<std::int64_t>(best.size()))
+        cut = std::max(cut, best[static_cast<std::size_t>(rows.top_k - 1)]);
+    }
     std::int64_t count = 0;
     for (std::int64_t c = 0; c < words * 32; ++c) {
       const bool marked =
@@ -113,10 +120,11 @@ void expect_right(const ScoreRows& rows, const Answer& answer) {
         EXPECT_FALSE(marked) << "key " << j << " is masked";
       } else if (x >= cut) {
         EXPECT_TRUE(marked) << "key " << j << " with score " << x << " and cut " << cut;
-      } else if (x < cut - 1.01 * rows.band - 1e-4 - slack) {
+      } else if (rows.top_k == 0 && x < cut - 1.01 * rows.band - 1e-4 - slack) {
         EXPECT_FALSE(marked) << "key " << j << " with score " << x << " and cut " << cut;
       }
     }
+    EXPECT_TRUE(rows.top_k == 0 || count <= rows.top_k + rows.top_k / 8 + 4) << count << ": scores are told apart";
     EXPECT_EQ(answer.counts[r], count);
     EXPECT_EQ(answer.candidate_counts[r], count);
     if (answer.dense.empty()) continue;
@@ -253,6 +261,39 @@ TEST(SoftmaxRows, ScoresFarApartAndFarFromZero) {
     for (std::size_t n = 0; n < rows.raw.size(); ++n) rows.raw[n] = static_cast<float>(rows.raw[n] * 100.0f + shift);
     check(rows);
   }
+}
+
+TEST(SoftmaxRows, TopKLeavesOutWhatIsCertainlyLower) {
+  for (const std::int64_t keys : {300, 1300, 9000}) {
+    for (const std::int64_t top_k : {1, 7, 100, 299}) {
+      SCOPED_TRACE(fmt::format("{} keys, top {}", keys, top_k));
+      ScoreRows rows(1, 2, keys, 19);
+      rows.top_k = top_k;
+      rows.log_threshold = -HUGE_VAL;
+      check(rows);
+      rows.log_threshold = std::log(0.004);
+      check(rows);
+    }
+  }
+  ScoreRows rows(2, 6, 500, 20);
+  rows.top_k = 4;
+  rows.log_threshold = -HUGE_VAL;
+  rows.mask.causal = 1;
+  rows.mask.query_offset = -2;
+  rows.use_mask_tensor(DType::kF32, 2);
+  check(rows);
+}
+
+TEST(SoftmaxRows, TopKKeepsEveryTie) {
+  ScoreRows rows(1, 2, 700, 21);
+  std::fill(rows.raw.begin(), rows.raw.end(), 0.5f);
+  rows.raw[10] = 3;
+  rows.top_k = 5;
+  rows.log_threshold = -HUGE_VAL;
+  for_every_schedule([&] {
+    const Answer answer = run(rows, false);
+    EXPECT_EQ(answer.counts, (std::vector<std::int64_t>{700, 700}));
+  });
 }
 
 TEST(SoftmaxRows, EqualScoresKeepTheFirstAsMaximum) {
