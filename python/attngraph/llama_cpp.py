@@ -66,8 +66,8 @@ def capture(
     cache_type : {"f16", "bf16", "f32", "q8_0"}
         What keys are kept as. Queries are rounded to the same type, as llama.cpp does to multiply them.
     ubatch : int
-        Tokens that are read at once. The graph does not depend on it beyond rounding; models that are not causal need
-        the whole prompt in one.
+        Tokens that are read at once. The graph does not depend on it beyond rounding. Models without a cache (BERT)
+        read the whole prompt at once whatever it says.
     gpu_layers : int
         Layers on a GPU, where llama.cpp was built for one. Edges are found on the host.
     add_special, parse_special : bool
@@ -152,7 +152,7 @@ def _cores():
 def _quiet():
     logger = logging.getLogger("llama-cpp-python")  # which its package prints by
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
@@ -238,6 +238,8 @@ def _run(api, model, ids, ubatch, listener, how, stack):
     if not context:
         raise UnsupportedError("llama.cpp made no context for this model and these options; verbose=True shows why")
     stack.callback(api.llama_free, context)
+    if ubatch < len(ids) and not api.llama_get_memory(context):  # nothing would join the parts: it sees both sides
+        return _run(api, model, ids, len(ids), listener, how, stack)
     pieces = []
     for begin in range(0, len(ids), ubatch):
         part = ids[begin : begin + ubatch]

@@ -8,7 +8,9 @@ VOCABULARY, SIZE, HIDDEN, LAYERS, HEADS, KEY_HEADS, HEAD = 97, 64, 96, 3, 4, 2, 
 
 
 def write(path, family, window=6):
-    """family: llama, gemma2 (window, softcap), gpt-oss (window, sinks), mpt (ALiBi)."""
+    """family: llama, gemma2 (window, softcap), gpt-oss (window, sinks), mpt (ALiBi), bert (sees both sides)."""
+    if family == "bert":
+        return _write_bert(path)
     rng = np.random.default_rng(5)
     writer = gguf.GGUFWriter(path, family)
     writer.add_tokenizer_model("no_vocab")
@@ -75,6 +77,48 @@ def write(path, family, window=6):
             add(f"blk.{i}.ffn_gate.weight", HIDDEN, SIZE)
         add(f"blk.{i}.ffn_up.weight", HIDDEN, SIZE)
         add(f"blk.{i}.ffn_down.weight", SIZE, HIDDEN)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _write_bert(path):
+    rng = np.random.default_rng(6)
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_context_length(512)
+    writer.add_embedding_length(SIZE)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(HIDDEN)
+    writer.add_head_count(HEADS)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_causal_attention(False)
+    writer.add_token_type_count(2)
+
+    def add(name, *shape, spread=0.3, center=0.0):
+        writer.add_tensor(name, (center + spread * rng.standard_normal(shape)).astype(np.float32))
+
+    def norm(name):
+        add(f"{name}.weight", SIZE, spread=0.05, center=1.0)
+        add(f"{name}.bias", SIZE, spread=0.05)
+
+    add("token_embd.weight", VOCABULARY, SIZE, spread=1.0)
+    add("token_types.weight", 2, SIZE)
+    add("position_embd.weight", 512, SIZE, spread=1.0)
+    norm("token_embd_norm")
+    for i in range(LAYERS):
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            add(f"blk.{i}.{part}.weight", SIZE, SIZE)
+            add(f"blk.{i}.{part}.bias", SIZE)
+        norm(f"blk.{i}.attn_output_norm")
+        add(f"blk.{i}.ffn_up.weight", HIDDEN, SIZE)
+        add(f"blk.{i}.ffn_up.bias", HIDDEN)
+        add(f"blk.{i}.ffn_down.weight", SIZE, HIDDEN)
+        add(f"blk.{i}.ffn_down.bias", SIZE)
+        norm(f"blk.{i}.layer_output_norm")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -20,7 +20,7 @@ api = pytest.importorskip("llama_cpp.llama_cpp")
 pytest.importorskip("gguf")
 
 import gguf_models  # noqa: E402
-from gguf_models import HEADS, LAYERS, VOCABULARY  # noqa: E402
+from gguf_models import HEADS, VOCABULARY  # noqa: E402
 
 import attngraph as ag  # noqa: E402
 from attngraph import _ggml  # noqa: E402
@@ -36,7 +36,7 @@ TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gguf")
-    return {name: str(gguf_models.write(folder / f"{name}.gguf", name)) for name in [*FAMILIES, "mpt"]}
+    return {name: str(gguf_models.write(folder / f"{name}.gguf", name)) for name in [*FAMILIES, "mpt", "bert"]}
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +60,8 @@ def run(path, ids, saw, *, ubatch=512, flash=False, cache_type="f16"):
     context = api.llama_init_from_model(model, how)
     for begin in range(0, len(ids), ubatch):
         part = ids[begin : begin + ubatch]
-        assert api.llama_decode(context, api.llama_batch_get_one((api.llama_token * len(part))(*part), len(part))) == 0
+        tokens = (api.llama_token * len(part))(*part)  # the batch points into it
+        assert api.llama_decode(context, api.llama_batch_get_one(tokens, len(part))) == 0
     api.llama_free(context)
     api.llama_model_free(model)
 
@@ -175,6 +176,16 @@ def test_flash_attention_changes_edges_within_the_band_only(models, family):
     # Layers after it see what the layer before made of rounded weights and values.
     difference = on.diff(off, band=0.02)
     assert difference.only_a == difference.only_b == 0 and difference.common > 900
+
+
+@pytest.mark.parametrize("ubatch", [512, 16])
+def test_a_model_that_sees_both_sides_reads_all_at_once(models, ubatch):
+    weights = truth(models["bert"], PROMPT)
+    assert all(np.triu(weights[layer], 1).max() > 0.5 for layer in weights)
+    assert_same(ag.llama_cpp.capture(models["bert"], PROMPT, flash_attention=False, ubatch=ubatch), weights)
+    on = ag.llama_cpp.capture(models["bert"], PROMPT, flash_attention=True, ubatch=ubatch)
+    difference = on.filter(0, layers=0).diff(ag.from_matrix({0: weights[0]}, THRESHOLD), band=0.01)
+    assert difference.only_a == difference.only_b == 0 and difference.common > 100  # it has keys in f16, the other in f32
 
 
 def test_the_masks_of_models_are_rules(models):
