@@ -6,6 +6,8 @@
 #include <mutex>
 #include <numeric>
 
+#include "fault.hpp"
+
 // What kernels read as threadIdx and so on: rewritten at every switch.
 __attribute__((visibility("default"))) uint3 threadIdx = {};
 __attribute__((visibility("default"))) uint3 blockIdx = {};
@@ -35,10 +37,7 @@ constexpr std::uint64_t kFirstYieldRank = std::uint64_t{1} << 62;
 
 }  // namespace
 
-Machine& machine() {
-  static Machine instance;
-  return instance;
-}
+Machine the_machine;
 
 bool in_kernel() { return t_in_kernel; }
 const ThreadIdentity& current_thread() { return machine().current().identity; }
@@ -55,6 +54,7 @@ Region stack_region() {
 cudaError_t run_grid(const LaunchConfig& config, const KernelBody& body) {
   if (t_in_kernel) fail_kernel(config.site, "a kernel may not be launched from a kernel");
   const std::lock_guard lock(g_grid);
+  const FaultGuard guard;
   t_in_kernel = true;
   const cudaError_t code = machine().run(config, body);
   t_in_kernel = false;
@@ -292,6 +292,14 @@ void Machine::record_failure(Site site, const std::string& message) {
 void Machine::fail(Site site, const std::string& message) {
   record_failure(site, message);
   throw KernelFailed();
+}
+
+void Machine::fail_and_leave(const std::string& message) {
+  record_failure(config_->site, message);
+  failed_ = true;
+  stacks_.give(current_->stack);
+  current_->stack = nullptr;
+  leave_context(current_->context, host_);
 }
 
 void Machine::drop_everything() {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -104,6 +105,8 @@ class Machine {
   // After a block barrier, priority orders draw new ranks at times: who runs ahead is not always the same.
   void reshuffle(Block& block);
   [[noreturn]] void fail(Site site, const std::string& message);
+  // The same for a thread whose frames cannot be trusted: they are dropped.
+  [[noreturn]] void fail_and_leave(const std::string& message);
 
   // The live allocation of global memory that holds p, or null.
   const Memory::Allocation* allocation(const void* p);
@@ -145,8 +148,13 @@ class Machine {
   const Memory::Allocation* last_allocation_ = nullptr;
 };
 
-Machine& machine();
-Counters& live_counters();
+extern Machine the_machine;
+inline Machine& machine() { return the_machine; }
+// Written by the thread that runs a grid alone; read between grids.
+extern Counters the_counters;
+inline Counters& live_counters() { return the_counters; }
+
+inline bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 // sync.cpp: a lane of the warp has ended, which may be what others wait for.
 void lane_ended(Block& block, std::uint32_t warp);

@@ -121,12 +121,7 @@ void set_options(const Options& options) {
   current_options() = options;
 }
 
-// Written by the thread that runs a grid alone; read between grids.
-Counters& live_counters() {
-  static Counters counters;
-  return counters;
-}
-
+Counters the_counters;
 Counters counters() { return live_counters(); }
 void reset_counters() { live_counters() = {}; }
 

@@ -110,8 +110,7 @@ void arrive_collective(const Collective& op, std::uint32_t mask, void* argument,
   Rendezvous& r = warp.rendezvous[which];
   if (r.arrived == 0) {
     r = {mask, 0, &op, variant, site};
-  } else if (r.op != &op || r.variant != variant || r.site.line != site.line ||
-             std::strcmp(r.site.file, site.file) != 0) {
+  } else if (r.op != &op || r.variant != variant || !same(r.site, site)) {
     m.fail(site, std::string("the warp diverges: lane ") + std::to_string(self.lane) + " calls " + op.name +
                      " with mask " + hex(mask) + ", while lanes " + hex(r.arrived) + " wait in " + r.op->name + " at " +
                      text(r.site) + " with the same mask");
@@ -145,7 +144,7 @@ void arrive_barrier(std::uint32_t id, std::uint32_t expected, Site site) {
     m.fail(site, "barrier " + std::to_string(id) + " of " + std::to_string(expected) +
                      " threads, while others wait at " + text(barrier.site) + " for " +
                      std::to_string(barrier.expected));
-  } else if (id == 0 && (barrier.site.line != site.line || std::strcmp(barrier.site.file, site.file) != 0)) {
+  } else if (id == 0 && !same(barrier.site, site)) {
     m.fail(site, "the block diverges: " + std::to_string(barrier.waiting.size()) +
                      " of its threads wait in another barrier, at " + text(barrier.site));
   }
