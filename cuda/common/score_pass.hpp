@@ -41,8 +41,8 @@ class ScorePass {
   virtual std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options,
                                     std::size_t workspace_bytes) const = 0;
   // Of a pass with fixed rows: the candidates.capacity for this chunk (shape and mask ranges only). `sure`: enough
-  // whatever the scores. Otherwise enough but for rows of many equal scores; finish_rows reports them, and the chunk is
-  // run again.
+  // whatever the scores. Otherwise enough but for rows of many equal scores with top_k, and for a given logsumexp that
+  // is not that of its row; finish_rows reports such rows, and the chunk is run again.
   virtual std::int64_t row_capacity(const Chunk& chunk, const PassOptions& options, bool sure) const {
     (void)options;
     (void)sure;

@@ -15,9 +15,10 @@ namespace {
 constexpr double kLn2 = 0.69314718055994530942;
 constexpr double kLog2E = 1.4426950408889634074;
 
-// Candidates that reach t less a band, of which at most e^band / t fit in a row; a band is below 2 kWidestBand
-// (band.hpp, with an additive mask), and the cut's own rounding far below what is left of 1.04.
-constexpr double kBandRoom = 1.04;
+// Candidates reach t less a margin, and at most e^margin / t of them fit in a row. A margin is the row's band, at most
+// 2 kWidestBand with an additive mask (band.hpp), and the rounding of the cut: 2^-13, and 2^-21 of its size, which is
+// below 2^17 or float could not hold the band. Together less than ln 1.08.
+constexpr double kBandRoom = 1.08;
 constexpr std::int64_t kLargestStep = 32;
 constexpr std::int64_t kLargestTile = 128;
 
@@ -84,7 +85,8 @@ class StreamingPass : public ScorePass {
     if (options.splits > 1) {  // of tiles, which are divided evenly
       most = std::min(most, (most + kLargestTile) / options.splits + 2 * kLargestTile);
     }
-    if (chunk.given_logsumexp == nullptr && chunk.log_threshold > -40) {
+    // A given logsumexp that is too small lets more pairs pass than weights that sum to 1 could.
+    if ((chunk.given_logsumexp == nullptr || !sure) && chunk.log_threshold > -40) {
       const double bound = kBandRoom * std::exp(-chunk.log_threshold) + kLargestStep;
       if (bound < static_cast<double>(most)) most = static_cast<std::int64_t>(bound);
     }

@@ -295,6 +295,26 @@ TEST(AttentionEdges, TheSmallestOfEqualKeysIsTheMaximum) {
   check(c);
 }
 
+// Scores are whole powers of two: a sum of 32,768 a lane, thousands of terms below its last bit, and then a
+// key beside which all of it is 2^-21 of what it was, the correction of the sum too.
+TEST(AttentionEdges, MovingTheReferenceMovesAllOfTheSum) {
+  PassCase c;
+  c.dim = 32;
+  c.queries = 3;
+  c.keys = 4000;
+  c.scale = std::log(2.0);
+  c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 0.0);
+  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 0.0);
+  for (std::int64_t i = 0; i < c.queries; ++i) c.q[static_cast<std::size_t>(i * c.dim)] = 1;
+  for (std::int64_t j = 0; j < c.keys; ++j) {
+    // The last tile comes first: its key 3990 sets the reference.
+    c.k[static_cast<std::size_t>(j * c.dim)] = j < 128 ? 10 : j == 3990 ? 0 : j == 3820 ? 21 : j < 200 ? -15 : -14;
+  }
+  check(c);
+  c.options.entropy = true;
+  check(c);
+}
+
 // Scores that rise with the key pass every cut: buffers are compacted again and again.
 TEST(AttentionEdges, FullBuffersAreCompacted) {
   PassCase c;
