@@ -295,6 +295,31 @@ TEST(AttentionEdges, TheSmallestOfEqualKeysIsTheMaximum) {
   check(c);
 }
 
+// The heavy key comes first, so that the cut is as high as it will be when edges that barely are some arrive.
+TEST(AttentionEdges, EdgesJustAboveTheThresholdAreKept) {
+  for (const double threshold : {0.3, 0.11, 0.05, 0.013, 0.002}) {
+    PassCase c;
+    c.dtype = DType::kF32;
+    c.dim = 32;
+    c.queries = 2;
+    c.keys = 1500;
+    c.scale = 1;
+    c.threshold = threshold;
+    c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 0.0);
+    c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 0.0);
+    for (std::int64_t i = 0; i < c.queries; ++i) c.q[static_cast<std::size_t>(i * c.dim)] = 1;
+    double logsumexp = 0;
+    for (int n = 0; n < 50; ++n) logsumexp = std::log(1 + 2 * std::exp(logsumexp + std::log(threshold) + 1e-4));
+    for (std::int64_t j = 0; j < c.keys; ++j) {
+      const double light = j == 600 || j == 1203 ? logsumexp + std::log(threshold) + 1e-4 : -40;
+      c.k[static_cast<std::size_t>(j * c.dim)] = j == 1490 ? 0 : light;
+    }
+    RunPass run(c);
+    ASSERT_GT(run.exact(0, 600), run.exact_logsumexp(0) + std::log(threshold));
+    check(c);
+  }
+}
+
 // Scores are whole powers of two: a sum of 32,768 a lane, thousands of terms below its last bit, and then a
 // key beside which all of it is 2^-21 of what it was, the correction of the sum too.
 TEST(AttentionEdges, MovingTheReferenceMovesAllOfTheSum) {
@@ -313,6 +338,26 @@ TEST(AttentionEdges, MovingTheReferenceMovesAllOfTheSum) {
   check(c);
   c.options.entropy = true;
   check(c);
+}
+
+// Scores that rise with the key, and room for all of them: visited from the left, every pair would be a candidate.
+TEST(AttentionEdges, RecentKeysAreVisitedFirst) {
+  PassCase c;
+  c.dim = 32;
+  c.queries = 2;
+  c.keys = 2000;
+  c.scale = 1;
+  c.threshold = 0.05;
+  c.capacity = 2000;
+  c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 0.0);
+  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 0.0);
+  for (std::int64_t i = 0; i < c.queries; ++i) c.q[static_cast<std::size_t>(i * c.dim)] = 1;
+  for (std::int64_t j = 0; j < c.keys; ++j) c.k[static_cast<std::size_t>(j * c.dim)] = static_cast<double>(j) / 64;
+  check(c);
+  RunPass run(c);
+  run.run(streaming_pass());
+  // A step of 32 at most before the first cut; then those within ln 20 of the largest, 64 a unit.
+  EXPECT_LE(run.state(0, 0).count, 32 + 3 * 64 + 64);
 }
 
 // Scores that rise with the key pass every cut: buffers are compacted again and again.
