@@ -4,10 +4,77 @@
 
 #include <string_view>
 
+#include "common/device_answer.hpp"
+#include "common/devices.hpp"
+#include "common/extract.hpp"
+#include "common/passes.hpp"
+#include "common/team.hpp"
+#include "materialised/cublas.hpp"
+
 namespace ag::cuda {
 namespace {
 
-const Backend* find(const char*) { return nullptr; }
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(const ScorePass& pass) : pass_(pass) {}
+
+  std::string_view name() const override { return pass_.name(); }
+  std::string_view kind() const override { return "cuda"; }
+  std::string unavailable() const override { return obstacle().sentence; }
+  Status unavailable_status() const override {
+    const Status status = obstacle().status;
+    return status == Status::kOk ? Status::kNoDevice : status;
+  }
+  DeviceInfo device() const override { return devices().info; }
+
+  RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const override {
+    require_devices();
+    return signed_report(noticing_loss([&] { return cuda::extract(pass_, problem, plan, sink, control); }));
+  }
+  RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const override {
+    require_devices();
+    return signed_report(noticing_loss([&] { return cuda::filter(problem, plan, sink, control); }));
+  }
+  std::unique_ptr<DeviceGraph> extract_on_device(const Problem& problem, const Plan& plan,
+                                                 Control& control) const override {
+    require_devices();
+    auto graph = noticing_loss([&] { return cuda::extract_on_device(pass_, problem, plan, control); });
+    graph->report = signed_report(graph->report);
+    return graph;
+  }
+
+ protected:
+  RunReport signed_report(RunReport report) const {
+    report.backend = std::string(name());
+    report.target = devices().info.target;
+    return report;
+  }
+
+  const ScorePass& pass_;
+};
+
+class Materialised final : public CudaBackend {
+ public:
+  Materialised() : CudaBackend(materialised_pass()) {}
+  std::string unavailable() const override {
+    const std::string other = CudaBackend::unavailable();
+    return other.empty() ? cublas_missing() : other;
+  }
+  RunReport write_weights(const Problem& problem, const Plan& plan, const TensorView& out,
+                          Control& control) const override {
+    require_devices();
+    return signed_report(noticing_loss([&] { return cuda::write_weights(pass_, problem, plan, out, control); }));
+  }
+};
+
+const Backend* find(const char* name) {
+  static const Materialised materialised;
+  static const CudaBackend streaming(streaming_pass());
+  for (const CudaBackend* backend : {static_cast<const CudaBackend*>(&materialised), &streaming}) {
+    if (backend->name() == std::string_view(name)) return backend;
+  }
+  return nullptr;
+}
 
 }  // namespace
 }  // namespace ag::cuda

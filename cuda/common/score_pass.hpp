@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "../../src/core/problem.hpp"
 #include "device_buffer.hpp"
 #include "work.hpp"
 
@@ -36,6 +37,8 @@ class ScorePass {
   virtual bool packs_candidates() const = 0;
   // Whether f32 operands come split into two f16 or as they are (work.hpp).
   virtual bool splits_f32() const = 0;
+  // Heads larger than this go through rows_f64.
+  virtual std::int64_t largest_head_dim() const { return kMaxHeadDim; }
   // Bytes of scratch that run() needs for this chunk (shape and mask ranges only). It grows with the chunk's queries:
   // the caller makes chunks small enough for its workspace.
   virtual std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options,

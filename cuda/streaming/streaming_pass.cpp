@@ -8,6 +8,7 @@
 #include "../common/key_range.hpp"
 #include "../common/passes.hpp"
 #include "instances.hpp"
+#include "shape.hpp"
 
 namespace ag::cuda {
 namespace {
@@ -73,6 +74,7 @@ class StreamingPass : public ScorePass {
   std::string_view name() const override { return "cuda_streaming"; }
   bool packs_candidates() const override { return false; }
   bool splits_f32() const override { return true; }
+  std::int64_t largest_head_dim() const override { return kLargestStreamingHeadDim; }
 
   std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options, std::size_t) const override {
     return has_cuts(chunk, options) ? static_cast<std::size_t>(chunk.rows()) * sizeof(float) : 0;

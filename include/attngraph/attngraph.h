@@ -90,7 +90,8 @@ typedef enum attngraph_device_type {
 } attngraph_device_type; /* as in DLPack */
 
 /** A view of memory that the caller owns. Strides count elements, may be 0 or negative; NULL means row-major. At most 8
- * dimensions. */
+ * dimensions. Device memory is read by the CUDA backends alone, in place; all of a call must be on one device, and may
+ * be mixed with host memory. */
 typedef struct attngraph_tensor {
   const void* data;
   int32_t device_type; /* attngraph_device_type */
@@ -162,22 +163,27 @@ typedef struct attngraph_options {
   int64_t layer; /* label of the slices of this call */
 
   /* How. */
-  const char* backend; /* "reference", "cpu", ...; NULL: the best of the context's device */
+  const char* backend; /* "reference", "cpu", "cuda_materialised", "cuda_streaming"; NULL: the best of the context's
+                          device */
   int32_t threads;     /* 0: as many as this process may use. Results do not depend on it */
   int32_t reserved;    /* 0 */
-  void* stream;        /* CUDA stream; NULL: the default one */
+  void* stream;        /* CUDA stream: the call's work begins after what is queued on it; NULL: the default one. The
+                          call itself waits until its work is done */
 
   /* Long work: both may be NULL and are called from the calling thread only, at least every 50 ms. */
   int (*cancelled)(void* user);                  /* not 0: stop with ATTNGRAPH_ERROR_CANCELLED */
   void (*progress)(void* user, double fraction); /* fraction of this call in [0, 1] */
   void* user;
+
+  size_t workspace_bytes; /* CUDA: device memory beside inputs and answer, on each device; 0: an eighth of it, at most
+                             2 GiB */
 } attngraph_options;
 
 #define ATTNGRAPH_OPTIONS_INIT                                                                                        \
   {                                                                                                                   \
     sizeof(attngraph_options), 0.05, 0, 0.0, 0, 0, ATTNGRAPH_DECISION_FAST, ATTNGRAPH_NAN_, 0.0, 0,                   \
         ATTNGRAPH_NONFINITE_ERROR, ATTNGRAPH_ALIGN_BOTTOM_RIGHT, 0, NULL, NULL, NULL, NULL, ATTNGRAPH_LSE_BASE_E, 0u, \
-        0, 0, NULL, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL                                                          \
+        0, 0, NULL, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, 0                                                       \
   }
 #define ATTNGRAPH_NAN_ (__builtin_nan(""))
 
@@ -190,11 +196,13 @@ ATTNGRAPH_API void attngraph_options_init(attngraph_options* options);
 
 typedef struct attngraph_context attngraph_context;
 typedef struct attngraph_result attngraph_result;
+typedef struct attngraph_device_result attngraph_device_result;
 typedef struct attngraph_sink attngraph_sink;
 typedef struct attngraph_file attngraph_file;
 
-/** @param device "auto" (the fastest that works), "cpu", "cuda", "cuda:N". ATTNGRAPH_ERROR_NO_DEVICE says why one
- * cannot be had. */
+/** @param device "auto" (the fastest that works; when a CUDA device fails before the first row, the CPU answers, and
+ * the report has a note), "cpu", "cuda" (all devices that the process sees share the heads), "cuda:N". Inputs in device
+ * memory are worked on where they are. ATTNGRAPH_ERROR_NO_DEVICE says why one cannot be had. */
 ATTNGRAPH_API attngraph_status attngraph_context_create(attngraph_context** context, const char* device);
 ATTNGRAPH_API void attngraph_context_destroy(attngraph_context* context);
 
@@ -249,6 +257,23 @@ ATTNGRAPH_API attngraph_status attngraph_filter_matrix(attngraph_context* contex
 ATTNGRAPH_API attngraph_status attngraph_filter_matrix_to(attngraph_context* context, const attngraph_tensor* weights,
                                                           const attngraph_options* options, attngraph_sink* sink);
 
+/** As attngraph_extract, but the edges stay in the memory of a CUDA device: that of the inputs, or the context's first.
+ * ATTNGRAPH_ERROR_UNSUPPORTED for backends that have none. */
+ATTNGRAPH_API attngraph_status attngraph_extract_on_device(attngraph_context* context, const attngraph_tensor* q,
+                                                           const attngraph_tensor* k, const attngraph_options* options,
+                                                           attngraph_device_result** result);
+
+/**
+ * Write the softmax weight of every pair, 0 for masked ones: the dense matrix, for comparison and for short sequences.
+ * Backend cuda_materialised alone has it.
+ *
+ * @param weights  [B, Hq, Nq, Nk] f32, row-major, in host memory or on the device in use; the one tensor that a call
+ *                 writes to. Rows and heads that the options leave out are not touched
+ */
+ATTNGRAPH_API attngraph_status attngraph_write_weights(attngraph_context* context, const attngraph_tensor* q,
+                                                       const attngraph_tensor* k, const attngraph_options* options,
+                                                       const attngraph_tensor* weights);
+
 /** How attngraph_extract would do it (k given) or attngraph_filter_matrix (k NULL): backend, tiles, threads, memory.
  * Nothing runs and no tensor is read: data may be NULL. Give the text to attngraph_string_free. */
 ATTNGRAPH_API attngraph_status attngraph_explain(attngraph_context* context, const attngraph_tensor* q,
@@ -295,7 +320,8 @@ typedef struct attngraph_report {
   double kept_mass;          /* mean over the rows that have keys; 0 without such rows */
   const char* backend;
   const char* target; /* instruction set or device */
-  int32_t threads;
+  int32_t threads;    /* of the CPU; 0 for CUDA */
+  const char* note;   /* why another backend than the best one answered; "" when that did */
 } attngraph_report;
 
 ATTNGRAPH_API void attngraph_result_destroy(attngraph_result* result);
@@ -307,6 +333,23 @@ ATTNGRAPH_API attngraph_status attngraph_result_rows(const attngraph_result* res
 ATTNGRAPH_API attngraph_status attngraph_result_columns(const attngraph_result* result, int64_t slice,
                                                         attngraph_columns* columns);
 ATTNGRAPH_API attngraph_status attngraph_result_report(const attngraph_result* result, attngraph_report* report);
+
+/** One CSR over the rows of all slices, in the order (slice, query); pointers are the device's. */
+typedef struct attngraph_device_csr {
+  int32_t device_id;
+  int64_t slice_count, row_count, edge_count;
+  const int64_t* offsets; /* [row_count + 1], offsets[0] == 0 */
+  const int32_t* keys;    /* [edge_count] ascending within a row */
+  const float* weights;   /* [edge_count] */
+} attngraph_device_csr;
+
+/** The arrays are complete when this returns, and belong to the result. */
+ATTNGRAPH_API attngraph_status attngraph_device_result_csr(const attngraph_device_result* result,
+                                                           attngraph_device_csr* csr);
+/** A copy in host memory, with row statistics, report and facts as attngraph_extract would have made it. */
+ATTNGRAPH_API attngraph_status attngraph_device_result_to_host(const attngraph_device_result* result,
+                                                               attngraph_result** out);
+ATTNGRAPH_API void attngraph_device_result_destroy(attngraph_device_result* result);
 
 /** Token texts as node labels: bytes, UTF-8 by habit. NULL when position i has none. */
 ATTNGRAPH_API const char* attngraph_result_token(const attngraph_result* result, int64_t i, size_t* length);

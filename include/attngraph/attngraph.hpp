@@ -199,6 +199,7 @@ class options {
   options& backend(std::string_view name) { return set(backend_, std::string(name)); }  ///< "": the best
   options& threads(std::int32_t n) { return set(c_.threads, n); }
   options& stream(void* cuda_stream) { return set(c_.stream, cuda_stream); }
+  options& workspace_bytes(std::size_t n) { return set(c_.workspace_bytes, n); }
   /// Called from the calling thread, at least every 50 ms. An exception stops the call and comes out of it.
   options& cancelled(std::function<bool()> f) { return set(cancelled_, std::move(f)); }
   options& progress(std::function<void(double)> f) { return set(progress_, std::move(f)); }
@@ -591,6 +592,26 @@ inline void result::save(std::string_view path, std::string_view format, const w
 // ---------------------------------------------------------------------------------------------------------------------
 // context
 
+/// A graph whose edges are in the memory of a CUDA device.
+class device_result {
+ public:
+  explicit device_result(attngraph_device_result* owned) noexcept : c_(owned) {}
+  /// Pointers into device memory; they live as long as this.
+  attngraph_device_csr csr() const {
+    attngraph_device_csr csr{};
+    check(attngraph_device_result_csr(c_.get(), &csr));
+    return csr;
+  }
+  result to_host() const {
+    attngraph_result* r = nullptr;
+    check(attngraph_device_result_to_host(c_.get(), &r));
+    return result(r);
+  }
+
+ private:
+  detail::handle<attngraph_device_result, attngraph_device_result_destroy> c_;
+};
+
 /// Runs extractions; one thread at a time.
 class context {
  public:
@@ -626,6 +647,18 @@ class context {
     const attngraph_status status = attngraph_filter_matrix_to(c_.get(), weights.c(), &call.c, to.c());
     to.rethrow();
     call.finish(status);
+  }
+  /// Edges that stay in the memory of a CUDA device.
+  device_result extract_on_device(const tensor& q, const tensor& k, const options& how = {}) {
+    options::call call(how);
+    attngraph_device_result* r = nullptr;
+    call.finish(attngraph_extract_on_device(c_.get(), q.c(), k.c(), &call.c, &r));
+    return device_result(r);
+  }
+  /// The dense softmax weights, to `weights`: [B, Hq, Nq, Nk] f32, row-major.
+  void write_weights(const tensor& q, const tensor& k, const tensor& weights, const options& how = {}) {
+    options::call call(how);
+    call.finish(attngraph_write_weights(c_.get(), q.c(), k.c(), &call.c, weights.c()));
   }
   /// How extract would do it; nothing runs and no data are read.
   std::string explain(const tensor& q, const tensor& k, const options& how = {}) const {

@@ -9,6 +9,6 @@
 
 /* The binary contract, apart from the release: the SONAME. It grows when a symbol, a struct field or a meaning changes.
  */
-#define ATTNGRAPH_ABI_VERSION 1
+#define ATTNGRAPH_ABI_VERSION 2
 
 #endif

@@ -24,6 +24,7 @@ attngraph_report report_struct(const RunReport& report) {
   out.backend = report.backend.c_str();
   out.target = report.target.c_str();
   out.threads = report.threads;
+  out.note = report.note.c_str();
   return out;
 }
 

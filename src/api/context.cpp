@@ -2,16 +2,20 @@
 #include <attngraph/attngraph.h>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <type_traits>
+#include <vector>
 
 #include "../backend/backend.hpp"
 #include "../core/control.hpp"
 #include "caller_struct.hpp"
+#include "device_result.hpp"
 #include "guard.hpp"
 #include "request.hpp"
 #include "result.hpp"
@@ -19,20 +23,26 @@
 
 struct attngraph_context {
   std::string device_kind;  // "auto", "cpu", "cuda"
+  int device = -1;          // of "cuda:N"
   std::atomic<bool> busy{false};
 };
 
 namespace ag::api {
 namespace {
 
-std::string device_kind(std::string_view device) {
-  if (device == "auto" || device == "cpu" || device == "cuda") return std::string(device);
+void set_device(attngraph_context& context, std::string_view device) {
+  if (device == "auto" || device == "cpu" || device == "cuda") {
+    context.device_kind = device;
+    return;
+  }
   constexpr std::string_view kNumbered = "cuda:";
   if (device.starts_with(kNumbered)) {
     const std::string_view digits = device.substr(kNumbered.size());
-    unsigned number = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-    if (error == std::errc{} && end == digits.data() + digits.size()) return "cuda";
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), context.device);
+    if (error == std::errc{} && end == digits.data() + digits.size() && context.device >= 0) {
+      context.device_kind = "cuda";
+      return;
+    }
   }
   fail(Status::kArgument, "there is no device '{}'; say auto, cpu, cuda or cuda:N", device);
 }
@@ -50,9 +60,58 @@ const Backend& choose_backend(const attngraph_context& context, const attngraph_
   return backend;
 }
 
+void require_device(const Backend& backend, int device) {
+  const std::vector<int> usable = backend.device().devices;
+  if (std::find(usable.begin(), usable.end(), device) == usable.end()) {
+    fail(Status::kNoDevice, "there is no usable CUDA device {}; backend '{}' has {}", device, backend.name(),
+         fmt::join(usable, ", "));
+  }
+}
+
+// A view of the request and what messages call it.
+struct NamedView {
+  const char* name;
+  const TensorView& view;
+};
+std::vector<NamedView> views_of(const Problem& p) {
+  return {{"q", p.q}, {"k", p.k}, {"mask", p.mask.tensor}, {"sinks", p.sinks}, {"lse", p.logsumexp}};
+}
+std::vector<NamedView> views_of(const MatrixProblem& p) { return {{"weights", p.weights}, {"mask", p.mask.tensor}}; }
+
+bool is_on_device(const std::vector<NamedView>& views) {
+  return std::any_of(views.begin(), views.end(), [](const NamedView& v) { return v.view && v.view.device >= 0; });
+}
+
+// Device memory is read where it is, by a backend that can.
+void check_places(const attngraph_context& context, const Backend& backend, const std::vector<NamedView>& views) {
+  int device = context.device;
+  for (const auto& [name, view] : views) {
+    if (!view || view.device < 0) continue;
+    if (backend.kind() != "cuda") {
+      fail(Status::kUnsupported,
+           "{} is in the memory of CUDA device {}; backend '{}' reads host memory: copy it there, or choose a CUDA "
+           "backend",
+           name, view.device, backend.name());
+    }
+    if (device < 0) require_device(backend, view.device);
+    if (device >= 0 && view.device != device) {
+      fail(Status::kArgument, "{} is in the memory of CUDA device {}, but the call works on device {}; copy it there",
+           name, view.device, device);
+    }
+    device = view.device;
+  }
+}
+
 template <class AnyProblem>
-Plan plan_for(const Backend& backend, const AnyProblem& problem, const attngraph_options& options) {
-  return make_plan(shape_of(problem), {std::string(backend.name()), options.threads}, backend.device());
+Plan plan_for(const attngraph_context& context, const Backend& backend, const AnyProblem& problem,
+              const attngraph_options& options) {
+  check_places(context, backend, views_of(problem));
+  PlanOptions how;
+  how.backend = backend.name();
+  how.threads = options.threads;
+  how.device = context.device;
+  how.workspace_bytes = options.workspace_bytes;
+  return make_plan(shape_of(problem), how, backend.device());
 }
 
 Control control_of(const attngraph_options& options) {
@@ -65,6 +124,21 @@ Control control_of(const attngraph_options& options) {
   return {std::move(cancelled), std::move(progress)};
 }
 
+// Whether the CPU may answer in place of a CUDA device that failed: when neither was asked for by name and the input is
+// where the CPU can read it.
+bool may_fall_back(const attngraph_context& context, const attngraph_options& options, const Backend& backend,
+                   const std::vector<NamedView>& views, const Error& error) {
+  switch (error.status()) {
+    case Status::kDeviceOutOfMemory:
+    case Status::kNoDevice:
+    case Status::kDeviceLost:
+    case Status::kForked: break;
+    default: return false;
+  }
+  return context.device_kind == "auto" && options.backend == nullptr && backend.kind() == "cuda" &&
+         !is_on_device(views);
+}
+
 // The one way from a problem to rows in a sink.
 template <class AnyProblem>
 void run(const attngraph_context& context, const AnyProblem& problem, const attngraph_options& options,
@@ -72,16 +146,30 @@ void run(const attngraph_context& context, const AnyProblem& problem, const attn
   sink.require_open();
   sink.require_fitting_tokens(problem.keys());
   const Backend& backend = choose_backend(context, options);
-  const Plan plan = plan_for(backend, problem, options);
   Control control = control_of(options);
   control.poll(0);  // a call cancelled before it starts does no work
 
   CallIntoSink call(sink, facts_of(problem), {}, options.max_edges);
+  const auto answer_by = [&](const Backend& chosen) {
+    const Plan plan = plan_for(context, chosen, problem, options);
+    if constexpr (std::is_same_v<AnyProblem, Problem>) {
+      return chosen.extract(problem, plan, call, control);
+    } else {
+      return chosen.filter(problem, plan, call, control);
+    }
+  };
   RunReport report;
-  if constexpr (std::is_same_v<AnyProblem, Problem>) {
-    report = backend.extract(problem, plan, call, control);
-  } else {
-    report = backend.filter(problem, plan, call, control);
+  std::string failure;  // of a device that was nobody's choice
+  try {
+    report = answer_by(backend);
+  } catch (const Error& error) {
+    if (call.began() || !may_fall_back(context, options, backend, views_of(problem), error)) throw;
+    failure = error.what();
+  }
+  if (!failure.empty()) {
+    const Backend& other = default_backend("cpu");
+    report = answer_by(other);
+    report.note = fmt::format("{} answered because {} failed: {}", other.name(), backend.name(), failure);
   }
   call.complete(report);
   if (options.progress != nullptr) options.progress(options.user, 1.0);
@@ -136,8 +224,9 @@ attngraph_status attngraph_context_create(attngraph_context** context, const cha
   return guarded([&] {
     required(context, "context");
     auto created = std::make_unique<attngraph_context>();
-    created->device_kind = device_kind(&required(device, "device"));
-    ag::default_backend(created->device_kind);
+    set_device(*created, &required(device, "device"));
+    const ag::Backend& best = ag::default_backend(created->device_kind);
+    if (created->device >= 0) require_device(best, created->device);
     *context = created.release();
   });
 }
@@ -166,13 +255,52 @@ attngraph_status attngraph_filter_matrix_to(attngraph_context* context, const at
                      [&](const attngraph_options& o) { return make_matrix_problem(weights, o); });
 }
 
+attngraph_status attngraph_extract_on_device(attngraph_context* context, const attngraph_tensor* q,
+                                             const attngraph_tensor* k, const attngraph_options* options,
+                                             attngraph_device_result** result) {
+  return with_context(context, options, [&](const attngraph_context& own, const attngraph_options& o) {
+    required(result, "result");
+    const ag::Backend& backend = choose_backend(own, o);
+    const ag::Problem problem = make_problem(q, k, o);
+    const ag::Plan plan = plan_for(own, backend, problem, o);
+    ag::Control control = control_of(o);
+    control.poll(0);
+    auto answer = std::make_unique<attngraph_device_result>();
+    answer->graph = backend.extract_on_device(problem, plan, control);
+    answer->facts = facts_of(problem);
+    if (o.max_edges > 0 && static_cast<std::uint64_t>(answer->graph->edges) > o.max_edges) {
+      ag::fail(ag::Status::kLimit, "the call has {} edges; max_edges is {}", answer->graph->edges, o.max_edges);
+    }
+    *result = answer.release();
+  });
+}
+
+attngraph_status attngraph_write_weights(attngraph_context* context, const attngraph_tensor* q,
+                                         const attngraph_tensor* k, const attngraph_options* options,
+                                         const attngraph_tensor* weights) {
+  return with_context(context, options, [&](const attngraph_context& own, const attngraph_options& o) {
+    const ag::Backend& backend = choose_backend(own, o);
+    const ag::Problem problem = make_problem(q, k, o);
+    const ag::TensorView out = weights_to_write(weights, problem);
+    const ag::Plan plan = plan_for(own, backend, problem, o);
+    if (out.device >= 0 && (plan.cuda.devices.size() == 0 || out.device != plan.cuda.devices.front())) {
+      ag::fail(
+          ag::Status::kArgument, "weights is in the memory of CUDA device {}, but the call works on {}", out.device,
+          plan.cuda.devices.empty() ? std::string("the host") : fmt::format("device {}", plan.cuda.devices.front()));
+    }
+    ag::Control control = control_of(o);
+    control.poll(0);
+    backend.write_weights(problem, plan, out, control);
+  });
+}
+
 attngraph_status attngraph_explain(attngraph_context* context, const attngraph_tensor* q, const attngraph_tensor* k,
                                    const attngraph_options* options, char** text) {
   return with_context(context, options, [&](const attngraph_context& own, const attngraph_options& o) {
     char*& out = required(text, "text");
     const ag::Backend& backend = choose_backend(own, o);
     const auto explain = [&](const auto& problem) {
-      out = duplicate(ag::describe(plan_for(backend, problem, o), ag::shape_of(problem)));
+      out = duplicate(ag::describe(plan_for(own, backend, problem, o), ag::shape_of(problem)));
     };
     if (k != nullptr) {
       explain(make_problem(q, k, o, Data::kShapesOnly));

@@ -134,6 +134,7 @@ void fill_request(Request& request, const attngraph_options& o, const std::array
   request.query_end = all ? queries : o.query_end;
   request.heads = chosen_heads(o, heads);
   request.layer = o.layer;
+  request.stream = o.stream;
 }
 
 void check_pair(const TensorView& q, const TensorView& k) {
@@ -230,6 +231,21 @@ MatrixProblem make_matrix_problem(const attngraph_tensor* weights, const attngra
          name_of(problem.mask.tensor.dtype));
   }
   return problem;
+}
+
+TensorView weights_to_write(const attngraph_tensor* weights, const Problem& problem) {
+  const TensorView view = tensor_argument(weights, {"weights", 2, 4, {DType::kF32}, true});
+  const TensorView wanted = contiguous_view(
+      view.data, DType::kF32, {problem.batch(), problem.query_heads(), problem.queries(), problem.keys()});
+  for (std::size_t d = 0; d < 4; ++d) {
+    if (view.shape[d] != wanted.shape[d])
+      fail(Status::kShape, "weights is {}; it must be [B, Hq, Nq, Nk] = {}", shape_text(view), shape_text(wanted));
+    if (view.shape[d] > 1 && view.strides[d] != wanted.strides[d])
+      fail(Status::kUnsupported, "weights is not row-major; its rows, heads and batches must lie side by side");
+  }
+  TensorView out = wanted;
+  out.device = view.device;
+  return out;
 }
 
 }  // namespace ag::api

@@ -19,4 +19,7 @@ Problem make_problem(const attngraph_tensor* q, const attngraph_tensor* k, const
 MatrixProblem make_matrix_problem(const attngraph_tensor* weights, const attngraph_options& options,
                                   Data data = Data::kNeeded);
 
+// [B, Hq, Nq, Nk] f32, row-major: what attngraph_write_weights fills.
+TensorView weights_to_write(const attngraph_tensor* weights, const Problem& problem);
+
 }  // namespace ag::api

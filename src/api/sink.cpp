@@ -61,6 +61,7 @@ namespace ag::api {
 void CallIntoSink::begin_slice(const SliceInfo& slice, DType weight_dtype) {
   if (over_limit()) return;
   whole_ = false;
+  began_ = true;
   sink_.begin(facts_, tokens_);
   sink_.target->begin_slice(slice, weight_dtype);
 }

@@ -53,6 +53,7 @@ class CallIntoSink : public RowSink {
   void rows(const RowBlock& block) override;
   void end_slice(const SliceSums& sums) override;
   void complete(const RunReport& report);
+  bool began() const { return began_; }
 
  private:
   bool over_limit() const { return max_edges_ > 0 && edges_ > max_edges_; }
@@ -63,6 +64,7 @@ class CallIntoSink : public RowSink {
   std::uint64_t max_edges_;  // 0: no limit
   std::uint64_t edges_ = 0;
   bool whole_ = true;
+  bool began_ = false;
 };
 
 }  // namespace ag::api

@@ -21,14 +21,16 @@ DType checked_dtype(const attngraph_tensor& tensor, const TensorRule& rule) {
   fail(Status::kDType, "{} is {}; it may be {}", rule.name, name_of(static_cast<DType>(tensor.dtype)), names);
 }
 
-void check_device(const attngraph_tensor& tensor, const TensorRule& rule) {
-  if (tensor.device_type == ATTNGRAPH_DEVICE_CPU) return;
-  if (tensor.device_type == ATTNGRAPH_DEVICE_CUDA) {
-    fail(Status::kUnsupported, "{} is in the memory of CUDA device {}; this backend reads host memory: copy it there",
-         rule.name, tensor.device_id);
+// The CUDA ordinal, -1 for host memory. Whether the backend reads such memory is asked once it is chosen.
+int checked_device(const attngraph_tensor& tensor, const TensorRule& rule) {
+  if (tensor.device_type == ATTNGRAPH_DEVICE_CPU) return -1;
+  if (tensor.device_type != ATTNGRAPH_DEVICE_CUDA) {
+    fail(Status::kArgument, "{} has the unknown device_type {}; it may be {} (host) or {} (CUDA)", rule.name,
+         tensor.device_type, static_cast<int>(ATTNGRAPH_DEVICE_CPU), static_cast<int>(ATTNGRAPH_DEVICE_CUDA));
   }
-  fail(Status::kArgument, "{} has the unknown device_type {}; it may be {} (host) or {} (CUDA)", rule.name,
-       tensor.device_type, static_cast<int>(ATTNGRAPH_DEVICE_CPU), static_cast<int>(ATTNGRAPH_DEVICE_CUDA));
+  if (tensor.device_id < 0)
+    fail(Status::kArgument, "{}.device_id is {}; CUDA devices are numbered from 0", rule.name, tensor.device_id);
+  return tensor.device_id;
 }
 
 std::int64_t element_count(const TensorView& view, const char* name) {
@@ -70,7 +72,7 @@ TensorView tensor_argument(const attngraph_tensor* tensor, const TensorRule& rul
   const attngraph_tensor& given = required(tensor, rule.name);
   TensorView view;
   view.dtype = checked_dtype(given, rule);
-  check_device(given, rule);
+  view.device = checked_device(given, rule);
   if (given.ndim < rule.min_ndim || given.ndim > rule.max_ndim) {
     fail(Status::kShape, "{} has {} dimensions; it may have {} to {}", rule.name, given.ndim, rule.min_ndim,
          rule.max_ndim);
@@ -98,8 +100,14 @@ TensorView tensor_argument(const attngraph_tensor* tensor, const TensorRule& rul
 }
 
 attngraph_tensor tensor_struct(const TensorView& view) {
-  return {view.data,         ATTNGRAPH_DEVICE_CPU, 0, static_cast<std::int32_t>(view.dtype), view.ndim,
-          view.shape.data(), view.strides.data()};
+  const bool on_host = view.device < 0;
+  return {view.data,
+          on_host ? ATTNGRAPH_DEVICE_CPU : ATTNGRAPH_DEVICE_CUDA,
+          on_host ? 0 : view.device,
+          static_cast<std::int32_t>(view.dtype),
+          view.ndim,
+          view.shape.data(),
+          view.strides.data()};
 }
 
 }  // namespace ag::api

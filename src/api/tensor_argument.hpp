@@ -21,7 +21,7 @@ inline constexpr std::initializer_list<DType> kFloatTypes{DType::kF64, DType::kF
 inline constexpr std::initializer_list<DType> kMaskTypes{DType::kBool, DType::kF64, DType::kF32, DType::kF16,
                                                          DType::kBF16};
 
-// In host memory, [max_ndim] dimensions. All addresses and the number of elements fit.
+// [max_ndim] dimensions. All addresses and the number of elements fit.
 TensorView tensor_argument(const attngraph_tensor* tensor, const TensorRule& rule);
 
 // The struct of a view; shape and strides point into it.

@@ -3,6 +3,7 @@
 // the list.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "../core/problem.hpp"
 #include "../core/row_block.hpp"
 #include "../plan/plan.hpp"
+#include "device_graph.hpp"
 
 namespace ag {
 
@@ -28,6 +30,18 @@ class Backend {
   // plan.threads.
   virtual RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;
   virtual RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;
+
+  // Both are inline, as all of this class: a plugin has its own copy and takes no symbol from the library.
+  // Of "cuda" backends. As extract, but the edges stay in the memory of the plan's first device.
+  virtual std::unique_ptr<DeviceGraph> extract_on_device(const Problem&, const Plan&, Control&) const {
+    fail(Status::kUnsupported, "backend '{}' keeps its results in host memory; choose a CUDA backend", name());
+  }
+  // Of backends that have all scores: the softmax weight of every pair, 0 where it is masked, to `out`: [B, Hq, Nq, Nk]
+  // f32, row-major, in host memory or that of the plan's first device. Rows and heads that are not asked for are left
+  // as they are.
+  virtual RunReport write_weights(const Problem&, const Plan&, const TensorView& /*out*/, Control&) const {
+    fail(Status::kUnsupported, "backend '{}' never has all weights at hand; choose cuda_materialised", name());
+  }
 };
 
 // In order of meaning: "reference" first.

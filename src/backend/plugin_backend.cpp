@@ -45,6 +45,14 @@ class PluginBackend final : public Backend {
   RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const override {
     return required().filter(problem, plan, sink, control);
   }
+  std::unique_ptr<DeviceGraph> extract_on_device(const Problem& problem, const Plan& plan,
+                                                 Control& control) const override {
+    return required().extract_on_device(problem, plan, control);
+  }
+  RunReport write_weights(const Problem& problem, const Plan& plan, const TensorView& out,
+                          Control& control) const override {
+    return required().write_weights(problem, plan, out, control);
+  }
 
  private:
   const Backend* find() const {

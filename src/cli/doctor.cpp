@@ -48,10 +48,16 @@ int doctor() {
   }
   table.row({"library", library});
   bool any = false;
+  std::string_view found;
   for (const backend& b : backends()) {
     any = any || !b.unavailable;
     const std::string name = fmt::format("backend {}", b.name);
     table.row({name, b.unavailable ? "not available: " + sanitised(*b.unavailable) : "ok: " + sanitised(b.device)});
+    // What was found all the same: plugin, driver, devices, libraries. Once, where two backends see the same.
+    if (b.unavailable && b.device.starts_with("cuda, plugin") && b.device != found) {
+      table.row({"", sanitised(b.device)});
+      found = b.device;
+    }
   }
   table.row({"threads", fmt::format("{} for this process, {} in the machine", allowed_threads(),
                                     std::thread::hardware_concurrency())});

@@ -163,13 +163,18 @@ void SelectionFlags::apply(options& o) const {
 }
 
 void RunFlags::add(CLI::App& app) {
-  app.add_option("--backend", backend, "Who computes: reference, cpu (default: the best)")->type_name("NAME");
+  app.add_option("--backend", backend,
+                 "Who computes: reference, cpu, cuda_materialised, cuda_streaming (default: the best)")
+      ->type_name("NAME");
   app.add_option("--threads", threads, "Threads (default: all; the answer does not depend on it)")->type_name("N");
-  app.add_option("--device", device, "auto, cpu, cuda:0 (default: auto)")->type_name("NAME");
+  app.add_option("--device", device, "auto, cpu, cuda (all), cuda:0 (default: auto)")->type_name("NAME");
+  app.add_option("--workspace", workspace_mib, "CUDA: device memory beside inputs and answer (default: an eighth)")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 24))
+      ->type_name("MIB");
   app.add_flag("--quiet", quiet, "No progress, no summary");
 }
 
-void RunFlags::apply(options& o) const { o.backend(backend).threads(threads); }
+void RunFlags::apply(options& o) const { o.backend(backend).threads(threads).workspace_bytes(workspace_mib << 20); }
 
 void OutputFlags::add_path(CLI::App& app) {
   app.add_option("-o,--output", path, "Output: .csv .jsonl .npz .safetensors .graphml .dot, or - for standard output")

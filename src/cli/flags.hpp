@@ -71,6 +71,7 @@ struct SelectionFlags {
 struct RunFlags {
   std::string device = "auto", backend;
   std::int32_t threads = 0;
+  std::size_t workspace_mib = 0;
   bool quiet = false;
 
   void add(CLI::App& app);

@@ -50,9 +50,11 @@ void summarise(const Source& source, const Request& request, const sink& to, dou
              source.layer_count(), source.layer_count() == 1 ? "layer" : "layers", percent(r.kept_mass));
   if (r.eps > 0) fmt::print(stderr, ", eps {:.1e} with {} borderline pairs", r.eps, grouped(r.borderline));
   if (r.empty_rows > 0) fmt::print(stderr, ", {} rows without keys", grouped(r.empty_rows));
-  fmt::print(stderr, "\nattngraph: {} on {}, {} {}, {}", sanitised(r.backend), sanitised(r.target), r.threads,
-             r.threads == 1 ? "thread" : "threads", seconds(elapsed));
-  fmt::print(stderr, "{}\n", request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
+  fmt::print(stderr, "\nattngraph: {} on {}", sanitised(r.backend), sanitised(r.target));
+  if (r.threads > 0) fmt::print(stderr, ", {} {}", r.threads, r.threads == 1 ? "thread" : "threads");
+  fmt::print(stderr, ", {}{}\n", seconds(elapsed),
+             request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
+  if (*r.note != '\0') fmt::print(stderr, "attngraph: note: {}\n", sanitised(r.note));
 }
 
 }  // namespace

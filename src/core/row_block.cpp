@@ -26,6 +26,7 @@ void RunReport::add(const RunReport& other) {
   rows_with_keys += other.rows_with_keys;
   if (!other.backend.empty()) backend = other.backend;
   if (!other.target.empty()) target = other.target;
+  if (!other.note.empty()) note = other.note;
   threads = std::max(threads, other.threads);
 }
 

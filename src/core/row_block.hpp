@@ -81,6 +81,7 @@ struct RunReport {
   std::int64_t rows_with_keys = 0;
   std::string backend;
   std::string target;
+  std::string note;  // why another backend than the best answered; usually empty
   int threads = 0;
 
   void add(const RunReport& other);

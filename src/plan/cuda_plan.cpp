@@ -43,7 +43,7 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   } else if (shape.memory_device >= 0) {
     cuda.devices = {shape.memory_device};
   } else {
-    for (int n = 0; n < device.devices; ++n) cuda.devices.push_back(n);
+    cuda.devices = device.devices;
   }
   cuda.lanes = 2;
   plan.workspace_bytes = workspace_of(options, device);

@@ -24,7 +24,7 @@ struct DeviceInfo {
   std::size_t l1_bytes = 32 << 10;
   std::size_t l2_bytes = 1 << 20;  // per core; cuda: of the device
   // cuda: of the first device; others are taken to be like it
-  int devices = 0;             // that this process sees
+  std::vector<int> devices;    // ordinals of those that the plugin can use
   int compute_capability = 0;  // 80: sm_80
   int multiprocessors = 0;
   std::size_t memory_bytes = 0;  // of each

@@ -15,7 +15,19 @@
 namespace ag::test {
 namespace {
 
-class Properties : public EveryBackend {};
+class Properties : public EveryBackend {
+ protected:
+  // On the CPU what a row yields depends on the row alone, bit for bit. On a GPU the rows that a call holds beside it
+  // decide in which order its scores are added up: then rows of different calls are equal within rounding.
+  bool rows_stand_alone() const { return backend().kind() == "cpu"; }
+  void expect_same_value(double actual, double expected) const {
+    if (rows_stand_alone()) {
+      EXPECT_EQ(actual, expected);
+    } else {
+      EXPECT_TRUE(close(actual, expected, 1e-5, 1e-12)) << actual << ", expected " << expected;
+    }
+  }
+};
 ATTNGRAPH_EVERY_BACKEND(Properties);
 
 Case many_tiles() {
@@ -108,7 +120,7 @@ TEST_P(Properties, ScalingQueriesEqualsScalingScores) {
   }
 }
 
-TEST_P(Properties, QueryRangesGiveTheSameRowsBitForBit) {
+TEST_P(Properties, QueryRangesGiveTheSameRows) {
   Inputs inputs(many_tiles());
   const EdgeList whole = run_extract(backend(), inputs.problem());
   const std::int64_t cuts[] = {0, 1, 14, 15, 100, 149, 150};
@@ -131,15 +143,15 @@ TEST_P(Properties, QueryRangesGiveTheSameRowsBitForBit) {
           const auto ea = static_cast<std::size_t>(a.first_edge + part.offsets[pa] + e);
           const auto ew = static_cast<std::size_t>(w.first_edge + whole.offsets[pw] + e);
           EXPECT_EQ(part.keys[ea], whole.keys[ew]);
-          EXPECT_EQ(part.weights_f32[ea], whole.weights_f32[ew]);
+          expect_same_value(part.weights_f32[ea], whole.weights_f32[ew]);
         }
         const auto ra = static_cast<std::size_t>(a.first_row + i - cuts[n]);
         const auto rw = static_cast<std::size_t>(w.first_row + i);
-        EXPECT_EQ(part.rows.logsumexp[ra], whole.rows.logsumexp[rw]);
-        EXPECT_EQ(part.rows.maximum[ra], whole.rows.maximum[rw]);
+        expect_same_value(part.rows.logsumexp[ra], whole.rows.logsumexp[rw]);
+        expect_same_value(part.rows.maximum[ra], whole.rows.maximum[rw]);
         EXPECT_EQ(part.rows.max_key[ra], whole.rows.max_key[rw]);
-        EXPECT_EQ(part.rows.kept_mass[ra], whole.rows.kept_mass[rw]);
-        EXPECT_EQ(part.rows.entropy[ra], whole.rows.entropy[rw]);
+        expect_same_value(part.rows.kept_mass[ra], whole.rows.kept_mass[rw]);
+        expect_same_value(part.rows.entropy[ra], whole.rows.entropy[rw]);
       }
     }
   }
@@ -162,7 +174,12 @@ TEST_P(Properties, GroupedQueriesEqualExpandedHeads) {
   const Tensor expanded(c.dtype, {c.batch, c.query_heads, c.keys, c.head_dim}, values);
   Problem other = problem;
   other.k = expanded.view();
-  expect_identical_edges(run_extract(backend(), other), run_extract(backend(), problem));
+  const EdgeList actual = run_extract(backend(), other), expected = run_extract(backend(), problem);
+  if (rows_stand_alone()) {
+    expect_identical_edges(actual, expected);
+  } else {
+    expect_same_graph(actual, expected, problem);
+  }
 }
 
 TEST_P(Properties, ChosenHeadsAreTheSameAsAmongAll) {
@@ -180,8 +197,9 @@ TEST_P(Properties, ChosenHeadsAreTheSameAsAmongAll) {
       EXPECT_TRUE(std::equal(one.keys.begin() + a.first_edge, one.keys.begin() + a.first_edge + a.edge_count,
                              all.keys.begin() + w.first_edge));
       // The rows of a slice may be added up in other groups when fewer heads share them.
-      expect_same_sums(a.sums.received, w.sums.received, 1e-12, "received by key");
-      expect_same_sums(a.sums.distances, w.sums.distances, 1e-12, "mass at distance");
+      const double relative = rows_stand_alone() ? 1e-12 : 1e-5;
+      expect_same_sums(a.sums.received, w.sums.received, relative, "received by key");
+      expect_same_sums(a.sums.distances, w.sums.distances, relative, "mass at distance");
     }
   }
 }

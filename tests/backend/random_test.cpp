@@ -36,6 +36,11 @@ TEST_P(RandomCases, KeepExactlyTheEdgesOfTheReference) {
     Plan plan = plan_for(backend, problem, static_cast<int>(1 + random.below(4)));
     plan.pack = static_cast<PackKeys>(random.below(3));
     plan.rows_per_task = plan.rows_per_block * (1 + random.below(8));
+    plan.cuda.lanes = static_cast<int>(1 + random.below(3));
+    plan.cuda.queries_per_chunk = 1 + problem.queries() / 3 + random.below(problem.queries() + 1);
+    plan.cuda.heads_per_chunk = static_cast<int>(1 + random.below(4));
+    plan.cuda.splits = static_cast<int>(1 + random.below(3));
+    plan.cuda.two_passes = random.below(2) == 0;
     CollectSink sink;
     Control control;
     sink.finish(backend.extract(problem, plan, sink, control));

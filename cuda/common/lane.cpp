@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lane.hpp"
+
+#include <chrono>
+#include <thread>
+
+namespace ag::cuda {
+
+Lane::Lane(int device) : device_(device) {
+  // Not ordered with the default stream: the caller's work elsewhere in the process goes on.
+  cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+}
+
+Lane::~Lane() {
+  settle();
+  cudaStreamDestroy(stream_);
+}
+
+void Lane::wait(const Poll& poll) {
+  done_.record(stream_);
+  wait_for(done_.get(), poll);
+}
+
+void Lane::settle() noexcept {
+  cudaStreamSynchronize(stream_);
+  cudaGetLastError();
+}
+
+void Lane::wait_for(cudaEvent_t event, const Poll& poll) {
+  // Short waits at full speed, long ones without burning a core.
+  auto pause = std::chrono::microseconds(0);
+  while (true) {
+    const cudaError_t code = cudaEventQuery(event);
+    if (code == cudaSuccess) return;
+    if (code != cudaErrorNotReady) cuda_check(code, "waiting for the device");
+    cudaGetLastError();
+    poll();
+    if (pause.count() == 0) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(pause);
+    }
+    pause = std::min(pause + std::chrono::microseconds(1), std::chrono::microseconds(200));
+  }
+}
+
+std::byte* Lane::next_staging(std::int64_t bytes, const Poll& poll) {
+  poll();
+  Staging& staging = staging_[next_];
+  if (staging.in_use) wait_for(staging.sent.get(), poll);
+  staging.in_use = false;
+  return staging.memory.resize(std::max(bytes, std::min(bytes * 4, kStagingBytes)));
+}
+
+void Lane::send(void* destination, const std::byte* bytes, std::int64_t count) {
+  Staging& staging = staging_[next_];
+  cuda_check(cudaMemcpyAsync(destination, bytes, static_cast<std::size_t>(count), cudaMemcpyHostToDevice, stream_),
+             "copying to the device");
+  staging.sent.record(stream_);
+  staging.in_use = true;
+  next_ = (next_ + 1) % staging_.size();
+}
+
+}  // namespace ag::cuda

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Graphs in device memory: their arrays, and the way to the host.
+#include "device_result.hpp"
+
+#include <vector>
+
+#include "guard.hpp"
+#include "result.hpp"
+#include "sink.hpp"
+
+using ag::api::guarded;
+using ag::api::required;
+
+attngraph_status attngraph_device_result_csr(const attngraph_device_result* result, attngraph_device_csr* csr) {
+  return guarded([&] {
+    const ag::DeviceGraph& graph = *required(result, "result").graph;
+    required(csr, "csr") = {graph.device,
+                            static_cast<std::int64_t>(graph.slices.size()),
+                            static_cast<std::int64_t>(graph.rows.size()),
+                            graph.edges,
+                            graph.offsets,
+                            graph.keys,
+                            graph.weights};
+  });
+}
+
+attngraph_status attngraph_device_result_to_host(const attngraph_device_result* result, attngraph_result** out) {
+  return guarded([&] {
+    const attngraph_device_result& own = required(result, "result");
+    required(out, "out");
+    const ag::DeviceGraph& graph = *own.graph;
+    std::vector<std::int64_t> offsets(graph.rows.size() + 1), of_slice;
+    std::vector<std::int32_t> keys(static_cast<std::size_t>(graph.edges));
+    std::vector<float> weights(keys.size());
+    graph.copy_to_host(offsets.data(), keys.data(), weights.data());
+
+    attngraph_sink sink(std::make_unique<ag::CollectSink>());
+    ag::api::CallIntoSink call(sink, own.facts, {}, 0);
+    std::size_t row = 0;
+    for (std::size_t s = 0; s < graph.slices.size(); ++s) {
+      const ag::SliceInfo& slice = graph.slices[s];
+      call.begin_slice(slice, ag::DType::kF32);
+      const auto count = static_cast<std::size_t>(slice.query_count);
+      if (count > 0) {
+        const std::int64_t base = offsets[row];
+        of_slice.clear();
+        for (std::size_t r = 0; r <= count; ++r) of_slice.push_back(offsets[row + r] - base);
+        call.rows({slice.query_begin, slice.query_count, of_slice.data(), keys.data() + base, weights.data() + base,
+                   ag::DType::kF32, graph.rows.data() + row});
+        row += count;
+      }
+      call.end_slice(graph.sums[s]);
+    }
+    call.complete(graph.report);
+    auto answer = std::make_unique<attngraph_result>();
+    answer->graph = sink.take();
+    *out = answer.release();
+  });
+}
+
+void attngraph_device_result_destroy(attngraph_device_result* result) { delete result; }
