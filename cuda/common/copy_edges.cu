@@ -12,7 +12,7 @@ constexpr int kThreads = 128;
 
 // A warp a row. The edges of a split are one or two ascending runs; two are exchanged. First where the second begins,
 // then every edge to its place.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 8)
     copy_edges_kernel(std::int64_t rows, std::int32_t splits, Candidates candidates, const double* weights_f64,
                       const std::int64_t* offsets, std::int32_t* out_keys, float* out_weights,
                       double* out_weights_f64) {

@@ -105,7 +105,7 @@ class RunPass {
   void score_exactly() {
     double largest = 0;
     for (std::int64_t r = 0; r < rows(); ++r) {
-      double maximum = c.sinks.empty() ? kNone : c.sinks[at(r / c.queries)];
+      double row_maximum = c.sinks.empty() ? kNone : c.sinks[at(r / c.queries)];
       for (std::int64_t j = 0; j < c.keys; ++j) {
         double s = 0, magnitude = 0;
         for (std::int64_t d = 0; d < c.dim; ++d) {
@@ -122,27 +122,28 @@ class RunPass {
         s += bias(r / c.queries, r % c.queries, j);
         if (s > kNone) largest = std::max({largest, std::abs(c.scale) * magnitude, std::abs(s)});
         score_.push_back(s);
-        maximum = std::max(maximum, s);
+        row_maximum = std::max(row_maximum, s);
       }
-      double sum = c.sinks.empty() ? 0 : std::exp(c.sinks[at(r / c.queries)] - maximum);
-      for (std::int64_t j = 0; j < c.keys; ++j) sum += exact(r, j) > kNone ? std::exp(exact(r, j) - maximum) : 0;
-      logsumexp_.push_back(maximum > kNone ? maximum + std::log(sum) : kNone);
+      double row_sum = c.sinks.empty() ? 0 : std::exp(c.sinks[at(r / c.queries)] - row_maximum);
+      for (std::int64_t j = 0; j < c.keys; ++j)
+        row_sum += exact(r, j) > kNone ? std::exp(exact(r, j) - row_maximum) : 0;
+      logsumexp_.push_back(row_maximum > kNone ? row_maximum + std::log(row_sum) : kNone);
     }
     // Twice what float makes of the largest score here, and of sums: enough for every row, and tight enough to see a
     // wrong bit of an operand.
     band = static_cast<float>(1e-5 + 4e-6 * largest);
   }
 
-  DeviceArray<std::byte> operand(const std::vector<double>& values, std::int64_t count, int& exponent) const {
+  DeviceArray<std::byte> operand(const std::vector<double>& values, std::int64_t row_count, int& exponent) const {
     const std::int64_t pitch = pass_pitch();
     const bool split = c.dtype == DType::kF32;
-    std::vector<std::byte> bytes(at(count * pitch * (split ? 4 : 2)));
+    std::vector<std::byte> bytes(at(row_count * pitch * (split ? 4 : 2)));
     double largest = 0;
     for (const double x : values) {
       if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
     }
     exponent = split ? 9 - (largest > 0 ? std::ilogb(largest) : 0) : 0;
-    for (std::int64_t n = 0; n < count; ++n) {
+    for (std::int64_t n = 0; n < row_count; ++n) {
       for (std::int64_t d = 0; d < c.dim; ++d) {
         const double x = values[at(n * c.dim + d)];
         if (!split) {
