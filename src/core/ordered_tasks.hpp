@@ -67,6 +67,8 @@ class OrderedTasks {
   }
 
  private:
+  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+
   struct Slot {
     Result result;
     bool ready = false;
@@ -77,15 +79,20 @@ class OrderedTasks {
     return next_ < count_ && next_ < committed_ + static_cast<std::int64_t>(slots_.size()) && !finished_;
   }
 
+  bool has_failed() const { return failed_task_.load(std::memory_order_relaxed) != kNone; }
+  // Tasks after a failed one need not go on; those before it must, or the error would depend on who was faster.
+  bool is_void(std::int64_t task) const { return task > failed_task_.load(std::memory_order_relaxed); }
+
   void help(const Work& work, int worker) {
-    const Poll poll = [this] {
-      if (stop_.load(std::memory_order_relaxed) || control_.stopped()) throw Stopped();
+    std::int64_t own = 0;
+    const Poll poll = [this, &own] {
+      if (is_void(own) || control_.stopped()) throw Stopped();
     };
     std::unique_lock lock(mutex_);
     while (true) {
       wake_.wait(lock, [this] { return finished_ || next_ >= count_ || can_start(); });
       if (!can_start()) return;
-      const std::int64_t task = next_++;
+      const std::int64_t task = own = next_++;
       lock.unlock();
       perform(work, task, worker, poll);
       lock.lock();
@@ -95,13 +102,15 @@ class OrderedTasks {
   }
 
   void lead(const Work& work, const Commit& commit, const Fraction& fraction) {
-    const Poll poll = [this, &fraction] {
-      if (stop_.load(std::memory_order_relaxed)) throw Stopped();
+    std::int64_t own = 0;
+    const Poll poll = [this, &fraction, &own] {
+      if (is_void(own)) throw Stopped();
       control_.poll(fraction(committed_));
     };
     std::unique_lock lock(mutex_);
     while (committed_ < count_) {
-      if (stop_.load(std::memory_order_relaxed)) return;
+      if (has_failed()) return;
+      own = committed_;
       if (slot(committed_).ready) {
         lock.unlock();
         commit(committed_, slot(committed_).result);
@@ -111,7 +120,7 @@ class OrderedTasks {
         ++committed_;
         wake_.notify_all();
       } else if (can_start()) {
-        const std::int64_t task = next_++;
+        const std::int64_t task = own = next_++;
         lock.unlock();
         perform(work, task, 0, poll);
         lock.lock();
@@ -138,11 +147,9 @@ class OrderedTasks {
 
   void record_failure(std::int64_t task) {
     const std::lock_guard lock(failure_mutex_);
-    if (task < failed_task_ || !failure_) {
-      failure_ = std::current_exception();
-      failed_task_ = task;
-    }
-    stop_.store(true, std::memory_order_relaxed);
+    if (has_failed() && task >= failed_task_.load(std::memory_order_relaxed)) return;
+    failure_ = std::current_exception();
+    failed_task_.store(task, std::memory_order_relaxed);
   }
 
   const std::int64_t count_;
@@ -154,10 +161,9 @@ class OrderedTasks {
   std::int64_t next_ = 0;
   std::int64_t committed_ = 0;
   bool finished_ = false;
-  std::atomic<bool> stop_{false};
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
-  std::int64_t failed_task_ = std::numeric_limits<std::int64_t>::max();
+  std::atomic<std::int64_t> failed_task_{kNone};
 };
 
 }  // namespace ag

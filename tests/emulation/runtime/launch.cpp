@@ -61,6 +61,8 @@ cudaError_t check_arguments(const LaunchConfig& config, int device_index, std::v
     for (std::size_t at = 0; at + sizeof(void*) <= bytes.size(); at += sizeof(void*)) {
       const void* pointer = nullptr;
       std::memcpy(&pointer, bytes.data() + at, sizeof pointer);
+      // A small int32 and the padding after it, which holds anything, are no pointer.
+      if ((reinterpret_cast<std::uintptr_t>(pointer) & 0xFFFFFFFFu) < 4096) continue;
       const BlockPointer block = block_at(pointer, true);
       if (!block) continue;
       const std::string where =
