@@ -49,11 +49,11 @@ def coverage(graph):
         yield (*s[:3], mass.size, float(mass.mean()), float(np.median(mass)), float(mass[lowest]), query)
 
 
-def joined_slices(graphs):
+def joined(slices):
+    """Slices of the same (batch, layer, head), with their arrays, one after the other."""
     groups = {}
-    for graph in graphs:
-        for s, csr, rows in parts(graph):
-            groups.setdefault(s[:3], []).append((s, csr, rows))
+    for s, csr, rows in slices:
+        groups.setdefault(s[:3], []).append((s, csr, rows))
     for label in sorted(groups):
         yield _joined(sorted(groups[label], key=lambda part: (part[0].query_begin, part[0].query_count)))
 

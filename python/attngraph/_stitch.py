@@ -4,8 +4,8 @@
 from typing import NamedTuple
 
 from . import _operations
-from .graph import concat, from_slices
-from .records import Csr, Slice
+from .graph import from_slices
+from .records import Csr
 
 
 class Place(NamedTuple):
@@ -15,21 +15,25 @@ class Place(NamedTuple):
     key_begin: int
 
 
-def moved(graph, place):
-    """The graph of one call with the positions of the whole sequence."""
-    if place == (0, 0):
-        return graph
-    slices = []
+def stitched(pieces, tokens=None, metadata=None):
+    """One graph out of [(graph, Place)]: of each slice, the rows one after the other. Beside the pieces and the answer
+    only one slice is held at a time.
+
+    A single piece that stands at the beginning stays what it is, unless it gets tokens or facts.
+    """
+    first = pieces[0][0]
+    if len(pieces) == 1 and pieces[0][1] == (0, 0) and tokens is None and metadata is None:
+        return first
+    rows = _operations.joined(part for graph, place in pieces for part in _moved(graph, place))
+    return from_slices(rows, tokens, {**first.metadata, **(metadata or {})})
+
+
+def _moved(graph, place):
+    """The slices of one call with the positions of the whole sequence."""
     for s, csr, rows in _operations.parts(graph):
-        keys = Csr(csr.indptr, csr.indices + place.key_begin, csr.data)
-        rows = rows._replace(max_key=rows.max_key + place.key_begin * (rows.max_key >= 0))
-        size = s._replace(query_begin=place.query_begin, key_count=place.key_begin + s.key_count)
-        slices.append((Slice(*size), keys, rows))
-    return from_slices(slices, metadata=graph.metadata)
-
-
-def stitched(pieces, tokens=None):
-    """One graph out of [(graph, Place)]. A single one that stands at the beginning stays what it is."""
-    if len(pieces) == 1 and pieces[0][1] == (0, 0) and tokens is None:
-        return pieces[0][0]
-    return concat([moved(graph, place) for graph, place in pieces], tokens)
+        if place.key_begin:
+            csr = Csr(csr.indptr, csr.indices + place.key_begin, csr.data)
+            rows = rows._replace(max_key=rows.max_key + place.key_begin * (rows.max_key >= 0))
+        if place != (0, 0):
+            s = s._replace(query_begin=place.query_begin, key_count=place.key_begin + s.key_count)
+        yield s, csr, rows

@@ -416,4 +416,4 @@ def concat(graphs: Iterable[Graph], tokens: Sequence[str | bytes] | None = None)
     if tokens is None:
         tokens = next((g.tokens for g in reversed(graphs) if g.tokens is not None), None)
     facts = graphs[0].metadata if graphs else {}
-    return from_slices(_operations.joined_slices(graphs), tokens, facts)
+    return from_slices(_operations.joined(part for g in graphs for part in _operations.parts(g)), tokens, facts)

@@ -133,8 +133,10 @@ def capture(
         how["n_threads"] = how["n_threads_batch"] = threads or _cores()
         how |= {"flash_attn_type": _FLASH[bool(flash_attention) if flash_attention is not None else None]}
         pieces = _run(api, model, ids, min(ubatch, len(ids)), listener, how, stack)
-        graph = stitched(pieces)
-        return Graph(_labelled(graph, _texts(api, model, ids), _name(gguf)))
+        texts, name = _texts(api, model, ids), _name(gguf)
+        if len(pieces) > 1:
+            return stitched(pieces, texts, {"model": name})
+        return Graph(_labelled(pieces[0][0], texts, name))  # which keeps its report
 
 
 # ----------------------------------------------------------------------------------------------------------------------
