@@ -6,12 +6,11 @@
 
 #include "state.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
+// There in a program built with AddressSanitizer, null in others.
 extern "C" {
-void __asan_poison_memory_region(const volatile void* address, std::size_t bytes);
-void __asan_unpoison_memory_region(const volatile void* address, std::size_t bytes);
+__attribute__((weak)) void __asan_poison_memory_region(const volatile void* address, std::size_t bytes);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void* address, std::size_t bytes);
 }
-#endif
 
 namespace ag::emu {
 namespace {
@@ -20,24 +19,16 @@ constexpr std::size_t kAlignment = 256;             // of cudaMalloc
 constexpr std::size_t kKeepFreedBytes = 64u << 20;  // so that late uses are still known
 constexpr unsigned char kCanary = 0xC5;
 
-void poison([[maybe_unused]] const void* address, [[maybe_unused]] std::size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_poison_memory_region(address, bytes);
-#endif
+void poison(const void* address, std::size_t bytes) {
+  if (__asan_poison_memory_region != nullptr) __asan_poison_memory_region(address, bytes);
 }
 
-void unpoison([[maybe_unused]] const void* address, [[maybe_unused]] std::size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(address, bytes);
-#endif
+void unpoison(const void* address, std::size_t bytes) {
+  if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(address, bytes);
 }
 
 // Under ASan nothing follows a block, so that its red zone does; else bytes that a write past the end changes.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kCanaryBytes = 0;
-#else
-constexpr std::size_t kCanaryBytes = 64;
-#endif
+const std::size_t kCanaryBytes = __asan_poison_memory_region != nullptr ? 0 : 64;
 
 std::uintptr_t number(const void* address) { return reinterpret_cast<std::uintptr_t>(address); }
 
@@ -251,22 +242,20 @@ void note_use(const BlockPointer& block, const Stream& stream, const Work& work)
 }
 
 MemoryAccess::MemoryAccess(int device) : device_(device) {
-#if defined(__SANITIZE_ADDRESS__)
+  if (__asan_unpoison_memory_region == nullptr) return;
   State& state = State::get();
   const Device& own = state.device(device_);
   for (const auto& [address, block] : state.live) {
     const int owner = block->memory.device;
     if (owner == device_ || own.peers.count(owner) != 0) unpoison(block->memory.begin, block->memory.bytes);
   }
-#endif
 }
 
 MemoryAccess::~MemoryAccess() {
-#if defined(__SANITIZE_ADDRESS__)
+  if (__asan_poison_memory_region == nullptr) return;
   for (const auto& [address, block] : State::get().live) {
     if (block->place == Place::kDevice) poison(block->memory.begin, block->memory.bytes);
   }
-#endif
 }
 
 RangeAccess::RangeAccess(const BlockPointer& block) : block_(block.get()) {
