@@ -71,8 +71,11 @@ ATTNGRAPH_EMU_BARE void arrive(void* fake_stack) {
 
 bool address_sanitizer() { return __sanitizer_start_switch_fiber != nullptr; }
 
+// A frame larger than the guard could step over it into whatever is mapped below.
+static std::size_t guard_bytes() { return 64 * page_bytes(); }
+
 Stack::Stack(std::size_t bytes, std::size_t serial) : bytes_(bytes) {
-  const std::size_t guard = page_bytes();
+  const std::size_t guard = guard_bytes();
   void* const p =
       mmap(nullptr, bytes + guard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
@@ -86,7 +89,7 @@ Stack::Stack(std::size_t bytes, std::size_t serial) : bytes_(bytes) {
   start_ = bottom_ + bytes - 256 - (serial % 61) * 64;
 }
 
-Stack::~Stack() { munmap(mapping_, bytes_ + page_bytes()); }
+Stack::~Stack() { munmap(mapping_, bytes_ + guard_bytes()); }
 
 bool Stack::contains(const void* p) const {
   const auto* const q = static_cast<const std::byte*>(p);

@@ -8,7 +8,7 @@
 
 namespace ag::emu {
 
-// A mapped stack with a guard page below it.
+// A mapped stack with guard pages below it.
 class Stack {
  public:
   Stack(std::size_t bytes, std::size_t serial);
@@ -19,12 +19,12 @@ class Stack {
   std::byte* bottom() const { return bottom_; }
   std::size_t bytes() const { return bytes_; }
   bool contains(const void* p) const;
-  bool guards(const void* p) const;  // p is in the guard page: the stack is exhausted
+  bool guards(const void* p) const;  // p is in the guard pages: the stack is exhausted
   std::byte* start() const { return start_; }
 
  private:
   std::byte* mapping_ = nullptr;
-  std::byte* bottom_ = nullptr;  // above the guard page
+  std::byte* bottom_ = nullptr;  // above the guard pages
   std::byte* start_ = nullptr;   // where the first frame goes
   std::size_t bytes_ = 0;
 };
