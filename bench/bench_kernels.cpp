@@ -16,6 +16,7 @@
 
 #include "cpu/aligned_buffer.hpp"
 #include "cpu/kernels.hpp"
+#include "cpu/pairs.hpp"
 #include "cpu/targets.hpp"
 #include "machine.hpp"
 #include "support/random.hpp"
@@ -70,7 +71,7 @@ void score_strip(benchmark::State& state, std::int64_t d) {
   const std::int64_t rows = kernel.rows_per_block, panel = kernel.panel_keys;
   const std::int64_t panels = cpu::kStripKeys<float> / panel;
   Floats q(rows * d, normal, 1), k(cpu::kStripKeys<float> * d, normal, 2), scores(rows * cpu::kStripKeys<float>);
-  kernel.score_strip(q.data(), k.data(), d, panels, scores.data());
+  kernel.score_strip(q.data(), k.data(), d, panels, 1.0f, scores.data());
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t j = 0; j < cpu::kStripKeys<float>; ++j) {
       double exact = 0;
@@ -83,7 +84,7 @@ void score_strip(benchmark::State& state, std::int64_t d) {
   FmaPeak peak;
   peak.look();
   const double seconds = time_loop(state, [&] {
-    kernel.score_strip(q.data(), k.data(), d, panels, scores.data());
+    kernel.score_strip(q.data(), k.data(), d, panels, 1.0f, scores.data());
     benchmark::DoNotOptimize(scores.data());
     benchmark::ClobberMemory();
   });
@@ -91,6 +92,41 @@ void score_strip(benchmark::State& state, std::int64_t d) {
   state.counters["flop/s"] = flops / seconds;
   state.counters["fma_peak_%"] = 100 * flops / peak.flops() / seconds;
   state.counters["scores/s"] = static_cast<double>(rows * cpu::kStripKeys<float>) / seconds;
+}
+
+// The product of bf16 values by pairs; shares are of the rate of float multiply-adds, so they may pass 100.
+void pair_strip(benchmark::State& state, std::int64_t d) {
+  const cpu::Kernels<float> kernel = cpu::product_kernels<float>(cpu::usable_product(), DType::kBF16);
+  const std::int64_t rows = kernel.rows_per_block, panel = kernel.panel_keys, keys = cpu::kStripKeys<float>;
+  const std::int64_t depth = kernel.depth(d);
+  const auto small = [](test::Random& random) { return static_cast<double>(random.below(17)) - 8; };  // exact in bf16
+  Floats q(rows * d, small, 1), k(keys * d, small, 2), scores(rows * keys), packed_q(rows * depth),
+      packed_k(keys * depth);
+  for (std::int64_t j = 0; j < keys; j += panel) kernel.pack_panel(k.data() + j * d, d, packed_k.data() + j * depth);
+  for (std::int64_t r = 0; r < rows; ++r) kernel.pack_query(q.data() + r * d, d, r, packed_q.data());
+  const auto strip = [&] {
+    kernel.score_strip(packed_q.data(), packed_k.data(), d, keys / panel, 0.5f, scores.data());
+  };
+  strip();
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t j = 0; j < keys; ++j) {
+      double exact = 0;
+      for (std::int64_t c = 0; c < d; ++c) exact += double{q[r * d + c]} * double{k[j * d + c]};
+      require(0.5 * exact == double{scores[r * keys + j]}, "the product of pairs");
+    }
+  }
+  FmaPeak peak;
+  peak.look();
+  const double seconds = time_loop(state, [&] {
+    strip();
+    benchmark::DoNotOptimize(scores.data());
+    benchmark::ClobberMemory();
+  });
+  peak.look();
+  const double flops = 2.0 * static_cast<double>(rows * d * keys);
+  state.counters["flop/s"] = flops / seconds;
+  state.counters["fma_peak_%"] = 100 * flops / peak.flops() / seconds;
+  state.counters["scores/s"] = static_cast<double>(rows * keys) / seconds;
 }
 
 // A row of 8192 scores as base-2 logarithms: standard deviation 1.5 nats, one key in 500 far above, t = 0.01.
@@ -189,6 +225,12 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   for (const std::string& target : cpu_targets()) {
+    if (target == "AMX" || target == "AVX512_BF16") {  // another product, all else is AVX512's
+      for (const std::int64_t d : {64, 128})
+        add(fmt::format("kernels/score_strip/{}/bf16/D:{}", target, d), target,
+            [d](auto& state) { pair_strip(state, d); });
+      continue;
+    }
     for (const std::int64_t d : {64, 128}) {
       add(fmt::format("kernels/score_strip/{}/D:{}", target, d), target, [d](auto& state) { score_strip(state, d); });
     }

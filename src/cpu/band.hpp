@@ -15,9 +15,11 @@ struct BandInput {
   double score_bound = 0;  // |scale| |q| max |k|: no score and no partial sum of one is larger
   double key_bound = 0;    // max |k|
   double softcap = 0;
-  double bias_bound = 0;     // |largest allowed score|, with an additive mask; else 0
-  double sum_roundings = 0;  // of one strip's sum
-  double log_cut = 0;        // ln of the smallest weight of interest, or 0
+  double bias_bound = 0;       // |largest allowed score|, with an additive mask; else 0
+  double sum_roundings = 0;    // of one strip's sum
+  double score_roundings = 0;  // on the longest path of a score
+  double flush = 0;            // what products and factors that are flushed to 0 may add up to, in nats
+  double log_cut = 0;          // ln of the smallest weight of interest, or 0
 };
 
 // In nats, for working precision T. Every pair with |ln(w / t)| above it is decided right.
@@ -29,7 +31,7 @@ double band(const BandInput& in) {
   // Weights that matter lie at most this far (in base 2) below the reference of the sum.
   const double depth =
       std::max(2 * std::log2(std::max<double>(2, static_cast<double>(in.keys))) + 1, 1 - in.log_cut * 1.4427);
-  double score = (d + 2) * u * in.score_bound;  // fused chain of D, the query rounded after scaling, the result
+  double score = in.score_roundings * u * in.score_bound + in.flush;
   score += d * static_cast<double>(std::numeric_limits<T>::denorm_min()) * (in.key_bound + 1);  // underflow of either
   if (in.softcap > 0) score += 8 * u * in.softcap;                  // tanh to 4 ulp, product
   if (in.bias_bound > 0) score += 2 * u * (in.bias_bound + depth);  // bias rounded, sum rounded

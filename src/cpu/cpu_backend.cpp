@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backend `cpu`: vectorised, threaded, one pass. The default, and the product for everyone without a GPU.
+#include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <fstream>
 #include <string>
 
 #include "../backend/backend.hpp"
 #include "extract.hpp"
 #include "kernels.hpp"
+#include "pairs.hpp"
+#include "quota.hpp"
 
 namespace ag {
 namespace {
 
-// What a container may use: "max 100000" or "50000 100000" (microseconds of every period).
-double cgroup_cores() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return HUGE_VAL;
-  return std::strtod(quota.c_str(), nullptr) / period;
-}
-
-int usable_threads() {
+int threads_of_this_process() {
   cpu_set_t set;
   CPU_ZERO(&set);
   // More processors than the set has room for: an error, and all that are online count.
   const int allowed =
       sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  return std::max(1, static_cast<int>(std::min<double>(allowed, std::ceil(cgroup_cores()))));
+  std::ifstream quota("/sys/fs/cgroup/cpu.max");
+  return cpu::usable_threads(allowed, cpu::quota_cores(quota));
+}
+
+std::string product_facts(Product product) {
+  const std::string no_tiles = product == Product::kAmx ? "" : cpu::why_no_tiles();
+  const std::string by = product == Product::kFloat ? "products in float" : fmt::format("bf16 by {}", name_of(product));
+  return no_tiles.empty() ? by : fmt::format("{} ({})", by, no_tiles);
 }
 
 std::size_t cache_bytes(int name, std::size_t otherwise) {
@@ -45,16 +45,20 @@ class CpuBackend final : public Backend {
     DeviceInfo device;
     device.kind = "cpu";
     device.target = cpu::kernels<float>().target;
-    device.threads = usable_threads();
+    device.threads = threads_of_this_process();
     device.lanes_f32 = cpu::lanes_f32();
     device.vector_registers = cpu::vector_registers();
+    device.product = cpu::usable_product();
+    device.facts = product_facts(device.product);
     device.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
     device.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20);
     return device;
   }
 
   RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const override {
-    return signed_report(cpu::extract(problem, plan, sink, control));
+    RunReport report = signed_report(cpu::extract(problem, plan, sink, control));
+    report.target = plan.target;
+    return report;
   }
 
   RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const override {

@@ -76,6 +76,7 @@ class Extraction {
  private:
   struct Worker {
     std::unique_ptr<RowTask<float>> f32;
+    std::unique_ptr<RowTask<float>> pairs;
     std::unique_ptr<RowTask<double>> f64;
     std::unique_ptr<RowTask<double>> again;
   };
@@ -93,17 +94,18 @@ class Extraction {
 
   void work(const TaskPlace& at, Worker& worker, const Poll& poll, TaskResult& result) {
     KeySlot& slot = cache_.acquire(at.group, poll);
-    const auto run_in = [&]<class T>(std::unique_ptr<RowTask<T>>& rows, PackKeys pack) {
-      if (!rows) rows = std::make_unique<RowTask<T>>(job_, pack);
+    const auto run_in = [&]<class T>(std::unique_ptr<RowTask<T>>& rows, PackKeys pack, Product product) {
+      if (!rows) rows = std::make_unique<RowTask<T>>(job_, pack, product);
       rows->run(at.rows, slot, poll, result);
     };
     if (slot.facts.in_double) {
-      run_in(worker.f64, job_.plan.pack);
+      run_in(worker.f64, job_.plan.pack, Product::kFloat);
     } else {
       try {
-        run_in(worker.f32, job_.plan.pack);
+        const bool pairs = slot.facts.product != Product::kFloat;
+        run_in(pairs ? worker.pairs : worker.f32, job_.plan.pack, slot.facts.product);
       } catch (const NeedsDouble&) {
-        run_in(worker.again, PackKeys::kPerTask);  // nobody packed this group's keys in double
+        run_in(worker.again, PackKeys::kPerTask, Product::kFloat);  // nobody packed this group's keys in double
       }
     }
     // Counted once, with the first rows of the key head.

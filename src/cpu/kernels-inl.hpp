@@ -91,7 +91,16 @@ void pack_panel(const T* rows, std::int64_t d, T* packed) {
 }
 
 template <class T>
-void score_strip(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std::int64_t d, std::int64_t panels,
+void pack_query(const T* row, std::int64_t d, std::int64_t r, T* packed) {
+  for (std::int64_t c = 0; c < d; ++c) packed[c * kRows + r] = row[c];
+}
+
+inline std::int64_t whole_depth(std::int64_t d) { return d; }
+// A fused chain of d, the query rounded after scaling, the result.
+inline double chain_roundings(std::int64_t d) { return static_cast<double>(d + 2); }
+
+template <class T>
+void score_strip(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std::int64_t d, std::int64_t panels, T /*factor*/,
                  T* HWY_RESTRICT scores) {
   const hn::ScalableTag<T> dt;
   const std::int64_t step = lanes<T>();
@@ -389,9 +398,14 @@ const Kernels<T>& table() {
                                  2 * lanes<T>(),
                                  static_cast<double>(kStripKeys<T>) / static_cast<double>(2 * lanes<T>()) + 1 +
                                      std::log2(static_cast<double>(lanes<T>())),
+                                 whole_depth,
+                                 chain_roundings,
+                                 0,
+                                 false,
                                  unpack_row<T>,
                                  squared_norm<T>,
                                  pack_panel<T>,
+                                 pack_query<T>,
                                  score_strip<T>,
                                  softcap<T>,
                                  sweep<T>,

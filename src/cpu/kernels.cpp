@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "../core/error.hpp"
+#include "pairs.hpp"
 #include "targets.hpp"
 
 // Older x86 sets and SVE add code and no user: scalar answers there.
@@ -48,22 +49,39 @@ int lanes_f32() { return static_cast<int>(kernels<float>().panel_keys / 2); }
 std::vector<std::string> cpu_targets() {
   // Ask the processor anew, without a target forced before.
   std::vector<std::string> names;
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) names.emplace_back(cpu::target_name(target));
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    const std::string name = cpu::target_name(target);
+    if (name == "AVX512") {
+      for (const Product product : {Product::kAmx, Product::kAvx512Bf16}) {
+        if (cpu::can(product)) names.emplace_back(name_of(product));
+      }
+    }
+    names.push_back(name);
+  }
   return names;
 }
 
 void force_cpu_target(const std::string& name) {
   hwy::SetSupportedTargetsForTest(0);
   std::int64_t chosen = 0;
+  std::optional<Product> product;
+  if (!name.empty()) product = Product::kFloat;
+  for (const Product pairs : {Product::kAmx, Product::kAvx512Bf16}) {
+    if (name == name_of(pairs) && cpu::can(pairs)) product = pairs;
+  }
   if (!name.empty()) {
+    const std::string wanted = product == Product::kFloat ? name : "AVX512";
     std::string known;
     for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-      if (name == cpu::target_name(target)) chosen = target;
-      known += fmt::format("{}{}", known.empty() ? "" : ", ", cpu::target_name(target));
+      if (wanted == cpu::target_name(target)) chosen = target;
     }
-    if (chosen == 0) fail(Status::kArgument, "this machine has no target '{}'; it has {}", name, known);
+    if (chosen == 0) {
+      for (const std::string& target : cpu_targets()) known += (known.empty() ? "" : ", ") + target;
+      fail(Status::kArgument, "this machine has no target '{}'; it has {}", name, known);
+    }
     hwy::SetSupportedTargetsForTest(chosen);
   }
+  cpu::force_product(product);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 

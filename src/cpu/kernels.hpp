@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of the cpu backend that are compiled once per instruction set, behind tables of functions. Another way to
-// make scores (AMX, say) is one more file that fills score_strip and the two pack functions of a table and keeps the
-// rest.
+// make scores (pairs.hpp) fills the product's part of a table and keeps the rest.
 //
 // Scores inside the backend are in base 2: x = log2(e) * s, so that weights are powers of two and every change of the
 // reference of a running sum multiplies by 2^n, exactly. T is the working precision: float, or double where float
@@ -75,15 +74,24 @@ struct Kernels {
   std::int64_t panel_keys;  // keys of one register tile; strips are whole panels
   double sum_roundings;     // additions on the longest path of a strip's sum, for the band
 
+  // The product. A packed row holds depth(d) values of the size of T.
+  std::int64_t (*depth)(std::int64_t d);
+  // Roundings on the longest path of a score, that of the scale included; and, where what is subnormal counts as 0, the
+  // products of each d.
+  double (*score_roundings)(std::int64_t d);
+  double products_per_value;
+  bool scales_scores;  // true: queries are packed as they are, and score_strip multiplies; false: queries are scaled
   // The d values of one row, promoted exactly (an f64 row in a float kernel never happens). stride in elements.
   void (*unpack_row)(const void* row, DType dtype, std::int64_t stride, std::int64_t d, T* out);
   // Sum of squares in double.
   double (*squared_norm)(const T* x, std::int64_t d);
-  // rows[panel_keys][d] -> packed[d][panel_keys]
+  // rows[panel_keys][d] -> packed[depth(d)][panel_keys]
   void (*pack_panel)(const T* rows, std::int64_t d, T* packed);
-  // scores[r][j] = sum_d q[d][r] k[panel of j][d][j], r < rows_per_block, j < panels * panel_keys; a row of scores is
-  // kStripKeys long.
-  void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T* scores);
+  // Row r < rows_per_block of a block, into packed[depth(d) * rows_per_block], which was 0.
+  void (*pack_query)(const T* row, std::int64_t d, std::int64_t r, T* packed);
+  // scores[r][j] = sum_d q[r][d] k[j][d], r < rows_per_block, j < panels * panel_keys, times factor when scales_scores;
+  // a row of scores is kStripKeys long.
+  void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T factor, T* scores);
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.
   void (*softcap)(T* x, std::int64_t n, T cap);
   // Take the strips of `count` <= rows_per_block different rows into their states.

@@ -4,17 +4,19 @@
 #include <algorithm>
 #include <chrono>
 
+#include "pairs.hpp"
+
 namespace ag::cpu {
 template <class T>
 void pack_strip(const Job& job, const Group& group, const HeadFacts& facts, std::int64_t strip, T* out,
                 std::vector<T>& rows) {
   const TensorView& k = job.problem.k;
-  const Kernels<T>& kernel = kernels<T>();
+  const Kernels<T> kernel = product_kernels<T>(facts.product, k.dtype);
   const std::int64_t d = k.shape[3];
   const std::int64_t panel = kernel.panel_keys;
   rows.resize(static_cast<std::size_t>(panel * d));
   const std::int64_t begin = strip * kStripKeys<T>;
-  for (std::int64_t first = begin; first < begin + kStripKeys<T>; first += panel, out += panel * d) {
+  for (std::int64_t first = begin; first < begin + kStripKeys<T>; first += panel, out += panel * kernel.depth(d)) {
     if (first >= facts.key_count) break;  // no row of scores reaches beyond the panel of the last key
     for (std::int64_t n = 0; n < panel; ++n) {
       T* row = rows.data() + n * d;
@@ -94,11 +96,12 @@ KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
       if (job_.plan.pack != PackKeys::kPerTask) {
         const std::int64_t strip_keys = slot.facts.in_double ? kStripKeys<double> : kStripKeys<float>;
         const std::int64_t strips = (slot.facts.key_count + strip_keys - 1) / strip_keys;
-        const std::int64_t strip_size = strip_keys * job_.problem.head_dim();
+        const std::int64_t d = job_.problem.head_dim();
         if (slot.facts.in_double) {
-          slot.f64.reset(strips, strip_size);
+          slot.f64.reset(strips, strip_keys * d);
         } else {
-          slot.f32.reset(strips, strip_size);
+          slot.f32.reset(strips,
+                         strip_keys * product_kernels<float>(slot.facts.product, job_.problem.k.dtype).depth(d));
         }
       }
       lock.lock();

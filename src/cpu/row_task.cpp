@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../core/edge_rule.hpp"
 #include "../core/select.hpp"
 #include "band.hpp"
+#include "pairs.hpp"
 
 namespace ag::cpu {
 namespace {
@@ -15,13 +15,6 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLargestBias = 1e37;
 
 std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
-
-// ln(e^a + e^b)
-double log_add(double a, double b) {
-  const double high = std::max(a, b);
-  if (std::isinf(high)) return high;
-  return high + std::log1p(std::exp(std::min(a, b) - high));
-}
 
 }  // namespace
 
@@ -35,10 +28,11 @@ void TaskResult::clear() {
 }
 
 template <class T>
-RowTask<T>::RowTask(const Job& job, PackKeys pack)
+RowTask<T>::RowTask(const Job& job, PackKeys pack, Product product)
     : job_(job),
       pack_(pack),
-      kernel_(kernels<T>()),
+      kernel_(product_kernels<T>(product, job.problem.k.dtype)),
+      depth_(kernel_.depth(job.problem.head_dim())),
       base_request_{!job.problem.logsumexp || job.problem.stats.entropy, job.problem.stats.entropy, job.log2_cut()} {
   const Selection& selection = job.problem.selection;
   base_request_.top_k = selection.top_k;
@@ -138,7 +132,7 @@ template <class T>
 void RowTask<T>::open_blocks(const RowSpan& span, TaskResult& result) {
   const Problem& p = job_.problem;
   const std::int64_t rows = kernel_.rows_per_block;
-  const std::int64_t query_size = rows * p.head_dim();
+  const std::int64_t query_size = rows * depth_;
   const std::int64_t first_block = span.begin / rows;
   const std::int64_t block_count = (span.end - 1) / rows + 1 - first_block;
   queries_.reserve(block_count * query_size);
@@ -157,14 +151,15 @@ void RowTask<T>::open_blocks(const RowSpan& span, TaskResult& result) {
     T* packed = queries_.data() + n * query_size;
     std::fill_n(packed, query_size, T{0});
     for (std::int64_t i = std::max(block.first_row, span.begin); i <= std::min(last_row, span.end - 1); ++i) {
-      open_row(span, i, rows_[idx(i - span.begin)], packed + (i - block.first_row), result);
+      open_row(span, i, rows_[idx(i - span.begin)], i - block.first_row, packed, result);
     }
     blocks_.push_back(block);
   }
 }
 
 template <class T>
-void RowTask<T>::open_row(const RowSpan& span, std::int64_t i, Row& row, T* packed_query, TaskResult& result) {
+void RowTask<T>::open_row(const RowSpan& span, std::int64_t i, Row& row, std::int64_t place, T* packed,
+                          TaskResult& result) {
   const Problem& p = job_.problem;
   const std::int64_t batch = slot_->group->batch;
   Candidates<T> candidates = std::move(row.state.candidates);
@@ -185,10 +180,13 @@ void RowTask<T>::open_row(const RowSpan& span, std::int64_t i, Row& row, T* pack
     return;
   }
   row.score_bound = std::abs(p.scale) * norm * slot_->facts.key_norm;
-  const double factor = job_.query_factor();
-  for (std::int64_t d = 0; d < p.head_dim(); ++d) {
-    packed_query[d * kernel_.rows_per_block] = static_cast<T>(static_cast<double>(unpacked_[idx(d)]) * factor);
+  row.query_norm = norm;
+  if (!kernel_.scales_scores) {
+    const double factor = job_.query_factor();
+    for (std::int64_t d = 0; d < p.head_dim(); ++d)
+      unpacked_[idx(d)] = static_cast<T>(static_cast<double>(unpacked_[idx(d)]) * factor);
   }
+  kernel_.pack_query(unpacked_.data(), p.head_dim(), place, packed);
   if (p.logsumexp) {
     const double stored = load_double(p.logsumexp.dtype, p.logsumexp.at(batch, span.head, i));
     if (std::isnan(stored)) {
@@ -212,7 +210,7 @@ const T* RowTask<T>::keys_of_strip(std::int64_t strip) {
     return slot_->packed<T>().strip(strip, job_, *slot_->group, slot_->facts, unpacked_);
   }
   if (strip != strip_in_buffer_) {
-    strip_.reserve(kStripKeys<T> * job_.problem.head_dim());
+    strip_.reserve(kStripKeys<T> * depth_);
     pack_strip(job_, *slot_->group, slot_->facts, strip, strip_.data(), unpacked_);
     strip_in_buffer_ = strip;
   }
@@ -228,9 +226,9 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Visit&&
   const std::int64_t first_panel = std::max<std::int64_t>(0, block.keys.begin - base) / panel;
   const std::int64_t end_panel = (std::min(block.keys.end - base, kStripKeys<T>) + panel - 1) / panel;
   const auto block_index = (block.first_row - blocks_.front().first_row) / kernel_.rows_per_block;
-  kernel_.score_strip(queries_.data() + block_index * kernel_.rows_per_block * p.head_dim(),
-                      keys_of_strip(strip) + first_panel * panel * p.head_dim(), p.head_dim(), end_panel - first_panel,
-                      scores_.data() + first_panel * panel);
+  kernel_.score_strip(queries_.data() + block_index * kernel_.rows_per_block * depth_,
+                      keys_of_strip(strip) + first_panel * panel * depth_, p.head_dim(), end_panel - first_panel,
+                      static_cast<T>(job_.query_factor()), scores_.data() + first_panel * panel);
 
   strips_.clear();
   const std::int64_t first = std::max(block.first_row, span_.begin);
@@ -308,102 +306,6 @@ void RowTask<T>::make_room(RowState<T>& row, std::int64_t more) const {
   candidates.compact(row.cut);
   // Grown when half of it is alive, so that compacting costs a constant per candidate.
   candidates.grow(2 * candidates.size() + 2 * std::max(more, kStripKeys<T>));
-}
-
-template <class T>
-bool RowTask<T>::is_uniform(std::int64_t i, const Row& row) const {
-  const Candidates<T>& candidates = row.state.candidates;
-  if (sink_ > -kInfinity || job_.problem.logsumexp) return false;
-  const T* scores = candidates.scores();
-  if (!std::all_of(scores, scores + candidates.size(), [&](T x) { return x == row.state.maximum; })) return false;
-  // All candidates are equal: are they all the keys that the query may see?
-  const std::vector<std::int64_t>& bad = slot_->facts.bad_keys;
-  const TensorView& mask = job_.problem.mask.tensor;
-  std::int64_t allowed = 0;
-  for (std::int64_t j = row.keys.begin; j < row.keys.end && allowed <= candidates.size(); ++j) {
-    const bool masked = mask && std::isinf(mask_bias(mask.dtype, mask.at(slot_->group->batch, span_.head, i, j)));
-    allowed += !masked && !std::binary_search(bad.begin(), bad.end(), j);
-  }
-  return allowed == candidates.size();
-}
-
-template <class T>
-void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
-  const Problem& p = job_.problem;
-  RowState<T>& state = row.state;
-  RowStats stats;
-  RunReport& report = result.report;
-  report.rows_fp64 += sizeof(T) == 8;
-  if (row.unusable || state.max_key < 0) {
-    // exp(sink) is all that is left of the denominator.
-    if (!p.logsumexp) stats.logsumexp = sink_;
-    if (p.stats.entropy) stats.entropy = 0;
-    result.stats.push_back(stats);
-    return;
-  }
-
-  // The denominator as reference + rest: at scores of 1e30 their sum could not tell one key from two equal ones.
-  const double reference = kLn2 * static_cast<double>(state.reference);
-  const double own_rest = base_request_.sum ? std::log(state.sum) : 0.0;
-  const double rest = p.logsumexp ? row.logsumexp - reference : log_add(own_rest, sink_ - reference);
-  row.rest = rest;
-  stats.logsumexp = p.logsumexp ? row.logsumexp : reference + rest;
-  stats.maximum = kLn2 * static_cast<double>(state.maximum);
-  stats.max_key = static_cast<std::int32_t>(state.max_key);
-
-  BandInput band_input;
-  band_input.head_dim = p.head_dim();
-  band_input.keys = row.keys.size();
-  band_input.score_bound = row.score_bound;
-  band_input.key_bound = slot_->facts.key_norm;
-  band_input.softcap = p.softcap;
-  band_input.bias_bound = p.mask.tensor ? std::abs(stats.maximum) : 0.0;
-  band_input.sum_roundings = kernel_.sum_roundings;
-  band_input.log_cut = job_.plan.candidate_threshold > 0 ? std::log(job_.plan.candidate_threshold) : 0.0;
-  const double eps = band<T>(band_input);
-  if (sizeof(T) == 4 && eps > kWidestBand) throw NeedsDouble();
-  report.eps = std::max(report.eps, eps);
-
-  // Drop what the final sum rules out before anything costs an exponential; the rest is decided by the rule.
-  Candidates<T>& candidates = state.candidates;
-  const double log_threshold = job_.log_threshold();
-  const double final_cut =
-      static_cast<double>(state.reference) + rest * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
-  candidates.compact(std::max(state.cut, static_cast<T>(final_cut)));
-  const bool uniform = is_uniform(i, row);
-  weights_.resize(idx(candidates.size() + Candidates<T>::kPadding));
-  kernel_.weights(candidates.scores(), candidates.size(), state.reference, rest, weights_.data());
-  edges_.clear();
-  for (std::int64_t n = 0; n < candidates.size(); ++n) {
-    const double score = kLn2 * static_cast<double>(candidates.scores()[n] - state.reference);
-    const double margin = edge_margin(score, rest, log_threshold);
-    report.borderline += !uniform && std::abs(margin) <= eps;
-    const bool edge = uniform ? is_uniform_row_edge(candidates.size(), p.selection.threshold) : is_edge(margin);
-    if (!edge) continue;
-    const double weight = uniform ? 1.0 / static_cast<double>(candidates.size()) : weights_[idx(n)];
-    if (!(weight <= static_cast<double>(std::numeric_limits<float>::max()))) {
-      fail(Status::kRange,
-           "the weight of batch {}, head {}, query {}, key {} is {:g}; the given lse is not that of these scores",
-           slot_->group->batch, span_.head, i, candidates.keys()[n], weight);
-    }
-    edges_.push_back({weight, static_cast<std::int32_t>(candidates.keys()[n])});
-  }
-  // The last strip came first: two ascending runs, one rotation.
-  const auto ascending = [](const RowEdge& a, const RowEdge& b) { return a.key < b.key; };
-  std::rotate(edges_.begin(), std::is_sorted_until(edges_.begin(), edges_.end(), ascending), edges_.end());
-  select_row(p.selection, edges_);
-  for (const RowEdge& edge : edges_) {
-    stats.kept_mass += edge.weight;
-    result.keys.push_back(edge.key);
-    result.weights.push_back(static_cast<float>(edge.weight));
-  }
-  if (p.stats.entropy) {
-    // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
-    const double mean = kLn2 * state.weighted / state.sum;
-    stats.entropy = std::exp(own_rest - rest) * (rest - mean);
-    if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - stats.logsumexp) * (stats.logsumexp - sink_);
-  }
-  result.stats.push_back(stats);
 }
 
 template <class T>

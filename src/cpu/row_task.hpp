@@ -44,7 +44,8 @@ struct NeedsDouble {};
 template <class T>
 class RowTask {
  public:
-  RowTask(const Job& job, PackKeys pack);
+  // The product of `product`; T == double has that of the instruction set only.
+  RowTask(const Job& job, PackKeys pack, Product product);
   void run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskResult& result);
 
  private:
@@ -61,13 +62,14 @@ class RowTask {
     RowState<T> state;
     KeyRange keys;           // empty when the query is bad or its given logsumexp says so
     double score_bound = 0;  // |scale| |q| max |k|
-    double logsumexp = 0;    // given; natural
-    double rest = 0;         // of the finished row: logsumexp - ln(2) * reference
-    bool unusable = false;   // bad query, or an infinite logsumexp: no edges
+    double query_norm = 0;
+    double logsumexp = 0;   // given; natural
+    double rest = 0;        // of the finished row: logsumexp - ln(2) * reference
+    bool unusable = false;  // bad query, or an infinite logsumexp: no edges
   };
 
   void open_blocks(const RowSpan& span, TaskResult& result);
-  void open_row(const RowSpan& span, std::int64_t i, Row& row, T* packed_query, TaskResult& result);
+  void open_row(const RowSpan& span, std::int64_t i, Row& row, std::int64_t place, T* packed, TaskResult& result);
   const T* keys_of_strip(std::int64_t strip);
   // Scores of one block against one strip, masks applied: visit(the rows wanted that see keys of it), if any.
   template <class Visit>
@@ -86,7 +88,8 @@ class RowTask {
 
   const Job& job_;
   const PackKeys pack_;
-  const Kernels<T>& kernel_;
+  const Kernels<T> kernel_;
+  const std::int64_t depth_;  // values of a packed row
   SweepRequest base_request_;
 
   // Of the task at hand:

@@ -6,6 +6,7 @@
 
 #include "band.hpp"
 #include "kernels.hpp"
+#include "pairs.hpp"
 
 namespace ag::cpu {
 namespace {
@@ -84,8 +85,16 @@ HeadFacts scan_group(const Job& job, const Group& group, const Poll& poll) {
   band_input.key_bound = facts.key_norm;
   band_input.softcap = p.softcap;
   band_input.sum_roundings = kernels<float>().sum_roundings;
+  band_input.score_roundings = kernels<float>().score_roundings(p.head_dim());
   facts.in_double = p.q.dtype == DType::kF64 || band<float>(band_input) > kWidestBand || facts.key_norm > kFloatLimit ||
                     query_norm * std::max(1.0, std::abs(job.query_factor())) > kFloatLimit;
+  // The same for pairs: their band, and sums that hold products of values which nothing has scaled.
+  if (job.plan.product != Product::kFloat && !facts.in_double && product <= kFloatLimit) {
+    const Kernels<float> pairs = product_kernels<float>(job.plan.product, p.k.dtype);
+    band_input.score_roundings = pairs.score_roundings(p.head_dim());
+    band_input.flush = flush_bound(pairs, p.head_dim(), p.scale, job.query_factor(), query_norm, facts.key_norm);
+    if (band<float>(band_input) <= kWidestBand) facts.product = job.plan.product;
+  }
   return facts;
 }
 

@@ -15,6 +15,7 @@ struct HeadFacts {
   std::int64_t key_count = 0;          // keys that exist
   double key_norm = 0;                 // largest
   bool in_double = false;              // float cannot hold the band: this group is computed in double
+  Product product = Product::kFloat;   // of this group: pairs, unless their sums could overflow
   std::vector<std::int64_t> bad_keys;  // not finite, to be masked; ascending
 };
 

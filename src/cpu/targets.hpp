@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The instruction sets that the cpu backend was compiled for and this processor has. The best one is used; tests force
-// each in turn.
+// The instruction sets that the cpu backend was compiled for and this processor has, those for products of pairs
+// included ("AMX", "AVX512_BF16": AVX512 with another product, for the types that it serves). The best one is used;
+// tests force each in turn.
 #pragma once
 
 #include <string>

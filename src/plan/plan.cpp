@@ -34,6 +34,38 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n +
 
 constexpr double kMiB = 1 << 20;
 
+// A thread costs some 50 us to start and to join, so it must have ten times that to do. In floating-point operations,
+// at some 100 a ns; a score's exponential and its part of the sweep are worth about 60.
+int worthwhile_threads(const PlanShape& shape, int most) {
+  constexpr double kOperationsPerThread = 5e7, kOperationsPerScore = 60;
+  const auto queries = static_cast<double>(shape.queries);
+  double keys = static_cast<double>(shape.keys);
+  if (shape.causal) keys = keys > queries ? keys - queries / 2 : keys / 2;
+  if (shape.window > 0) keys = std::min(keys, static_cast<double>(shape.window));
+  const double scores = static_cast<double>(shape.batch) * static_cast<double>(shape.query_heads) * queries * keys;
+  const double work = scores * (2 * static_cast<double>(shape.head_dim) + kOperationsPerScore);
+  return static_cast<int>(std::clamp(work / kOperationsPerThread, 1.0, static_cast<double>(std::max(most, 1))));
+}
+
+// bf16 values as they are. Tiles are so much faster that f16 in two parts and f32 in three are worth their 4 and 6
+// products.
+Product product_for(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device) {
+  if (options.backend != "cpu" || !options.pair_products || shape.head_dim == 0) return Product::kFloat;
+  switch (device.product) {
+    case Product::kAvx512Bf16: return shape.dtype == DType::kBF16 ? Product::kAvx512Bf16 : Product::kFloat;
+    case Product::kAmx: return shape.dtype == DType::kF64 ? Product::kFloat : Product::kAmx;
+    case Product::kFloat: break;
+  }
+  return Product::kFloat;
+}
+
+// Of one key, packed.
+std::int64_t packed_row_bytes(Product product, const PlanShape& shape) {
+  if (product == Product::kFloat) return shape.head_dim * (shape.dtype == DType::kF64 ? 8 : 4);
+  const std::int64_t parts = shape.dtype == DType::kF32 ? 3 : shape.dtype == DType::kF16 ? 2 : 1;
+  return parts * round_up(shape.head_dim, product == Product::kAmx ? 32 : 2) * 2;
+}
+
 }  // namespace
 
 PlanShape shape_of(const Problem& problem) {
@@ -63,11 +95,17 @@ PlanShape shape_of(const MatrixProblem& problem) {
   return shape;
 }
 
+const char* name_of(Product product) {
+  return product == Product::kAmx ? "AMX" : product == Product::kAvx512Bf16 ? "AVX512_BF16" : "";
+}
+
 Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device) {
   Plan plan;
   plan.backend = options.backend;
   plan.target = device.target;
-  plan.threads = options.threads > 0 ? options.threads : device.threads;
+  plan.threads = options.threads > 0 ? options.threads : worthwhile_threads(shape, device.threads);
+  plan.product = product_for(shape, options, device);
+  if (plan.product != Product::kFloat) plan.target = name_of(plan.product);
 
   const Selection& selection = shape.selection;
   // The bound that mass gives holds for weights that sum to 1; otherwise the mass may never be reached, and then every
@@ -92,7 +130,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
 
   const bool is_double = shape.dtype == DType::kF64;
   const std::int64_t working_bytes = is_double ? 8 : 4;
-  plan.rows_per_block = device.vector_registers >= 32 ? 12 : 6;
+  plan.rows_per_block = plan.product == Product::kAmx ? 16 : device.vector_registers >= 32 ? 12 : 6;
   plan.strip_keys = 2048 / working_bytes;
 
   // Candidates of a task's rows: what may survive, and one strip on top. Bounded, or a row without a cut would fill
@@ -116,7 +154,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
     return plan;
   }
 
-  const std::int64_t packed_bytes = round_up(shape.keys, plan.strip_keys) * shape.head_dim * working_bytes;
+  const std::int64_t packed_bytes = round_up(shape.keys, plan.strip_keys) * packed_row_bytes(plan.product, shape);
   const std::int64_t task_bytes =
       plan.rows_per_task * (shape.head_dim * working_bytes + std::min(row_bytes, 64 * plan.strip_keys)) +
       plan.rows_per_block * plan.strip_keys * working_bytes;
@@ -129,7 +167,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
     pack_bytes = packed_bytes;
   } else {
     plan.pack = PackKeys::kPerTask;
-    pack_bytes = plan.threads * plan.strip_keys * shape.head_dim * working_bytes;
+    pack_bytes = plan.threads * plan.strip_keys * packed_row_bytes(plan.product, shape);
   }
   plan.workspace_bytes = static_cast<std::size_t>(pack_bytes + plan.threads * task_bytes);
   plan.reason = plan.candidate_threshold > 0 ? "one pass, candidates above an online threshold"

@@ -14,6 +14,10 @@
 
 namespace ag {
 
+// How the cpu backend multiplies queries and keys: single values in float, or pairs of bf16 values that are summed in
+// float (docs/numerics.md: the products are exact).
+enum class Product { kFloat, kAvx512Bf16, kAmx };
+
 // Plain numbers about what will run the plan; a backend describes itself, tests invent others.
 struct DeviceInfo {
   std::string kind = "cpu";       // "cpu", "cuda"
@@ -21,6 +25,7 @@ struct DeviceInfo {
   int threads = 1;                // that this process may run at once
   int lanes_f32 = 1;              // single-precision lanes of one vector
   int vector_registers = 16;
+  Product product = Product::kFloat;  // cpu: the best one that works here
   std::size_t l1_bytes = 32 << 10;
   std::size_t l2_bytes = 1 << 20;  // per core; cuda: of the device
   // cuda: of the first device; others are taken to be like it
@@ -34,7 +39,8 @@ struct DeviceInfo {
 
 struct PlanOptions {
   std::string backend;              // already resolved to a name
-  int threads = 0;                  // 0: all of the device
+  int threads = 0;                  // 0: as many as the work is worth, at most all of the device
+  bool pair_products = true;        // cpu: false: in float, whatever the device offers
   int device = -1;                  // cuda: the one to use; -1: those that there are, or that of the input
   std::size_t workspace_bytes = 0;  // cuda: 0: a share of the device's memory
 };
@@ -83,6 +89,7 @@ struct Plan {
   std::string target;
   int threads = 1;
   // cpu
+  Product product = Product::kFloat;
   int rows_per_block = 0;       // rows of one register tile
   std::int64_t strip_keys = 0;  // keys of one score strip, held in L1
   std::int64_t rows_per_task =
@@ -96,6 +103,9 @@ struct Plan {
   std::size_t workspace_bytes = 0;   // beside input and answer; all threads, or each CUDA device
   std::string reason;                // why this and not another, one line
 };
+
+// "AVX512_BF16" or "AMX"; "" for kFloat, which goes by the name of the instruction set.
+const char* name_of(Product product);
 
 Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device);
 

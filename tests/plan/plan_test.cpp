@@ -70,6 +70,50 @@ TEST(Plan, TasksAreWholeBlocksAndEnoughForAllThreads) {
   }
 }
 
+TEST(Plan, SmallProblemsStartNoMoreThreadsThanTheyAreWorth) {
+  const auto threads = [](const PlanShape& shape, int asked = 0) {
+    return make_plan(shape, {"cpu", asked}, device(64)).threads;
+  };
+  EXPECT_EQ(threads(heads_of(1, 256, 64, 0.01)), 1);
+  EXPECT_EQ(threads(heads_of(9, 8192, 64, 0.01)), 64);
+  const int middle = threads(heads_of(1, 2048, 64, 0.01));
+  EXPECT_GT(middle, 4);
+  EXPECT_LT(middle, 32);
+  PlanShape shape = heads_of(1, 2048, 64, 0.01);
+  shape.window = 16;
+  EXPECT_EQ(threads(shape), 1) << "few keys a row";
+  shape = heads_of(1, 0, 64, 0.01);
+  EXPECT_EQ(threads(shape), 1);
+  EXPECT_EQ(threads(heads_of(1, 256, 64, 0.01), 3), 3) << "who asks gets them";
+  EXPECT_EQ(make_plan(heads_of(1, 1 << 20, 64, 0.01), {"cpu", 0}, device(2)).threads, 2) << "half of four cores, say";
+}
+
+TEST(Plan, PairProductsAreForTheTypesThatGainByThem) {
+  DeviceInfo with = device(1);
+  const auto product = [&](DType dtype, bool allowed = true) {
+    PlanShape shape = heads_of(1, 1000, 64, 0.01);
+    shape.dtype = dtype;
+    PlanOptions options{"cpu", 1};
+    options.pair_products = allowed;
+    return make_plan(shape, options, with);
+  };
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64})
+    EXPECT_EQ(product(dtype).product, Product::kFloat) << "the device has none";
+  with.product = Product::kAvx512Bf16;
+  EXPECT_EQ(product(DType::kBF16).product, Product::kAvx512Bf16);
+  EXPECT_EQ(product(DType::kBF16).target, "AVX512_BF16");
+  EXPECT_EQ(product(DType::kBF16, false).product, Product::kFloat);
+  EXPECT_EQ(product(DType::kBF16, false).target, "invented");
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kF64}) EXPECT_EQ(product(dtype).product, Product::kFloat);
+  with.product = Product::kAmx;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    EXPECT_EQ(product(dtype).product, Product::kAmx);
+    EXPECT_EQ(product(dtype).rows_per_task % 16, 0);
+  }
+  EXPECT_EQ(product(DType::kF64).product, Product::kFloat);
+  EXPECT_GT(product(DType::kF32).workspace_bytes, product(DType::kBF16).workspace_bytes) << "three parts, not one";
+}
+
 TEST(Plan, SumsOverQueriesFixTheTasksWhateverTheThreadsAndHeads) {
   PlanShape shape = heads_of(9, 1024, 64, 0.01);
   shape.stats.columns = true;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// The last step of a row: its sum is final, its candidates become edges.
+#include <algorithm>
+#include <cmath>
+
+#include "../core/edge_rule.hpp"
+#include "../core/select.hpp"
+#include "band.hpp"
+#include "pairs.hpp"
+#include "row_task.hpp"
+
+namespace ag::cpu {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// ln(e^a + e^b)
+double log_add(double a, double b) {
+  const double high = std::max(a, b);
+  if (std::isinf(high)) return high;
+  return high + std::log1p(std::exp(std::min(a, b) - high));
+}
+
+}  // namespace
+
+template <class T>
+bool RowTask<T>::is_uniform(std::int64_t i, const Row& row) const {
+  const Candidates<T>& candidates = row.state.candidates;
+  if (sink_ > -kInfinity || job_.problem.logsumexp) return false;
+  const T* scores = candidates.scores();
+  if (!std::all_of(scores, scores + candidates.size(), [&](T x) { return x == row.state.maximum; })) return false;
+  // All candidates are equal: are they all the keys that the query may see?
+  const std::vector<std::int64_t>& bad = slot_->facts.bad_keys;
+  const TensorView& mask = job_.problem.mask.tensor;
+  std::int64_t allowed = 0;
+  for (std::int64_t j = row.keys.begin; j < row.keys.end && allowed <= candidates.size(); ++j) {
+    const bool masked = mask && std::isinf(mask_bias(mask.dtype, mask.at(slot_->group->batch, span_.head, i, j)));
+    allowed += !masked && !std::binary_search(bad.begin(), bad.end(), j);
+  }
+  return allowed == candidates.size();
+}
+
+template <class T>
+void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
+  const Problem& p = job_.problem;
+  RowState<T>& state = row.state;
+  RowStats stats;
+  RunReport& report = result.report;
+  report.rows_fp64 += sizeof(T) == 8;
+  if (row.unusable || state.max_key < 0) {
+    // exp(sink) is all that is left of the denominator.
+    if (!p.logsumexp) stats.logsumexp = sink_;
+    if (p.stats.entropy) stats.entropy = 0;
+    result.stats.push_back(stats);
+    return;
+  }
+
+  // The denominator as reference + rest: at scores of 1e30 their sum could not tell one key from two equal ones.
+  const double reference = kLn2 * static_cast<double>(state.reference);
+  const double own_rest = base_request_.sum ? std::log(state.sum) : 0.0;
+  const double rest = p.logsumexp ? row.logsumexp - reference : log_add(own_rest, sink_ - reference);
+  row.rest = rest;
+  stats.logsumexp = p.logsumexp ? row.logsumexp : reference + rest;
+  stats.maximum = kLn2 * static_cast<double>(state.maximum);
+  stats.max_key = static_cast<std::int32_t>(state.max_key);
+
+  BandInput band_input;
+  band_input.head_dim = p.head_dim();
+  band_input.keys = row.keys.size();
+  band_input.score_bound = row.score_bound;
+  band_input.key_bound = slot_->facts.key_norm;
+  band_input.softcap = p.softcap;
+  band_input.bias_bound = p.mask.tensor ? std::abs(stats.maximum) : 0.0;
+  band_input.sum_roundings = kernel_.sum_roundings;
+  band_input.score_roundings = kernel_.score_roundings(p.head_dim());
+  band_input.flush =
+      flush_bound(kernel_, p.head_dim(), p.scale, job_.query_factor(), row.query_norm, slot_->facts.key_norm);
+  band_input.log_cut = job_.plan.candidate_threshold > 0 ? std::log(job_.plan.candidate_threshold) : 0.0;
+  const double eps = band<T>(band_input);
+  if (sizeof(T) == 4 && eps > kWidestBand) throw NeedsDouble();
+  report.eps = std::max(report.eps, eps);
+
+  // Drop what the final sum rules out before anything costs an exponential; the rest is decided by the rule.
+  Candidates<T>& candidates = state.candidates;
+  const double log_threshold = job_.log_threshold();
+  const double final_cut =
+      static_cast<double>(state.reference) + rest * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
+  candidates.compact(std::max(state.cut, static_cast<T>(final_cut)));
+  const bool uniform = is_uniform(i, row);
+  weights_.resize(idx(candidates.size() + Candidates<T>::kPadding));
+  kernel_.weights(candidates.scores(), candidates.size(), state.reference, rest, weights_.data());
+  edges_.clear();
+  for (std::int64_t n = 0; n < candidates.size(); ++n) {
+    const double score = kLn2 * static_cast<double>(candidates.scores()[n] - state.reference);
+    const double margin = edge_margin(score, rest, log_threshold);
+    report.borderline += !uniform && std::abs(margin) <= eps;
+    const bool edge = uniform ? is_uniform_row_edge(candidates.size(), p.selection.threshold) : is_edge(margin);
+    if (!edge) continue;
+    const double weight = uniform ? 1.0 / static_cast<double>(candidates.size()) : weights_[idx(n)];
+    if (!(weight <= static_cast<double>(std::numeric_limits<float>::max()))) {
+      fail(Status::kRange,
+           "the weight of batch {}, head {}, query {}, key {} is {:g}; the given lse is not that of these scores",
+           slot_->group->batch, span_.head, i, candidates.keys()[n], weight);
+    }
+    edges_.push_back({weight, static_cast<std::int32_t>(candidates.keys()[n])});
+  }
+  // The last strip came first: two ascending runs, one rotation.
+  const auto ascending = [](const RowEdge& a, const RowEdge& b) { return a.key < b.key; };
+  std::rotate(edges_.begin(), std::is_sorted_until(edges_.begin(), edges_.end(), ascending), edges_.end());
+  select_row(p.selection, edges_);
+  for (const RowEdge& edge : edges_) {
+    stats.kept_mass += edge.weight;
+    result.keys.push_back(edge.key);
+    result.weights.push_back(static_cast<float>(edge.weight));
+  }
+  if (p.stats.entropy) {
+    // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
+    const double mean = kLn2 * state.weighted / state.sum;
+    stats.entropy = std::exp(own_rest - rest) * (rest - mean);
+    if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - stats.logsumexp) * (stats.logsumexp - sink_);
+  }
+  result.stats.push_back(stats);
+}
+
+template void RowTask<float>::finish_row(std::int64_t, Row&, TaskResult&);
+template void RowTask<double>::finish_row(std::int64_t, Row&, TaskResult&);
+
+}  // namespace ag::cpu
