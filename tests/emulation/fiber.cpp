@@ -10,7 +10,12 @@
 #include <cstring>
 #include <new>
 
-#if !defined(__x86_64__)
+// Own assembly where there is some: five times faster than ucontext, which makes a system call for each switch.
+// ATTNGRAPH_EMU_UCONTEXT chooses the other one, to test it.
+#if defined(__x86_64__) && !defined(ATTNGRAPH_EMU_UCONTEXT)
+#define ATTNGRAPH_EMU_OWN_SWITCH 1
+#else
+#define ATTNGRAPH_EMU_OWN_SWITCH 0
 #include <ucontext.h>
 #endif
 
@@ -24,6 +29,13 @@ __attribute__((weak)) void __asan_unpoison_memory_region(const volatile void* ad
 
 namespace ag::emu {
 namespace {
+
+// What a stack keeps above its first frame.
+#if ATTNGRAPH_EMU_OWN_SWITCH
+constexpr std::size_t kStateBytes = 0;
+#else
+constexpr std::size_t kStateBytes = (sizeof(ucontext_t) + 63) / 64 * 64;
+#endif
 
 std::size_t page_bytes() {
   static const std::size_t bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -86,7 +98,7 @@ Stack::Stack(std::size_t bytes, std::size_t serial) : bytes_(bytes) {
   }
   bottom_ = mapping_ + guard;
   // Stacks that all begin at the same offset in a page would share a few cache sets.
-  start_ = bottom_ + bytes - 256 - (serial % 61) * 64;
+  start_ = bottom_ + bytes - kStateBytes - 256 - (serial % 61) * 64;
 }
 
 Stack::~Stack() { munmap(mapping_, bytes_ + guard_bytes()); }
@@ -114,7 +126,7 @@ Stack* StackPool::take() {
   return stack;
 }
 
-#if defined(__x86_64__)
+#if ATTNGRAPH_EMU_OWN_SWITCH
 
 extern "C" void ag_emu_switch(void** save, void* load);
 asm(R"(
@@ -183,10 +195,12 @@ ATTNGRAPH_EMU_BARE void enter() {
   g_entry();
   std::abort();
 }
-// The states of contexts, freed with the process: a context's is reused by the next prepare() of it.
-ucontext_t* state_of(Context& context) {
-  if (context.state == nullptr) context.state = new ucontext_t();
-  return static_cast<ucontext_t*>(context.state);
+
+// Above the first frame of the context's stack; the host thread's stands apart, and there is one at a time.
+ucontext_t* state_of(const Context& context) {
+  static ucontext_t host;
+  if (context.stack == nullptr) return &host;
+  return reinterpret_cast<ucontext_t*>(context.stack->bottom() + context.stack->bytes() - kStateBytes);
 }
 }  // namespace
 

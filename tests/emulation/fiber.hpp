@@ -41,7 +41,7 @@ class StackPool {
 
 // What is kept of a suspended flow of control.
 struct Context {
-  void* state = nullptr;         // stack pointer, or ucontext_t where the switch is not our own
+  void* state = nullptr;         // stack pointer; unused where the switch is not our own
   void* fake_stack = nullptr;    // AddressSanitizer's
   const Stack* stack = nullptr;  // null: the host thread's own
 };
