@@ -57,7 +57,7 @@ __global__ void static_index_kernel(int* out, int index) {
 
 TEST_F(Asan, StaticSharedIndexBeyondTheEndIsSeen) {
   EXPECT_EQ(run(static_index_kernel, 1, 1, 0, out_.data(), 7), cudaSuccess) << last_error();
-  EXPECT_DEATH(run(static_index_kernel, 1, 1, 0, out_.data(), 8), "index 8 out of bounds for type 'int \\[8\\]'");
+  EXPECT_DEATH(run(static_index_kernel, 1, 1, 0, out_.data(), 8), "index 8 out of bounds for type 'int ?\\[8\\]'");
 }
 
 __global__ void pointer_index_kernel(int* out, int index) {
@@ -72,8 +72,8 @@ TEST_F(Asan, StaticSharedPointerBeyondTheEndIsSeen) {
 }
 
 __global__ void vector_load_kernel(const int* in, int* out, int offset) {
-  const int4 four = *reinterpret_cast<const int4*>(in + offset);
-  out[0] = four.x + four.w;
+  const int4* const four = reinterpret_cast<const int4*>(in + offset);
+  out[0] = four->x + four->w;
 }
 
 TEST_F(Asan, VectorLoadThatIsNotAlignedIsSeen) {
