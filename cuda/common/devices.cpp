@@ -74,6 +74,12 @@ Devices ask_the_driver() {
         fmt::format("{} (sm_{}, {} multiprocessors, {:.1f} GiB)", properties.name, capability,
                     properties.multiProcessorCount, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
     texts += (texts.empty() ? "" : ", ") + fmt::format("device {}: {}", n, text);
+    int has_pools = 0;
+    cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, n);
+    if (has_pools == 0) {
+      found.missing = fmt::format("{} has no memory pools (stream-ordered allocation)", text);
+      continue;
+    }
     if (!has_code_for(capability)) {
       unfit += (unfit.empty() ? "" : ", ") + text;
       continue;
@@ -88,6 +94,7 @@ Devices ask_the_driver() {
     }
     info.devices.push_back(n);
   }
+  if (!info.devices.empty()) found.missing.clear();
   if (found.missing.empty() && info.devices.empty()) {
     found.missing = fmt::format(
         "this plugin is built for {}, which {} cannot run; rebuild with "

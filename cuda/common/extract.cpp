@@ -24,6 +24,13 @@ std::vector<Group> make_groups(const Problem& problem) {
   return groups;
 }
 
+bool reads_device_memory(const Problem& p) {
+  for (const TensorView* view : {&p.q, &p.k, &p.mask.tensor, &p.sinks, &p.logsumexp}) {
+    if (*view && view->device >= 0) return true;
+  }
+  return false;
+}
+
 // All chunks, in the order of the answer.
 std::vector<ChunkPlace> make_chunks(const Problem& problem, const CudaPlan& plan, const std::vector<Group>& groups) {
   std::vector<ChunkPlace> chunks;
@@ -70,7 +77,7 @@ class Extraction {
     // Destroyed in this order: results and their pinned memory last of all, lanes (which wait) after the groups' data.
     std::vector<std::unique_ptr<GroupCache>> caches;
     for (std::size_t n = 0; n < job_.plan.cuda.devices.size(); ++n) caches.push_back(std::make_unique<GroupCache>());
-    Team team(job_.plan.cuda.devices, job_.plan.cuda.lanes, job_.problem.stream);
+    Team team(job_.plan.cuda.devices, job_.plan.cuda.lanes, job_.problem.stream, reads_device_memory(job_.problem));
     const ReleaseInOrder release{caches, team};
     OrderedTasks<ChunkResult> tasks(count, team.size(), control_);
     tasks.run(

@@ -52,7 +52,7 @@ class Filter {
       return report_;
     }
     const std::int64_t count = slices * chunks_of_slice_;
-    Team team(plan_.cuda.devices, plan_.cuda.lanes, p_.stream);
+    Team team(plan_.cuda.devices, plan_.cuda.lanes, p_.stream, p_.weights.device >= 0 || p_.mask.tensor.device >= 0);
     OrderedTasks<FilterResult<Weight>> tasks(count, team.size(), control_);
     tasks.run([&](std::int64_t n, int worker, const Poll& poll,
                   FilterResult<Weight>& result) { work(n, team.lane(worker), poll, result); },

@@ -21,7 +21,8 @@ void keep_freed_memory(int device) {
 
 }  // namespace
 
-Team::Team(const std::vector<int>& devices, int lanes, void* stream) : devices_(devices.size()) {
+Team::Team(const std::vector<int>& devices, int lanes, void* stream, bool reads_device_memory)
+    : devices_(devices.size()) {
   for (int n = 0; n < lanes; ++n) {
     for (const int device : devices) {
       const CurrentDevice current(device);
@@ -29,9 +30,15 @@ Team::Team(const std::vector<int>& devices, int lanes, void* stream) : devices_(
       lanes_.push_back(std::make_unique<Lane>(device));
     }
   }
+  if (stream == nullptr && !reads_device_memory) return;
   const CurrentDevice current(devices.front());
   Event ready;
-  ready.record(static_cast<cudaStream_t>(stream));
+  const cudaError_t code = cudaEventRecord(ready.get(), static_cast<cudaStream_t>(stream));
+  if (code == cudaErrorInvalidResourceHandle) {
+    cudaGetLastError();
+    fail(Status::kArgument, "stream is no stream of CUDA device {}, on which the call works", devices.front());
+  }
+  cuda_check(code, "cudaEventRecord on the caller's stream");
   for (const auto& lane : lanes_) {
     const CurrentDevice own(lane->device());
     cuda_check(cudaStreamWaitEvent(lane->stream(), ready.get(), 0), "cudaStreamWaitEvent");

@@ -13,8 +13,9 @@ namespace ag::cuda {
 // Lane n is on device n % devices, so that few tasks spread over all of them.
 class Team {
  public:
-  // Work on every lane begins after what is queued on `stream` now (null: the default stream of the first device).
-  Team(const std::vector<int>& devices, int lanes, void* stream);
+  // Work on every lane begins after what is queued on `stream` now. Null stands for the default stream of the first
+  // device, which matters only when an input is in device memory.
+  Team(const std::vector<int>& devices, int lanes, void* stream, bool reads_device_memory);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;

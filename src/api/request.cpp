@@ -240,6 +240,8 @@ TensorView weights_to_write(const attngraph_tensor* weights, const Problem& prob
   for (std::size_t d = 0; d < 4; ++d) {
     if (view.shape[d] != wanted.shape[d])
       fail(Status::kShape, "weights is {}; it must be [B, Hq, Nq, Nk] = {}", shape_text(view), shape_text(wanted));
+  }
+  for (std::size_t d = 0; d < 4; ++d) {
     if (view.shape[d] > 1 && view.strides[d] != wanted.strides[d])
       fail(Status::kUnsupported, "weights is not row-major; its rows, heads and batches must lie side by side");
   }

@@ -30,6 +30,7 @@ const Backend& find_backend(std::string_view name) {
 
 const Backend& default_backend(std::string_view device_kind) {
   std::string reasons;
+  Status status = Status::kNoDevice;
   // The last one of the list that runs is the best: the order of meaning is also the order of speed.
   for (auto it = backends().rbegin(); it != backends().rend(); ++it) {
     const Backend& backend = **it;
@@ -37,8 +38,9 @@ const Backend& default_backend(std::string_view device_kind) {
     const std::string reason = backend.unavailable();
     if (reason.empty()) return backend;
     reasons += fmt::format("; {}: {}", backend.name(), reason);
+    status = backend.unavailable_status();
   }
-  fail(Status::kNoDevice, "no backend runs on device '{}'{}", device_kind,
+  fail(status, "no backend runs on device '{}'{}", device_kind,
        reasons.empty() ? "; this library was built without one" : reasons);
 }
 

@@ -47,7 +47,9 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   }
   cuda.lanes = 2;
   plan.workspace_bytes = workspace_of(options, device);
-  const auto chunk_bytes = static_cast<std::int64_t>(plan.workspace_bytes) / cuda.lanes;
+  auto chunk_bytes = static_cast<std::int64_t>(plan.workspace_bytes) / cuda.lanes;
+  // cuBLAS has scratch of its own (materialised_pass.cpp).
+  if (materialised && !matrix) chunk_bytes -= std::min<std::int64_t>(chunk_bytes / 4, 32 << 20);
 
   const std::int64_t queries = std::max<std::int64_t>(shape.queries, 1), keys = std::max<std::int64_t>(shape.keys, 1);
   const bool selects = shape.selection.top_k > 0 || shape.selection.mass > 0;

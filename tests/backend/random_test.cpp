@@ -41,6 +41,7 @@ TEST_P(RandomCases, KeepExactlyTheEdgesOfTheReference) {
     plan.cuda.heads_per_chunk = static_cast<int>(1 + random.below(4));
     plan.cuda.splits = static_cast<int>(1 + random.below(3));
     plan.cuda.two_passes = random.below(2) == 0;
+    if (!plan.cuda.devices.empty()) plan.workspace_bytes = 8 << 20;
     CollectSink sink;
     Control control;
     sink.finish(backend.extract(problem, plan, sink, control));
