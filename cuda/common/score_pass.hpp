@@ -51,12 +51,6 @@ class ScorePass {
     (void)sure;
     return chunk.keys;
   }
-  // Bytes of candidates that run() itself may allocate for this chunk, at most. 0 when the caller allocates them.
-  virtual std::size_t packed_bytes_bound(const Chunk& chunk, const PassOptions& options) const {
-    (void)chunk;
-    (void)options;
-    return 0;
-  }
   // Queue the pass on the stream. Throws ag::Error when a launch is refused. Must not wait for the device unless the
   // size of its candidates makes it (materialised: once a chunk).
   virtual void run(const Chunk& chunk, const Operands& operands, const RowFacts& facts, const PassOptions& options,

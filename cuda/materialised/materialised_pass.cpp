@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The textbook pipeline: all scores of a chunk by cuBLAS, one kernel over them, a scan of the counts, a compaction.
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <string_view>
 
@@ -49,10 +48,11 @@ Layout layout_of(const Chunk& chunk) {
   return at;
 }
 
-// What NVIDIA recommends for its newest devices, as far as the workspace allows.
+// What NVIDIA recommends for its newest devices, as far as an eighth of a chunk's share of the workspace allows, of
+// which two are in flight (plan_cuda keeps it free).
 std::int64_t gemm_workspace_bytes(std::size_t workspace_bytes) {
-  const auto share = static_cast<std::int64_t>(workspace_bytes / 8);
-  return std::clamp<std::int64_t>(round_up(share, kAlignment), 1 << 20, 32 << 20);
+  const auto share = static_cast<std::int64_t>(workspace_bytes / 16);
+  return std::clamp<std::int64_t>(share / kAlignment * kAlignment, 64 << 10, 32 << 20);
 }
 
 Compaction resolve(Compaction asked) {
@@ -71,19 +71,6 @@ class MaterialisedPass : public ScorePass {
 
   std::size_t scratch_bytes(const Chunk& chunk, const PassOptions&, std::size_t workspace_bytes) const override {
     return static_cast<std::size_t>(layout_of(chunk).end + gemm_workspace_bytes(workspace_bytes));
-  }
-
-  std::size_t packed_bytes_bound(const Chunk& chunk, const PassOptions&) const override {
-    const std::int64_t rows = chunk.rows();
-    std::int64_t of_row = layout_of(chunk).width;
-    // Weights of a row sum to 1, so no more than 1 / t reach t; a given logsumexp promises nothing.
-    if (chunk.given_logsumexp == nullptr && chunk.log_threshold > -30) {
-      const double most = 1.25 * std::exp(-chunk.log_threshold) + 1;  // 1.25: candidates reach t less a band
-      of_row = std::min(of_row, static_cast<std::int64_t>(most));
-    }
-    const auto bytes_of_pair = static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(float));
-    return static_cast<std::size_t>(rows * of_row * bytes_of_pair +
-                                    (rows + 1) * static_cast<std::int64_t>(sizeof(std::int64_t)));
   }
 
   void run(const Chunk& chunk, const Operands& operands, const RowFacts& facts, const PassOptions& options,

@@ -2,7 +2,6 @@
 #include "matrix_filter.hpp"
 
 #include <array>
-#include <cstring>
 
 #include "../common/stages.hpp"
 
@@ -12,12 +11,6 @@ namespace {
 double host_value(DType dtype, const std::array<std::byte, 8>& bytes) { return load_double(dtype, bytes.data()); }
 
 }  // namespace
-
-std::size_t matrix_scratch_bytes(const MatrixChunk& chunk) {
-  const std::int64_t rows = chunk.rows();
-  const std::int64_t words = rows * bit_words(chunk.keys);
-  return static_cast<std::size_t>(words * 4 + rows * 8) + sizeof(MatrixFinding) + exclusive_scan_scratch_bytes(rows);
-}
 
 MatrixReport filter_matrix(const MatrixChunk& chunk, const RowResults& results, MatrixSums sums, bool skip_nonfinite,
                            MatrixEdges& edges, cudaStream_t stream) {

@@ -4,7 +4,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstddef>
 #include <cstdint>
 
 #include "../common/device_buffer.hpp"
@@ -26,9 +25,6 @@ struct MatrixReport {
   std::int64_t first_row = 0, first_key = 0;  // of the first in the order of the answer; its value
   double first_value = 0;
 };
-
-// Bytes of device memory that filter_matrix takes beside the chunk's weights and its answer.
-std::size_t matrix_scratch_bytes(const MatrixChunk& chunk);
 
 // Fills all of `results` but entropy that is not asked for, `edges`, and, where their pointers are not null, adds to
 // `sums` (whose chunk is set here). Waits for the stream once: for the number of edges and the report. When the report

@@ -38,14 +38,14 @@ __device__ __forceinline__ void set_reference(Partial& p, float reference) {
 }
 
 // Four scores side by side, the first in column `column`; -inf is masked.
-__device__ __forceinline__ void add_scores(Partial& p, const float (&x)[4], std::int64_t column, bool weighted) {
+__device__ __forceinline__ void add_scores(Partial& p, const float (&x)[4], std::uint32_t column, bool weighted) {
   const float top = fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
   if (top > p.maximum) {
     const float reference = ceilf(top);
     if (reference > p.reference) set_reference(p, reference);
     p.maximum = top;
     const int place = x[0] == top ? 0 : x[1] == top ? 1 : x[2] == top ? 2 : 3;
-    p.max_column = static_cast<std::int32_t>(column + place);
+    p.max_column = static_cast<std::int32_t>(column) + place;
   }
   if (p.maximum == -INFINITY) return;  // -inf - -inf would be NaN
   float e[4], w[4];
@@ -96,29 +96,29 @@ struct RowScores {
   const ScoreRule& rule;
   const float* raw;
   std::int64_t head, query;
-  std::int64_t begin, end;  // columns that causal, window and length leave
+  std::uint32_t begin, end;  // columns that causal, window and length leave: keys fit 31 bits
 
-  __device__ __forceinline__ void load(std::int64_t column, float (&x)[4]) const {
-    if (column + 4 <= work.scores.width) {
+  // The four scores from `column` on, which is a multiple of 4. Most lie inside the range as a whole.
+  __device__ __forceinline__ void load(std::uint32_t column, float (&x)[4]) const {
+    if (column >= begin && column + 4 <= end) {
       const float4 four = *reinterpret_cast<const float4*>(raw + column);
-      x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
-    } else {
-#pragma unroll
-      for (int n = 0; n < 4; ++n) x[n] = column + n < work.scores.width ? raw[column + n] : 0.0f;
+      x[0] = score(four.x, column), x[1] = score(four.y, column + 1);
+      x[2] = score(four.z, column + 2), x[3] = score(four.w, column + 3);
+      return;
     }
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      if (column + n < begin || column + n >= end) {
-        x[n] = -INFINITY;
-        continue;
-      }
-      x[n] = score_log2<kGeneral>(rule, x[n]);
-      if constexpr (kGeneral) {
-        const double bias = pair_bias(work.chunk.mask, head, query, work.scores.key_begin + column + n);
-        // Assigned: the products of a masked key may be NaN.
-        x[n] = isinf(bias) ? static_cast<float>(bias) : x[n] + bias_log2(bias);
-      }
+    for (std::uint32_t n = 0; n < 4; ++n) {
+      x[n] = column + n >= begin && column + n < end ? score(raw[column + n], column + n) : -INFINITY;
     }
+  }
+
+ private:
+  __device__ __forceinline__ float score(float product, std::uint32_t column) const {
+    const float x = score_log2<kGeneral>(rule, product);
+    if constexpr (!kGeneral) return x;
+    const double bias = pair_bias(work.chunk.mask, head, query, work.scores.key_begin + column);
+    // Not added when it masks: the product of a masked key may be NaN.
+    return isinf(bias) ? static_cast<float>(bias) : x + bias_log2(bias);
   }
 };
 
@@ -163,7 +163,7 @@ template <int kWarps, bool kGeneral>
 __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     softmax_rows_kernel(SoftmaxRows work, ScoreRule rule) {
   constexpr int kCached = kGeneral || kWarps > 8 ? 0 : 8;
-  constexpr std::int64_t kTile = kWarps * 128;
+  constexpr std::uint32_t kTile = kWarps * 128;
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
   ATTNGRAPH_SHARED(s_counts, std::int32_t[3][kWarps]);
   const RowTeam<kWarps> team;
@@ -182,25 +182,25 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
                                    work.scores.data + row * work.scores.pitch,
                                    chunk.head_ids != nullptr ? chunk.head_ids[g] : 0,
                                    query,
-                                   keys.begin - work.scores.key_begin,
-                                   keys.end - work.scores.key_begin};
+                                   static_cast<std::uint32_t>(keys.begin - work.scores.key_begin),
+                                   static_cast<std::uint32_t>(keys.end - work.scores.key_begin)};
   const bool any = scores.begin < scores.end;
-  const std::int64_t first_tile = any ? scores.begin / kTile : 0;
-  const std::int64_t end_tile = any ? (scores.end + kTile - 1) / kTile : 0;
-  const std::int64_t place = team.warp * 128 + team.lane * 4;  // of the thread in a tile
+  const std::uint32_t first_tile = any ? scores.begin / kTile : 0;
+  const std::uint32_t end_tile = any ? (scores.end + kTile - 1) / kTile : 0;
+  const auto place = static_cast<std::uint32_t>(team.warp * 128 + team.lane * 4);  // of the thread in a tile
 
   Partial p;
   const bool weighted = work.states.weighted != nullptr;
   float cache[kCached > 0 ? kCached : 1][4];
 #pragma unroll
   for (int n = 0; n < kCached; ++n) {
-    if (first_tile + n >= end_tile) continue;
-    const std::int64_t column = (first_tile + n) * kTile + place;
+    const std::uint32_t tile = first_tile + static_cast<std::uint32_t>(n), column = tile * kTile + place;
+    if (tile >= end_tile) continue;
     scores.load(column, cache[n]);
     add_scores(p, cache[n], column, weighted);
   }
 #pragma unroll 1
-  for (std::int64_t tile = first_tile + kCached; tile < end_tile; ++tile) {
+  for (std::uint32_t tile = first_tile + kCached; tile < end_tile; ++tile) {
     float x[4];
     scores.load(tile * kTile + place, x);
     add_scores(p, x, tile * kTile + place, weighted);
@@ -219,10 +219,11 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   const auto for_each_tile = [&](auto&& f) {
 #pragma unroll
     for (int n = 0; n < kCached; ++n) {
-      if (first_tile + n < end_tile) f(first_tile + n, cache[n]);
+      const std::uint32_t tile = first_tile + static_cast<std::uint32_t>(n);
+      if (tile < end_tile) f(tile, cache[n]);
     }
 #pragma unroll 1
-    for (std::int64_t tile = first_tile + kCached; tile < end_tile; ++tile) {
+    for (std::uint32_t tile = first_tile + kCached; tile < end_tile; ++tile) {
       float x[4];
       scores.load(tile * kTile + place, x);
       f(tile, x);
@@ -252,7 +253,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     int turn = 0;
     const auto count_from = [&](float bound) {
       std::int32_t n = 0;
-      for_each_tile([&](std::int64_t, const float(&x)[4]) {
+      for_each_tile([&](std::uint32_t, const float(&x)[4]) {
         for (int c = 0; c < 4; ++c) n += x[c] >= bound;
       });
       turn = 1 - turn;
@@ -266,14 +267,15 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   float* const dense = work.dense.data != nullptr ? work.dense.data + g * work.dense.stride_head +
                                                         (row % chunk.queries) * work.dense.stride_row
                                                   : nullptr;
+  const auto width = static_cast<std::uint32_t>(work.scores.width);
   std::int32_t count = 0;
-  for_each_tile([&](std::int64_t tile, const float(&x)[4]) {
+  for_each_tile([&](std::uint32_t tile, const float(&x)[4]) {
     std::uint32_t four = 0;
 #pragma unroll
     for (int n = 0; n < 4; ++n) four |= static_cast<std::uint32_t>(x[n] > -INFINITY && x[n] >= cut) << n;
     count += __popc(four);
-    const std::int64_t column = tile * kTile + team.warp * 128;
-    if (column < work.scores.width) write_bits(words + column / 32, team.lane, four);
+    const std::uint32_t column = tile * kTile + static_cast<std::uint32_t>(team.warp) * 128;
+    if (column < width) write_bits(words + column / 32, team.lane, four);
     if (dense == nullptr) return;
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
@@ -322,6 +324,8 @@ cudaError_t launch(const SoftmaxRows& work, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream) {
+  // Columns are counted in 32 bits, and a tile may end beyond the last one.
+  if (work.scores.width > std::int64_t{1} << 31) return cudaErrorInvalidValue;
   if (work.candidates.words != bit_words(work.scores.width) || work.scores.pitch % 4 != 0) return cudaErrorInvalidValue;
   if (work.chunk.rows() == 0) return cudaSuccess;
   if (work.scores.width <= 1024) return launch<1>(work, stream);  // what a warp holds in registers

@@ -48,8 +48,6 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   cuda.lanes = 2;
   plan.workspace_bytes = workspace_of(options, device);
   auto chunk_bytes = static_cast<std::int64_t>(plan.workspace_bytes) / cuda.lanes;
-  // cuBLAS has scratch of its own (materialised_pass.cpp).
-  if (materialised && !matrix) chunk_bytes -= std::min<std::int64_t>(chunk_bytes / 4, 32 << 20);
 
   const std::int64_t queries = std::max<std::int64_t>(shape.queries, 1), keys = std::max<std::int64_t>(shape.keys, 1);
   const bool selects = shape.selection.top_k > 0 || shape.selection.mass > 0;
@@ -73,7 +71,10 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
     row_bytes += padded(shape.head_dim) * (is_double ? 0 : 4);
     row_bytes += std::min(plan.row_edges_bound, cuda.candidate_capacity) * (selects ? 16 : 8);
     if (shape.host_mask) row_bytes += keys * 4;
-    if (materialised && !is_double) row_bytes += keys * 5 + cuda.candidate_capacity * 8;
+    if (materialised && !is_double) {
+      row_bytes += keys * 5 + cuda.candidate_capacity * 8;
+      chunk_bytes -= chunk_bytes / 8;  // cuBLAS's own scratch, at most
+    }
     plan.reason = is_double                      ? "double precision, candidates by the final cut"
                   : materialised                 ? "cuBLAS scores, softmax, candidates as bits, compaction"
                   : cuda.two_passes              ? "two passes: statistics, then candidates by the final cut"
