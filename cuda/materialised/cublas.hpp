@@ -2,7 +2,7 @@
 // cuBLAS, opened at run time: half a gigabyte that a user of the fused backend never needs.
 #pragma once
 
-#include <cublas_api.h>
+#include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
