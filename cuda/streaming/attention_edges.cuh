@@ -104,14 +104,17 @@ __device__ __forceinline__ void write_rows(const StreamingArguments& a, std::int
     if constexpr (S::kGeneral) {
       weighted = quad_sum(static_cast<double>(slots.weighted[s]) - static_cast<double>(slots.weighted_rest[s]));
     }
+    // The same in all lanes of the quad. Read by all of them: where only lane s does, the compiler makes slots an array
+    // with an index, in local memory.
+    const float reference = quad_max(slots.reference[s]), top = quad_max(slots.top[s]);
     const std::int64_t row = table.row[first_row + s * 8 + lane / 4];
     if (lane % 4 != s || row < 0) continue;
     const std::int64_t n = split * a.chunk.rows() + row;
     const bool empty = slots.max_key < 0;
-    if (a.states.reference != nullptr) a.states.reference[n] = static_cast<double>(slots.reference[s]) * kLn2;
+    if (a.states.reference != nullptr) a.states.reference[n] = static_cast<double>(reference) * kLn2;
     if (a.states.sum != nullptr) a.states.sum[n] = empty ? 0.0 : a.sums ? sum : 1.0;
     if (a.states.maximum != nullptr) {
-      a.states.maximum[n] = empty ? -infinity_f64() : static_cast<double>(slots.top[s]) * a.natural_unit;
+      a.states.maximum[n] = empty ? -infinity_f64() : static_cast<double>(top) * a.natural_unit;
     }
     if (a.states.max_key != nullptr) a.states.max_key[n] = slots.max_key;
     if (S::kGeneral && a.states.weighted != nullptr) a.states.weighted[n] = weighted * kLn2;
