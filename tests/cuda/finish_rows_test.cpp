@@ -218,6 +218,14 @@ struct OneRow {
   Inputs inputs;
 };
 
+TEST(FinishRows, SplitsFarApartAreMergedWithoutOverflow) {
+  OneRow row({-900.0, -900.5, 900.0, 899.0, 0.0, 1.0, -5.0, 6.0}, 0.1);  // four splits: e^1800 is no double
+  const Problem& p = row.inputs.problem();
+  const EdgeList actual = extract_by_played_pass(p, 4, 8, 64);
+  EXPECT_EQ(actual.edge_count(), 2);
+  expect_same_graph(actual, oracle_extract(p), p, kTolerance);
+}
+
 TEST(FinishRows, PairsWithinTheBandAreCounted) {
   // Weights e^s / sum; the threshold is key 1's own weight, so its margin is 0; keys 2 and 3 stand 1e-4 off it.
   std::vector<double> scores{3.0, 1.0, 1.0001, 0.9999, 0.0};
@@ -226,6 +234,8 @@ TEST(FinishRows, PairsWithinTheBandAreCounted) {
   OneRow row(scores, std::exp(1.0) / sum);
   EXPECT_EQ(row.finish(1e-6).report.borderline, 1u);
   EXPECT_EQ(row.finish(1e-3).report.borderline, 3u);
+  EXPECT_EQ(row.finish(3e-4).report.borderline, 3u) << "eps is 1.5e-4";
+  EXPECT_EQ(row.finish(1e-4).report.borderline, 1u) << "eps is 0.5e-4";
   EXPECT_EQ(row.finish(10.0).report.borderline, 5u);
   EXPECT_NEAR(row.finish(1e-3).report.eps(), 0.5e-3, 1e-8) << "the score is exact by now: half of the pass's band";
 }
