@@ -48,7 +48,7 @@ class Nodes {
     t.op = op;
     t.buffer = &buffer;
     std::copy(sources.begin(), sources.end(), t.src);
-    std::memcpy(t.op_params, parameters.data(), parameters.size() * sizeof(float));
+    if (!parameters.empty()) std::memcpy(t.op_params, parameters.data(), parameters.size() * sizeof(float));
     return &t;
   }
   /// [ne2, ne1, ne0] row-major over memory of the caller.
