@@ -2,12 +2,14 @@
 // How much longer than the threshold pass: selections, statistics, element types. One process, one thread; all variants
 // of a problem take turns, A B C A B C ..., so that whatever else the machine does disturbs all of them; processor
 // time; ratios are taken round by round, and a row shows their median, least and most. Every answer is checked against
-// `reference` before the clock starts.
+// `reference` before the clock starts. A selection is also timed against the threshold that gives as many edges: they
+// take time of their own, whatever chose them.
 // usage: bench_ratios [--n N] [--d D] [--rounds R] [--causal | --full] [--genesis]
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <attngraph/attngraph.hpp>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -28,6 +30,8 @@ struct Variant {
   attngraph_dtype dtype = ATTNGRAPH_F32;
   Rule rule{.threshold = 0.01};
   std::uint32_t stats = 0;
+
+  bool selects() const { return rule.top_k > 0 || rule.mass > 0; }
 };
 
 struct Settings {
@@ -58,11 +62,37 @@ struct Problem {
   attngraph::tensor q, k;
 };
 
+// The threshold whose graph has nearly `edges` edges, by bisection of its logarithm.
+double threshold_with(std::int64_t edges, const attngraph::context& context, const Problem& problem,
+                      attngraph::options options) {
+  double low = std::log(1e-9), high = 0;
+  for (int step = 0; step < 20; ++step) {
+    const double middle = (low + high) / 2;
+    const std::int64_t count = context.extract(problem.q, problem.k, options.threshold(std::exp(middle))).edge_count();
+    (count > edges ? low : high) = middle;
+    if (std::abs(static_cast<double>(count - edges)) < 0.01 * static_cast<double>(edges)) return std::exp(middle);
+  }
+  return std::exp(high);
+}
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return x[x.size() / 2];
+}
+
+// "median (least - most)" of times, round by round.
+std::string ratio_text(const std::vector<double>& of, const std::vector<double>& to) {
+  std::vector<double> ratios;
+  for (std::size_t r = 0; r < of.size(); ++r) ratios.push_back(of[r] / to[r]);
+  return fmt::format("{:.2f} ({:.2f} - {:.2f})", median(ratios), *std::min_element(ratios.begin(), ratios.end()),
+                     *std::max_element(ratios.begin(), ratios.end()));
+}
+
 // Rows of one table: the first variant is the yardstick.
 void compare(const std::string& title, const std::vector<Variant>& variants, const std::vector<Problem>& problems,
              const Settings& settings, double scale, double scores) {
   attngraph::context context("cpu");
-  std::vector<attngraph::options> options;
+  std::vector<attngraph::options> options, peers;  // a peer is the threshold pass with as many edges
   std::vector<std::int64_t> edges;
   std::vector<std::string> targets;
   for (std::size_t v = 0; v < variants.size(); ++v) {
@@ -72,28 +102,31 @@ void compare(const std::string& title, const std::vector<Variant>& variants, con
     check_extract(context, problems[v].q, problems[v].k, options[v], variants[v].rule, answer);
     edges.push_back(answer.edge_count());
     targets.emplace_back(answer.report().target);
+    attngraph::options peer = options[v];
+    peer.top_k(0).mass(0);
+    if (variants[v].selects()) peer.threshold(threshold_with(edges[v], context, problems[v], peer));
+    peers.push_back(peer);
   }
-  std::vector<std::vector<double>> seconds(variants.size());
+  const auto timed = [&](std::size_t v, const attngraph::options& how) {
+    const double begin = processor_seconds();
+    context.extract(problems[v].q, problems[v].k, how);
+    return processor_seconds() - begin;
+  };
+  std::vector<std::vector<double>> seconds(variants.size()), peer_seconds(variants.size());
   for (int round = 0; round < settings.rounds; ++round) {
     for (std::size_t v = 0; v < variants.size(); ++v) {
-      const double begin = processor_seconds();
-      context.extract(problems[v].q, problems[v].k, options[v]);
-      seconds[v].push_back(processor_seconds() - begin);
+      seconds[v].push_back(timed(v, options[v]));
+      if (variants[v].selects()) peer_seconds[v].push_back(timed(v, peers[v]));
     }
   }
-  const auto median = [](std::vector<double> x) {
-    std::sort(x.begin(), x.end());
-    return x[x.size() / 2];
-  };
-  fmt::print("\n{}\n\n| variant | path | edges | median s | 1e9 scores/s | times the first (least - most) |\n", title);
-  fmt::print("|---|---|---|---|---|---|\n");
+  fmt::print("\n{}\n\n", title);
+  fmt::print("| variant | path | edges | median s | 1e9 scores/s | times the first (least - most) ");
+  fmt::print("| times the threshold with as many edges |\n|---|---|---|---|---|---|---|\n");
   for (std::size_t v = 0; v < variants.size(); ++v) {
-    std::vector<double> ratios;
-    for (std::size_t r = 0; r < seconds[v].size(); ++r) ratios.push_back(seconds[v][r] / seconds[0][r]);
     const double middle = median(seconds[v]);
-    fmt::print("| {} | {} | {} | {:.3f} | {:.3f} | {:.2f} ({:.2f} - {:.2f}) |\n", variants[v].name, targets[v],
-               edges[v], middle, scores / middle * 1e-9, median(ratios),
-               *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()));
+    fmt::print("| {} | {} | {} | {:.3f} | {:.3f} | {} | {} |\n", variants[v].name, targets[v], edges[v], middle,
+               scores / middle * 1e-9, ratio_text(seconds[v], seconds[0]),
+               variants[v].selects() ? ratio_text(seconds[v], peer_seconds[v]) : "");
     std::fflush(stdout);
   }
 }
