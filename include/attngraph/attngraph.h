@@ -110,6 +110,10 @@ typedef enum attngraph_decision { ATTNGRAPH_DECISION_FAST = 0 } attngraph_decisi
 
 typedef enum attngraph_lse_base { ATTNGRAPH_LSE_BASE_E = 0, ATTNGRAPH_LSE_BASE_2 = 1 } attngraph_lse_base;
 
+/* How the CPU multiplies queries and keys. AUTO: by pairs of bf16 (AVX512_BF16, AMX) where the processor has it and the
+ * input's type gains by it. FLOAT: in float always. Either decides every pair outside the band right. */
+typedef enum attngraph_products { ATTNGRAPH_PRODUCTS_AUTO = 0, ATTNGRAPH_PRODUCTS_FLOAT = 1 } attngraph_products;
+
 /* ERROR: NaN or infinity in Q, K or the matrix fails the call and is located in the message. SKIP: such a key is
  * masked, such a query has no edges, such a weight is no edge; all are counted. */
 typedef enum attngraph_nonfinite { ATTNGRAPH_NONFINITE_ERROR = 0, ATTNGRAPH_NONFINITE_SKIP = 1 } attngraph_nonfinite;
@@ -166,7 +170,7 @@ typedef struct attngraph_options {
   const char* backend; /* "reference", "cpu", "cuda_materialised", "cuda_streaming"; NULL: the best of the context's
                           device */
   int32_t threads;     /* 0: as many as this process may use. Results do not depend on it */
-  int32_t reserved;    /* 0 */
+  int32_t products;    /* attngraph_products */
   void* stream;        /* CUDA stream: the call's work begins after what is queued on it; NULL: the default one. The
                           call itself waits until its work is done */
 
@@ -183,7 +187,7 @@ typedef struct attngraph_options {
   {                                                                                                                   \
     sizeof(attngraph_options), 0.05, 0, 0.0, 0, 0, ATTNGRAPH_DECISION_FAST, ATTNGRAPH_NAN_, 0.0, 0,                   \
         ATTNGRAPH_NONFINITE_ERROR, ATTNGRAPH_ALIGN_BOTTOM_RIGHT, 0, NULL, NULL, NULL, NULL, ATTNGRAPH_LSE_BASE_E, 0u, \
-        0, 0, NULL, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL, 0                                                       \
+        0, 0, NULL, 0, 0, NULL, 0, ATTNGRAPH_PRODUCTS_AUTO, NULL, NULL, NULL, NULL, 0                                 \
   }
 #define ATTNGRAPH_NAN_ (__builtin_nan(""))
 

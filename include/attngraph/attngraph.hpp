@@ -198,6 +198,7 @@ class options {
   // how
   options& backend(std::string_view name) { return set(backend_, std::string(name)); }  ///< "": the best
   options& threads(std::int32_t n) { return set(c_.threads, n); }
+  options& products(attngraph_products p) { return set(c_.products, p); }
   options& stream(void* cuda_stream) { return set(c_.stream, cuda_stream); }
   options& workspace_bytes(std::size_t n) { return set(c_.workspace_bytes, n); }
   /// Called from the calling thread, at least every 50 ms. An exception stops the call and comes out of it.

@@ -48,6 +48,7 @@ def extract(
     backend: str | None = None,
     threads: int | None = None,
     decision: Literal["fast"] = "fast",
+    products: Literal["auto", "float"] = "auto",
     stats: str | Sequence[str] = (),
     nonfinite: Literal["error", "skip"] = "error",
     max_edges: int | None = None,
@@ -110,6 +111,9 @@ def extract(
         How ties with the threshold are decided. "fast" decides every pair right that is farther from the threshold
         than ``graph.report.eps``; "certified", exact for all pairs, is not offered by this release and raises
         `UnsupportedError`.
+    products : {"auto", "float"}
+        How the CPU multiplies queries and keys: "auto" by pairs of bf16 where the processor has that and the type of the
+        input gains by it, "float" never. Either decides every pair outside the band right.
     stats : sequence of {"entropy", "columns", "distances"}
         Further statistics beside the edges: `Graph.rows` and `Graph.columns` answer them.
     nonfinite : {"error", "skip"}
@@ -169,6 +173,9 @@ def extract(
             allow_dense=allow_dense,
             decision=decision,
         )
+        if products not in ("auto", "float"):
+            raise ArgumentError(f"products is {products!r}; it is 'auto' or 'float'")
+        options.products_in_float(products == "float")
         context.extract(_laid_out(queries, "q", layout), _laid_out(keys, "k", layout), options, sink)
     return Graph(sink.take_result())
 

@@ -66,6 +66,8 @@ void bind_options(nb::module_& m) {
       .def("layer", setter<std::int64_t>(&C::layer))
       .def("backend", [](Options& o, const std::string& name) { o.c.backend(name); })
       .def("threads", setter<std::int32_t>(&C::threads))
+      .def("products_in_float",
+           [](Options& o, bool on) { o.c.products(on ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO); })
       .def("mask", [](Options& o, const Tensor& t) { o.c.mask(o.mask.emplace(t).view()); })
       .def("sinks", [](Options& o, const Tensor& t) { o.c.sinks(o.sinks.emplace(t).view()); })
       .def("lse", [](Options& o, const Tensor& t, bool base_2) {

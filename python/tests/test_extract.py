@@ -94,6 +94,16 @@ def test_bfloat16_of_ml_dtypes():
     assert_same_edges(ag.extract(q, k), softmax_weights(q.astype(np.float32), k.astype(np.float32)), 0.05)
 
 
+def test_products_in_float():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    q, k = (x.astype(ml_dtypes.bfloat16) for x in random_qk(9, (1, 2, 30, 8), (1, 2, 30, 8)))
+    in_float = ag.extract(q, k, products="float")
+    assert not in_float.diff(ag.extract(q, k))
+    assert in_float.report.target not in ("AVX512_BF16", "AMX")
+    with pytest.raises(ag.ArgumentError, match="products is 'double'"):
+        ag.extract(q, k, products="double")
+
+
 def test_torch_tensors_of_every_type_and_with_gradients():
     torch = pytest.importorskip("torch")
     q, k = random_qk(10, (1, 2, 30, 8), (1, 2, 30, 8))

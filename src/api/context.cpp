@@ -109,6 +109,7 @@ Plan plan_for(const attngraph_context& context, const Backend& backend, const An
   PlanOptions how;
   how.backend = backend.name();
   how.threads = options.threads;
+  how.pair_products = options.products == ATTNGRAPH_PRODUCTS_AUTO;
   how.device = context.device;
   how.workspace_bytes = options.workspace_bytes;
   return make_plan(shape_of(problem), how, backend.device());

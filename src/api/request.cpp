@@ -40,7 +40,7 @@ void check_ways(const attngraph_options& o) {
          kKnownStats);
   if (o.threads < 0 || o.threads > kMaxThreads)
     fail(Status::kArgument, "threads is {}; it is 1 to {}, or 0 for all", o.threads, kMaxThreads);
-  if (o.reserved != 0) fail(Status::kArgument, "reserved is {}; it must be 0", o.reserved);
+  check_switch(o.products, "products");
   if (o.layer < 0) fail(Status::kArgument, "layer is {}; a label is at least 0", o.layer);
 }
 

@@ -107,6 +107,9 @@ void ScoreFlags::add(CLI::App& app, bool scores) {
   if (scores) {
     app.add_option("--scale", scale, "Factor of q . k (default: metadata, else 1/sqrt(D))");
     app.add_option("--softcap", softcap, "Scores become C * tanh(s / C)")->type_name("C");
+    app.add_option("--products", products,
+                   "CPU: auto, or float: never by pairs of bf16, whatever the processor has (default: auto)")
+        ->check(CLI::IsMember({"auto", "float"}));
   }
   CLI::Option* on = app.add_flag("--causal", causal, "A query sees keys up to its own position");
   CLI::Option* off = app.add_flag("--no-causal", no_causal, "A query sees every key");

@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(
                     CASE("stats unknown", ARGUMENT, "unknown bits 0x8", c.options.stats = 9),
                     CASE("threads negative", ARGUMENT, "threads is -1", c.options.threads = -1),
                     CASE("threads 4097", ARGUMENT, "4096", c.options.threads = 4097),
-                    CASE("reserved", ARGUMENT, "reserved is 1", c.options.reserved = 1),
+                    CASE("products", ARGUMENT, "products is 2", c.options.products = 2),
                     CASE("backend unknown", ARGUMENT, "reference", c.options.backend = "fastest"),
                     CASE("backend empty", ARGUMENT, "''", c.options.backend = "")),
     name_of_case);
@@ -244,6 +244,7 @@ INSTANTIATE_TEST_SUITE_P(
         GOOD("range empty", c.options.query_begin = c.options.query_end = 3),
         GOOD("heads", (c.numbers = {0, 3}, c.options.heads = c.numbers.data(), c.options.head_count = 2)),
         GOOD("threads many", c.options.threads = 4096),
+        GOOD("products in float", c.options.products = ATTNGRAPH_PRODUCTS_FLOAT),
         GOOD("strides negative",
              (c.extra_strides = {0, 0, -8, 1}, c.q.strides = c.extra_strides.data(), c.q.data = c.values.data() + 16)),
         GOOD("no batch", (c.q_shape[0] = c.k_shape[0] = 0, c.q.data = c.k.data = nullptr)),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a result says about itself, and what stays untouched: outputs of failed calls, inputs, bytes past the end.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -269,6 +270,25 @@ TEST_P(EveryResult, AGivenLogsumexpMakesTheSameEdges) {
     EXPECT_GT(difference.common, 0);
     EXPECT_LT(difference.max_weight_difference, 1e-5);
   }
+}
+
+TEST(Products, AreMadeInFloatWhereThatIsAsked) {
+  Tensor<std::uint16_t> q{{2, 40, 32}, {}, ATTNGRAPH_BF16};
+  for (const float x : random_tensor(q.shape, 11).values)
+    q.values.push_back(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16));
+  const Context context = make_context();
+  attngraph_options options = default_options();
+  const Result by_default = extract(context, q.view(), q.view(), options);
+  options.products = ATTNGRAPH_PRODUCTS_FLOAT;
+  const Result in_float = extract(context, q.view(), q.view(), options);
+  attngraph_report report;
+  ASSERT_EQ(attngraph_result_report(in_float.get(), &report), ATTNGRAPH_OK);
+  EXPECT_STRNE(report.target, "AVX512_BF16");
+  EXPECT_STRNE(report.target, "AMX");
+  attngraph_difference difference;
+  ASSERT_EQ(attngraph_result_diff(by_default.get(), in_float.get(), 1e-5, &difference), ATTNGRAPH_OK);
+  EXPECT_EQ(difference.only_a + difference.only_b, 0);
+  EXPECT_GT(difference.common, 0);
 }
 
 TEST_P(EveryResult, ExplainsWithoutReadingAnything) {

@@ -161,6 +161,8 @@ TEST_F(Extract, ExplainSaysWhereEveryValueCameFrom) {
   EXPECT_THAT(text, ContainsRegex("window +3 +flag"));
   EXPECT_THAT(text, ContainsRegex("causal +no: every query sees every key +default"));
   EXPECT_THAT(text, ContainsRegex("query offset +4 \\(bottom-right: Nk - Nq\\) +default"));
+  EXPECT_THAT(text, ContainsRegex("products +auto +default"));
+  EXPECT_THAT(explained({"f.safetensors", "--products", "float"}), ContainsRegex("products +float +flag"));
   EXPECT_THAT(text, ContainsRegex("backend +cpu"));
   EXPECT_EQ(files(), std::vector<std::string>{"f.safetensors"});
 
