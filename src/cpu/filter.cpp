@@ -140,7 +140,7 @@ class Filter {
                                                      worker.keys.data(), worker.values.data(), &sum, &maximum);
     if (maximum > -std::numeric_limits<T>::infinity()) {
       stats.maximum = static_cast<double>(maximum);
-      stats.max_key = static_cast<std::int32_t>(row.first_key + (std::find(row.x, row.x + row.count, maximum) - row.x));
+      stats.max_key = static_cast<std::int32_t>(row.first_key + kernel_.index_of(row.x, row.count, maximum));
     }
     return found;
   }

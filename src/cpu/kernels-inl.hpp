@@ -7,6 +7,7 @@
 #define ATTNGRAPH_CPU_KERNELS_INL_HPP
 #endif
 
+#include <hwy/contrib/algo/find-inl.h>
 #include <hwy/highway.h>
 
 #include <bit>
@@ -376,6 +377,11 @@ std::int64_t threshold_row(const T* x, std::int64_t n, std::int64_t first_key, T
 }
 
 template <class T>
+std::int64_t index_of(const T* x, std::int64_t n, T value) {
+  return static_cast<std::int64_t>(hn::Find(hn::ScalableTag<T>(), value, x, static_cast<std::size_t>(n)));
+}
+
+template <class T>
 double entropy_row(const T* x, std::int64_t n) {
   const hn::ScalableTag<double> d;
   auto total = hn::Zero(d);
@@ -418,7 +424,7 @@ const Kernels<T>& table() {
 
 template <class T>
 const MatrixKernels<T>& matrix_table() {
-  static const MatrixKernels<T> kTable{unpack_row<T>, threshold_row<T>, entropy_row<T>};
+  static const MatrixKernels<T> kTable{unpack_row<T>, threshold_row<T>, index_of<T>, entropy_row<T>};
   return kTable;
 }
 

@@ -115,6 +115,8 @@ struct MatrixKernels {
   // infinite.
   std::int64_t (*threshold_row)(const T* x, std::int64_t n, std::int64_t first_key, T cut, bool masked,
                                 std::int32_t* keys, T* values, double* sum, T* maximum);
+  // The first x[n] == value; n when there is none.
+  std::int64_t (*index_of)(const T* x, std::int64_t n, T value);
   // -sum w ln w over w > 0
   double (*entropy_row)(const T* x, std::int64_t n);
 };
