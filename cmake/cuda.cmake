@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Whether the CUDA backends are built: the plugin libattngraph_cuda.so in cuda/. The library itself needs no toolkit and
-# is the same either way. Sets ATTNGRAPH_CUDA_ENABLED, and CUDAToolkit_FOUND when there are headers at least, which is all
-# that tests/emulation needs.
+# is the same either way. Sets ATTNGRAPH_CUDA_ENABLED. tests/emulation needs the toolkit's headers only, and looks for them
+# itself.
 set(default OFF)  # within another project: only the library is its business
 if(PROJECT_IS_TOP_LEVEL)
   set(default AUTO)
@@ -45,24 +45,35 @@ if(NOT CMAKE_CUDA_COMPILER)
   message(STATUS "CUDA backends: no, there is no nvcc (scripts/cuda-toolkit brings one)")
   return()
 endif()
-find_package(CUDAToolkit QUIET)
+get_filename_component(attngraph_nvcc_root ${CMAKE_CUDA_COMPILER}/../.. REALPATH)
 
 # Sanitizers and coverage look at host code; the plugin's is looked at under emulation.
 if(ATTNGRAPH_CUDA STREQUAL "AUTO" AND (ATTNGRAPH_SANITIZE OR ATTNGRAPH_COVERAGE))
   message(STATUS "CUDA backends: not in an instrumented build")
   return()
 endif()
-if(CUDAToolkit_VERSION VERSION_LESS 12.4)
+execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc_says ERROR_QUIET)
+string(REGEX MATCH "release ([0-9]+\\.[0-9]+)" nvcc_version "${nvcc_says}")
+set(nvcc_version ${CMAKE_MATCH_1})
+if(NOT nvcc_version VERSION_GREATER_EQUAL 12.4)
+  set(too_old "${CMAKE_CUDA_COMPILER} is of version '${nvcc_version}', and 12.4 is the oldest that will do")
   if(ATTNGRAPH_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "ATTNGRAPH_CUDA is ON, but the toolkit is ${CUDAToolkit_VERSION}; 12.4 is the oldest that will do")
+    message(FATAL_ERROR "ATTNGRAPH_CUDA is ON, but ${too_old}")
   endif()
-  message(STATUS "CUDA backends: no, the toolkit is ${CUDAToolkit_VERSION} and 12.4 is the oldest that will do")
+  message(STATUS "CUDA backends: no, ${too_old}")
   return()
 endif()
 if(ATTNGRAPH_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${ATTNGRAPH_CCACHE})
 endif()
 enable_language(CUDA)
+# What FindCUDAToolkit calls CUDA::cudart_static. That of CMake 3.25.1 fails with CUDA 13, which has no nvToolsExt.
+find_library(ATTNGRAPH_CUDART_STATIC cudart_static REQUIRED DOC "NVIDIA's runtime, which goes into the plugin"
+  HINTS ${CMAKE_CUDA_HOST_IMPLICIT_LINK_DIRECTORIES} ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES}
+  PATHS ${attngraph_nvcc_root} PATH_SUFFIXES lib64 lib)
+add_library(attngraph_cuda_runtime INTERFACE)
+target_include_directories(attngraph_cuda_runtime SYSTEM INTERFACE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+target_link_libraries(attngraph_cuda_runtime INTERFACE ${ATTNGRAPH_CUDART_STATIC} Threads::Threads rt ${CMAKE_DL_LIBS})
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has it
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)

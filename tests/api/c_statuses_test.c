@@ -10,10 +10,6 @@
 
 static const int64_t kShape[4] = {1, 1, 2, 2};
 static float data[4] = {1, 0, 0, 1};
-/* The compiler must not see through sizes meant to fail. */
-static const int64_t kHugeHeads[4] = {1, INT64_C(1) << 59, 1, 1};
-static const int64_t kOneHead[4] = {1, 1, 1, 1};
-static const int64_t kStill[4] = {0, 0, 0, 0};
 
 static attngraph_tensor tensor_of(const void* values, attngraph_dtype dtype) {
   attngraph_tensor tensor;
@@ -90,9 +86,12 @@ static void reach_from_extract(attngraph_context* context) {
   EXPECT_OF_EXTRACT(ATTNGRAPH_ERROR_LIMIT, options.max_edges = 1);
   EXPECT_OF_EXTRACT(ATTNGRAPH_ERROR_CANCELLED, options.cancelled = always);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  /* Strides of 0: 2^59 heads that all read one number, whose list alone is 2^62 bytes. */
-  EXPECT_OF_EXTRACT(ATTNGRAPH_ERROR_OUT_OF_MEMORY,
-                    (q.shape = kHugeHeads, q.strides = k.strides = kStill, k.shape = kOneHead));
+  {
+    /* Strides of 0: 2^59 heads that all read one number, whose list alone is 2^62 bytes. */
+    static const int64_t huge_heads[4] = {1, INT64_C(1) << 59, 1, 1}, one_head[4] = {1, 1, 1, 1}, still[4] = {0};
+    EXPECT_OF_EXTRACT(ATTNGRAPH_ERROR_OUT_OF_MEMORY,
+                      (q.shape = huge_heads, q.strides = k.strides = still, k.shape = one_head));
+  }
 #endif
 }
 
