@@ -100,7 +100,7 @@ def test_products_in_float():
     in_float = ag.extract(q, k, products="float")
     assert not in_float.diff(ag.extract(q, k))
     assert in_float.report.target not in ("AVX512_BF16", "AMX")
-    with pytest.raises(ag.ArgumentError, match="products is 'double'"):
+    with pytest.raises(ag.errors.ArgumentError, match="products is 'double'"):
         ag.extract(q, k, products="double")
 
 

@@ -107,8 +107,9 @@ class Filter {
     result.report = {};
     worker.values.resize(idx(p_.keys()));
     worker.keys.resize(idx(p_.keys()));
+    const std::int64_t rows_per_poll = std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(1, p_.keys()));
     for (std::int64_t i = begin; i < end; ++i) {
-      poll();
+      if ((i - begin) % rows_per_poll == 0) poll();  // which asks the clock: a short row takes no longer
       filter_row(batch_of(slice), head_of(slice), i, worker, result);
       result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
     }
@@ -140,7 +141,10 @@ class Filter {
                                                      worker.keys.data(), worker.values.data(), &sum, &maximum);
     if (maximum > -std::numeric_limits<T>::infinity()) {
       stats.maximum = static_cast<double>(maximum);
-      stats.max_key = static_cast<std::int32_t>(row.first_key + kernel_.index_of(row.x, row.count, maximum));
+      // Where there are edges, the largest weight is one of them.
+      stats.max_key = found > 0
+                          ? worker.keys[idx(kernel_.index_of(worker.values.data(), found, maximum))]
+                          : static_cast<std::int32_t>(row.first_key + kernel_.index_of(row.x, row.count, maximum));
     }
     return found;
   }
