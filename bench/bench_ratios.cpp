@@ -63,7 +63,7 @@ struct Problem {
 };
 
 // The threshold whose graph has nearly `edges` edges, by bisection of its logarithm.
-double threshold_with(std::int64_t edges, const attngraph::context& context, const Problem& problem,
+double threshold_with(std::int64_t edges, attngraph::context& context, const Problem& problem,
                       attngraph::options options) {
   double low = std::log(1e-9), high = 0;
   for (int step = 0; step < 20; ++step) {

@@ -41,7 +41,7 @@ if(ATTNGRAPH_SANITIZE)
   add_link_options(-fsanitize=${ATTNGRAPH_SANITIZE})
 endif()
 if(ATTNGRAPH_COVERAGE)
-  # Counts that threads lose do not matter: a line ran or did not. Atomic ones take three times as long under ASan.
+  # Counts that threads lose do not matter: a line ran or did not. Atomic ones take twice as long under ASan.
   add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:--coverage;-fprofile-update=single;-fprofile-exclude-files=/usr/.*>")
   add_link_options(--coverage)
 endif()
