@@ -172,10 +172,8 @@ def extract(
             lse_base=lse_base,
             allow_dense=allow_dense,
             decision=decision,
+            products=products,
         )
-        if products not in ("auto", "float"):
-            raise ArgumentError(f"products is {products!r}; it is 'auto' or 'float'")
-        options.products_in_float(products == "float")
         context.extract(_laid_out(queries, "q", layout), _laid_out(keys, "k", layout), options, sink)
     return Graph(sink.take_result())
 
@@ -381,7 +379,7 @@ def _options(
     return options
 
 
-def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision):
+def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision, products="auto"):
     if decision == "certified":
         raise UnsupportedError(
             "decision='certified' is not offered by this release; 'fast' states its band in graph.report.eps"
@@ -390,6 +388,9 @@ def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow
         raise ArgumentError(f"decision is {decision!r}; it is 'fast'")
     if lse_base not in ("e", "2", 2):
         raise ArgumentError(f"lse_base is {lse_base!r}; it is 'e' or '2'")
+    if products not in ("auto", "float"):
+        raise ArgumentError(f"products is {products!r}; it is 'auto' or 'float'")
+    options.products_in_float(products == "float")
     options.allow_dense(bool(allow_dense))
     if scale is not None:
         options.scale(float(scale))

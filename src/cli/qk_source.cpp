@@ -36,9 +36,7 @@ class QkSource : public Source {
   QkSource(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input, const ScoreFlags& scores)
       : files_(std::move(files)),
         range_(input.range()),
-        settings_(scores, [this](std::string_view name) { return metadata(name); }),
-        products_(scores.products.value_or("auto")),
-        products_origin_(scores.products ? Origin::kFlag : Origin::kDefault) {
+        settings_(scores, [this](std::string_view name) { return metadata(name); }) {
     if (input.q.empty() != input.k.empty() && files_.size() == 1) throw UsageError("give both --q and --k");
     if (files_.size() == 2 || !input.q.empty())
       find_named(input);
@@ -73,7 +71,6 @@ class QkSource : public Source {
   std::vector<Explanation> settings() const override {
     const tensor q = q_file().info(layers_[0].q), k = k_file().info(layers_[0].k);
     auto lines = settings_.explain(true, length(q), length(k));
-    lines.push_back({"products", products_, origin_name(products_origin_)});
     if (lse_dropped_) lines.push_back({"lse", "not used: a flag changes the scores it was made from", "flag"});
     return lines;
   }
@@ -110,7 +107,6 @@ class QkSource : public Source {
   options prepared(const options& base, std::size_t i, std::int64_t queries) const {
     options o = base;
     settings_.apply(o, true);
-    o.products(products_ == "float" ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO);
     apply_range(o, range_, queries);
     return o.layer(layers_[i].label);
   }
@@ -168,8 +164,6 @@ class QkSource : public Source {
   std::vector<std::unique_ptr<OpenFile>> files_;  // Q first; one or two
   std::optional<QueryRange> range_;
   Settings settings_;
-  std::string products_;  // --products
-  Origin products_origin_;
   std::vector<LayerTensors> layers_;
   attngraph_lse_base lse_base_ = ATTNGRAPH_LSE_BASE_E;
   bool lse_dropped_ = false;

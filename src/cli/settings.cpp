@@ -50,6 +50,7 @@ Settings::Settings(const ScoreFlags& flags, const Lookup& metadata) {
   if (flags.scale && !std::isfinite(*flags.scale)) throw UsageError("--scale: give a finite number");
   choose<double>(scale, flags.scale, metadata, "scale");
   choose<double>(softcap, flags.softcap, metadata, "softcap");
+  if (flags.products) products = {*flags.products, Origin::kFlag};  // of this machine: no file says it
   const std::optional<bool> causal_flag = flags.causal      ? std::optional(true)
                                           : flags.no_causal ? std::optional(false)
                                                             : std::nullopt;
@@ -61,6 +62,7 @@ Settings::Settings(const ScoreFlags& flags, const Lookup& metadata) {
 void Settings::apply(options& o, bool scores) const {
   if (scores && scale.value) o.scale(*scale.value);
   if (scores) o.softcap(softcap.value);
+  if (scores) o.products(products.value == "float" ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO);
   o.causal(causal.value).window(window.value);
   if (query_offset.value) o.query_offset(*query_offset.value);
 }
@@ -70,6 +72,7 @@ std::vector<Explanation> Settings::explain(bool scores, std::int64_t queries, st
   if (scores) {
     lines.push_back({"scale", scale.value ? shortest(*scale.value) : "1/sqrt(D)", origin_name(scale.origin)});
     lines.push_back({"softcap", softcap.value == 0 ? "none" : shortest(softcap.value), origin_name(softcap.origin)});
+    lines.push_back({"products", products.value, origin_name(products.origin)});
   }
   lines.push_back({"causal", causal.value ? "yes" : "no: every query sees every key", origin_name(causal.origin)});
   lines.push_back({"query offset",

@@ -31,14 +31,15 @@ struct Explanation {
 using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 
 struct Settings {
-  Setting<std::optional<double>> scale;               // nothing: 1 / sqrt(D)
-  Setting<double> softcap;                            // 0: none
+  Setting<std::optional<double>> scale;  // nothing: 1 / sqrt(D)
+  Setting<double> softcap;               // 0: none
+  Setting<std::string> products{"auto", Origin::kDefault};
   Setting<bool> causal;                               // false: the default says so in --explain
   Setting<std::optional<std::int64_t>> query_offset;  // nothing: bottom-right, Nk - Nq
   Setting<std::int64_t> window;                       // 0: none
 
   Settings(const ScoreFlags& flags, const Lookup& metadata);
-  // A ready matrix has no scale and no softcap.
+  // A ready matrix has no scale, no softcap and no products.
   void apply(options& o, bool scores) const;
   // The offset shown is that of one shape.
   std::vector<Explanation> explain(bool scores, std::int64_t queries, std::int64_t keys) const;
