@@ -15,6 +15,7 @@ struct Rule {
 };
 
 // Throws std::runtime_error naming the first wrong row. Rows: the first, the last and some between, of every slice.
+// `context` runs the reference: one of the CPU, and tensors in host memory.
 void check_extract(attngraph::context& context, const attngraph::tensor& q, const attngraph::tensor& k,
                    const attngraph::options& how, const Rule& rule, const attngraph::result& answer);
 // Likewise; a ready matrix leaves no room for differences.

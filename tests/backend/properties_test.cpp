@@ -55,7 +55,9 @@ TEST_P(Properties, ARowHasAtMostOneOverThresholdEdges) {
     for (std::size_t n = 0; n + 1 < graph.offsets.size(); ++n) {
       EXPECT_LE(graph.offsets[n + 1] - graph.offsets[n], static_cast<std::int64_t>(1 / threshold));
     }
-    const auto within = [](double mass) { return mass <= 1 + 1e-6; };
+    // Weights are relative to a logsumexp that is off by at most eps: tensor cores cut off, so it is a little small.
+    const double most = std::exp(graph.report.eps) * (1 + 1e-12);
+    const auto within = [most](double mass) { return mass <= most; };
     EXPECT_TRUE(std::all_of(graph.rows.kept_mass.begin(), graph.rows.kept_mass.end(), within));
   }
 }

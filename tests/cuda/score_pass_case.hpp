@@ -245,8 +245,15 @@ inline void RunPass::run(const cuda::ScorePass& pass) {
   weighted = d_weighted.download();
   max_key = d_max_key.download();
   count = d_count.download();
-  keys = d_keys.download();
-  scores = d_scores.download();
+  keys.assign(states * at(capacity), 0);
+  scores.assign(states * at(capacity), 0);
+  for (std::size_t n = 0; n < states; ++n) {  // no more than was written
+    const std::size_t first = n * at(capacity), stored = std::min(at(count[n]), at(capacity));
+    const auto row_keys = d_keys.download(first, stored);
+    const auto row_scores = d_scores.download(first, stored);
+    std::copy(row_keys.begin(), row_keys.end(), keys.begin() + static_cast<std::ptrdiff_t>(first));
+    std::copy(row_scores.begin(), row_scores.end(), scores.begin() + static_cast<std::ptrdiff_t>(first));
+  }
 }
 
 }  // namespace ag::test

@@ -7,6 +7,7 @@
 
 #include "machine.hpp"
 #include "ptx_program.hpp"
+#include "tensor_core.hpp"
 
 namespace ag::emu {
 namespace {
@@ -47,11 +48,12 @@ void run_mma(Lanes& lanes) {
     }
     for (std::uint32_t e = 0; e < 4; ++e) c[g + 8 * (e / 2)][2 * t + e % 2] = call.number(10 + e);
   }
-  // Products are exact in single precision, sums are rounded one by one: the hardware's order and rounding differ.
   for (std::uint32_t i = 0; i < 16; ++i) {
+    float products[16][8];
     for (std::uint32_t k = 0; k < 16; ++k) {
-      for (std::uint32_t j = 0; j < 8; ++j) c[i][j] += a[i][k] * b[k][j];
+      for (std::uint32_t j = 0; j < 8; ++j) products[k][j] = a[i][k] * b[k][j];
     }
+    tensor_core_add(c[i], products);
   }
   for (std::uint32_t lane = 0; lane < 32; ++lane) {
     const auto& call = *static_cast<const PtxCall*>(lanes.argument[lane]);
@@ -76,7 +78,7 @@ void execute_mma_bf16(const PtxCall& call) {
   arrive_collective(op, 0xffffffffu, &mine, call.program, call.site);
 }
 
-void execute_ex2(const PtxCall& call) { call.store(0, flush(std::exp2(flush(call.number(1))))); }
+void execute_ex2(const PtxCall& call) { call.store(0, flush(approximate_exp2(flush(call.number(1))))); }
 void execute_lg2(const PtxCall& call) { call.store(0, std::log2(flush(call.number(1)))); }
 void execute_rcp(const PtxCall& call) { call.store(0, flush(1.0f / flush(call.number(1)))); }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "../../cuda/common/ptx.cuh"
+#include "tensor_core.hpp"
 #include "test_support.hpp"
 
 namespace ag::emu {
@@ -246,6 +247,41 @@ TEST(PtxMma, NeedsAllLanes) {
   EXPECT_THAT(last_error(), AllOf(HasSubstr("mma (bf16) needs all 32 lanes"), HasSubstr("0x80000000")));
   EXPECT_EQ(run(divergent_mma_kernel, 1, 32, 0), cudaErrorLaunchFailure);
   EXPECT_THAT(last_error(), HasSubstr("mma (bf16)"));
+}
+
+// As measured: two bits are kept below the accumulator's last place, and what is below them is cut off, not rounded.
+TEST(TensorCore, CutsOffTowardsZeroBelowTwoBitsUnderTheAccumulator) {
+  float ones[16], small[16];
+  const auto sum_of = [&](float c, float product) {
+    for (int k = 0; k < 16; ++k) {
+      ones[k] = 1;
+      small[k] = product;
+    }
+    return tensor_core_dot(c, ones, small, 16);
+  };
+  EXPECT_EQ(sum_of(1, 0x1p-25f), 1 + 0x1p-21f);
+  EXPECT_EQ(sum_of(1, 0x1p-26f), 1);
+  EXPECT_EQ(sum_of(1, 0x1.8p-25f), 1 + 0x1p-21f) << "the half of each product is cut off";
+  EXPECT_EQ(sum_of(-1, -0x1.8p-25f), -(1 + 0x1p-21f)) << "towards zero";
+  EXPECT_EQ(sum_of(0, 0x1p-26f), 0x1p-22f);
+  EXPECT_EQ(sum_of(3, -0.5f), -5);
+  EXPECT_EQ(sum_of(INFINITY, 1), INFINITY);
+  EXPECT_EQ(sum_of(0, 0), 0);
+}
+
+TEST(TensorCore, ExponentialsAreALittleTooSmall) {
+  double mean = 0, least = 0, most = 0;
+  for (int n = 0; n < 4096; ++n) {
+    const float x = -1.001f - 20 * static_cast<float>(n) / 4096;
+    const double exact = std::exp2(static_cast<double>(x));
+    const double error = (static_cast<double>(approximate_exp2(x)) - exact) / (exact * 0x1p-24);
+    mean += error / 4096;
+    least = std::min(least, error);
+    most = std::max(most, error);
+  }
+  EXPECT_NEAR(mean, -0.84, 0.1);
+  EXPECT_GE(least, -2.42);
+  EXPECT_LE(most, 2.45);
 }
 
 __global__ void exp2_kernel(const float* x, float* y) { y[threadIdx.x] = ag::cuda::exp2_approx(x[threadIdx.x]); }
