@@ -68,9 +68,16 @@ if(ATTNGRAPH_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CUDA_COMPILER_LAUNCHE
 endif()
 enable_language(CUDA)
 # What FindCUDAToolkit calls CUDA::cudart_static. That of CMake 3.25.1 fails with CUDA 13, which has no nvToolsExt.
-find_library(ATTNGRAPH_CUDART_STATIC cudart_static REQUIRED DOC "NVIDIA's runtime, which goes into the plugin"
+find_library(ATTNGRAPH_CUDART_STATIC cudart_static DOC "NVIDIA's runtime, which goes into the plugin"
   HINTS ${CMAKE_CUDA_HOST_IMPLICIT_LINK_DIRECTORIES} ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES}
   PATHS ${attngraph_nvcc_root} PATH_SUFFIXES lib64 lib)
+if(NOT ATTNGRAPH_CUDART_STATIC)
+  if(ATTNGRAPH_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "ATTNGRAPH_CUDA is ON, but the toolkit of ${CMAKE_CUDA_COMPILER} has no libcudart_static.a")
+  endif()
+  message(STATUS "CUDA backends: no, the toolkit of ${CMAKE_CUDA_COMPILER} has no libcudart_static.a")
+  return()
+endif()
 add_library(attngraph_cuda_runtime INTERFACE)
 target_include_directories(attngraph_cuda_runtime SYSTEM INTERFACE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_link_libraries(attngraph_cuda_runtime INTERFACE ${ATTNGRAPH_CUDART_STATIC} Threads::Threads rt ${CMAKE_DL_LIBS})

@@ -2,6 +2,7 @@
 # Inside another project (add_subdirectory, FetchContent) only the library is built: nothing else is its business.
 option(ATTNGRAPH_BUILD_CLI "Build the attngraph command" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(ATTNGRAPH_REQUIRE_TESTS "Fail, rather than leave out, when a package that tests need is missing" OFF)
 option(ATTNGRAPH_BUILD_EMULATION "Build the emulated GPU and the tests that run on it" ON)
 option(ATTNGRAPH_BUILD_BENCHMARKS "Build the benchmarks" OFF)
 option(ATTNGRAPH_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
