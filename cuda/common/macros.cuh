@@ -25,7 +25,7 @@ struct Identity {
 
 // ATTNGRAPH_PTX("opcode %0, %1;", (outputs), (inputs)): one instruction that depends on its operands alone.
 // ATTNGRAPH_PTX_MEMORY: the same for one that reads or writes memory, or orders it.
-// Operands: ATTNGRAPH_OUT_R/F (write), ATTNGRAPH_IO_R/F (read and write), ATTNGRAPH_IN_R/F/L (32-bit integer, float,
+// Operands: ATTNGRAPH_OUT_R/F (write), ATTNGRAPH_IO_R/F/L (read and write), ATTNGRAPH_IN_R/F/L (32-bit integer, float,
 // 64-bit integer or global pointer), ATTNGRAPH_IN_SHARED (pointer into shared memory), ATTNGRAPH_IN_N (constant).
 #define ATTNGRAPH_PTX(text, outputs, inputs) asm(text : ATTNGRAPH_LIST outputs : ATTNGRAPH_LIST inputs)
 #define ATTNGRAPH_PTX_MEMORY(text, outputs, inputs) \
@@ -35,6 +35,7 @@ struct Identity {
 #define ATTNGRAPH_OUT_F(x) "=f"(x)
 #define ATTNGRAPH_IO_R(x) "+r"(x)
 #define ATTNGRAPH_IO_F(x) "+f"(x)
+#define ATTNGRAPH_IO_L(x) "+l"(x)
 #define ATTNGRAPH_IN_R(x) "r"(x)
 #define ATTNGRAPH_IN_F(x) "f"(x)
 #define ATTNGRAPH_IN_L(x) "l"(x)

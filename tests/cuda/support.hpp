@@ -67,7 +67,8 @@ class DeviceArray {
   // Of arrays that kernels fill in part: copying what nobody wrote is a fault to compute-sanitizer.
   std::vector<T> download(std::size_t first, std::size_t count) const {
     std::vector<T> values(count);
-    if (count > 0) cuda_ok(cudaMemcpy(values.data(), data_ + first, count * sizeof(T), cudaMemcpyDeviceToHost), "download");
+    if (count > 0)
+      cuda_ok(cudaMemcpy(values.data(), data_ + first, count * sizeof(T), cudaMemcpyDeviceToHost), "download");
     return values;
   }
 

@@ -100,6 +100,7 @@ cudaError_t launch_kernel(const char* arguments_text, Site site, const cudaLaunc
 #define ATTNGRAPH_OUT_F(x) ::ag::emu::output_f(::ag::emu::OperandKind::kOutF, x)
 #define ATTNGRAPH_IO_R(x) ::ag::emu::output_r(::ag::emu::OperandKind::kIoR, x)
 #define ATTNGRAPH_IO_F(x) ::ag::emu::output_f(::ag::emu::OperandKind::kIoF, x)
+#define ATTNGRAPH_IO_L(x) ::ag::emu::output_l(::ag::emu::OperandKind::kIoL, x)
 #define ATTNGRAPH_IN_R(x) ::ag::emu::input_r(x)
 #define ATTNGRAPH_IN_F(x) ::ag::emu::input_f(x)
 #define ATTNGRAPH_IN_L(x) ::ag::emu::input_l(x)

@@ -43,6 +43,7 @@ struct LaunchConfig {
   Site site;
   // The runtime fills these before it calls run_grid.
   int device = 0;
+  int compute_capability = 80;  // 10 * major + minor
   // More than 48 KiB only by cudaFuncSetAttribute, which allows so much dynamic memory, and with the static part
   // together what the device has.
   std::size_t shared_limit_bytes = 48 * 1024;  // dynamic
@@ -148,6 +149,15 @@ class Hooks {
   virtual void copy_issued(std::uint32_t /*thread*/, const void* /*shared*/, std::size_t, Site) {}
   virtual void copy_arrived(std::uint32_t /*thread*/, const void* /*shared*/, std::size_t, Site) {}
   virtual void fence(std::uint32_t /*thread*/) {}  // __threadfence and its kin
+  // fence.proxy.async: what this thread has written so far may be read by the asynchronous proxy.
+  virtual void proxy_fence(std::uint32_t /*thread*/) {}
+  // Shared memory touched by the asynchronous proxy (wgmma, tensor copies) on behalf of a thread.
+  virtual void proxy_access(std::uint32_t /*thread*/, const void*, std::size_t /*bytes*/, bool /*write*/, Site) {}
+  virtual void proxy_arrived(std::uint32_t /*thread*/, const void* /*shared*/, std::size_t /*bytes*/, Site) {}
+  // mbarriers: what a thread did before its arrival is visible to all who have waited for the end of that phase.
+  virtual void mbarrier_arrive(std::uint32_t /*thread*/, const void* /*mbarrier*/) {}
+  virtual void mbarrier_complete(const void* /*mbarrier*/) {}
+  virtual void mbarrier_wait(std::uint32_t /*thread*/, const void* /*mbarrier*/) {}
   // Device and pinned memory comes, goes, and is written outside of kernels: by copies, fills and libraries.
   virtual void memory_begin(const Memory::Allocation&) {}
   virtual void memory_end(const Memory::Allocation&) {}
@@ -163,7 +173,9 @@ Hooks* hooks();
 // The two priority orders run the runnable thread (or warp) of the highest random rank, so one may run far ahead of the
 // others: they find a missing trailing barrier, which the other three do not.
 enum class Schedule { kForward, kReverse, kRandom, kWarpPriority, kFiberPriority };
-// When cp.async writes its bytes: at the wait (finds waits that are too lax), at once, or either by lot.
+// When cp.async writes its bytes: at the wait (finds waits that are too lax), at once, or either by lot. So do tensor
+// copies, lazy ones when no thread can go on without them, and wgmma, which reads its operands at the wait or at the
+// commit.
 enum class Copies { kLazy, kEager, kRandom };
 
 struct Options {
@@ -194,6 +206,9 @@ struct Counters {
   std::uint64_t cp_async = 0;
   std::uint64_t cp_async_bytes = 0;  // read from global memory: zero fill is not
   std::uint64_t atomics = 0;
+  std::uint64_t wgmma = 0;  // of a warp, a quarter of a warpgroup's
+  std::uint64_t tensor_copies = 0;
+  std::uint64_t tensor_copy_bytes = 0;  // written to shared memory
 };
 Counters counters();
 void reset_counters();

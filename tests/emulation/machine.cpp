@@ -130,6 +130,10 @@ void Machine::start_block(Block& block, std::uint64_t position) {
   block.votes[0] = block.votes[1] = block.vote_generation = 0;
   for (Warp& warp : block.warps) warp = {};
   for (Barrier& barrier : block.barriers) barrier.waiting.clear();
+  block.mbarriers.clear();
+  block.warpgroups.assign((block.live + 127) / 128, {});
+  block.free_registers = 0;
+  block.register_waiters.clear();
   for (std::uint32_t i = 0; i < block.live; ++i) {
     Thread& thread = block.threads[i];
     thread.block = &block;
@@ -142,6 +146,8 @@ void Machine::start_block(Block& block, std::uint64_t position) {
     thread.copies.clear();
     thread.copy_group = 0;
     thread.atomics = 0;
+    thread.products.clear();
+    thread.registers = registers_at_launch(block.live);
     block.warps[thread.warp].lanes |= 1u << thread.lane;
   }
   for (Warp& warp : block.warps) warp.live = warp.lanes;
@@ -223,6 +229,7 @@ Thread* Machine::end_thread() {
   Thread& thread = *current_;
   Block& block = *thread.block;
   finish_copies(thread, 0);
+  check_products(thread);
   for (Barrier& barrier : block.barriers) {
     if (!barrier.waiting.empty() && barrier.expected == block.threads.size()) {
       fail(config_->site, "the thread ends, but " + std::to_string(barrier.waiting.size()) +
@@ -239,18 +246,37 @@ Thread* Machine::end_thread() {
     end_block(block);
     if (next_block_ < block_count_) start_block(block, next_block_++);
   }
-  if (queue_.empty()) {
-    if (live_threads_ > 0) report_deadlock();
-    return nullptr;
+  if (live_threads_ == 0) return nullptr;
+  return next_thread();
+}
+
+// Tensor copies that are on their way arrive when nobody can go on without them.
+Thread* Machine::next_thread() {
+  while (queue_.empty()) {
+    if (!deliver_tensor_copy()) report_deadlock();
   }
   return queue_.pop(random_);
+}
+
+bool Machine::deliver_tensor_copy() {
+  for (const auto& block : blocks_) {
+    if (block->live == 0 || block->mbarriers.on_the_way.empty()) continue;
+    // For the thread that issued it, of whichever block.
+    struct Acting {
+      Thread*& current;
+      Thread* before;
+      ~Acting() { current = before; }
+    } acting{current_, current_};
+    emu::deliver_tensor_copy(*block);
+    return true;
+  }
+  return false;
 }
 
 void Machine::suspend(const char* waits_for, Site site) {
   current_->waits_for = waits_for;
   current_->site = site;
-  if (queue_.empty()) report_deadlock();
-  switch_to(queue_.pop(random_));
+  switch_to(next_thread());
 }
 
 void Machine::wake(Thread& thread) {

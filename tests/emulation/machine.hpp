@@ -14,9 +14,11 @@
 
 #include "emu.hpp"
 #include "fiber.hpp"
+#include "mbarrier.hpp"
 #include "schedule.hpp"
 #include "shared.hpp"
 #include "sync.hpp"
+#include "wgmma.hpp"
 
 namespace ag::emu {
 
@@ -48,6 +50,8 @@ struct Thread {
   std::vector<AsyncCopy> copies;    // in the order of their groups
   std::uint64_t copy_group = 0;     // that the next copies join
   std::uint64_t atomics = 0;        // done
+  Products products;                // wgmma on its way
+  std::uint32_t registers = 0;      // as setmaxnreg has left them
 };
 
 // Lanes of a warp that meet in a collective, found by their mask.
@@ -79,6 +83,10 @@ struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
   std::array<Barrier, 16> barriers;
+  MBarriers mbarriers;
+  std::vector<Warpgroup> warpgroups;
+  std::uint32_t free_registers = 0;  // of the block's, for setmaxnreg
+  std::vector<Thread*> register_waiters;
   SharedMemory shared;
   // __syncthreads_count: votes of this generation and of the one before.
   std::uint32_t votes[2] = {};
@@ -102,6 +110,8 @@ class Machine {
   // The running thread lets others go first; idle: it waits for something that another thread does.
   void yield(bool idle, Site site);
   void progress() { idle_yields_ = 0; }
+  // What happens now happens on behalf of this thread; whoever calls it puts the running one back.
+  void act_as(Thread& thread) { current_ = &thread; }
   // After a block barrier, priority orders draw new ranks at times: who runs ahead is not always the same.
   void reshuffle(Block& block);
   [[noreturn]] void fail(Site site, const std::string& message);
@@ -119,11 +129,13 @@ class Machine {
   void end_block(Block& block);
   void draw_ranks(Block& block);
   Thread* end_thread();
+  Thread* next_thread();
   void set_current(Thread* thread);
   void switch_to(Thread* thread);
   void drop_everything();
   void record_failure(Site site, const std::string& message);
   [[noreturn]] void report_deadlock();
+  bool deliver_tensor_copy();
 
   const LaunchConfig* config_ = nullptr;
   const KernelBody* body_ = nullptr;
@@ -160,6 +172,17 @@ inline bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file 
 void lane_ended(Block& block, std::uint32_t warp);
 // ptx_memory.cpp: copies of all but the newest `pending` groups arrive.
 void finish_copies(Thread& thread, std::uint64_t pending);
+
+// ptx_memory.cpp: `bytes` at p lie in the block's shared memory, aligned to `alignment`; else the kernel fails.
+void check_shared(const void* p, std::size_t bytes, std::size_t alignment, const char* what, Site site);
+// mbarrier.cpp: the phase ends if its arrivals and bytes are complete.
+void end_mbarrier_phase(Block& block, void* mbarrier, Site site);
+// mbarrier.cpp: fails the kernel on a device that does not have the instruction.
+void need_capability(const char* what, int least, int most, Site site);
+// tensor_copy.cpp: one of the block's tensor copies that are on their way arrives.
+void deliver_tensor_copy(Block& block);
+// wgmma.cpp: faults of a thread that ends.
+void check_products(Thread& thread);
 
 // "file:line", the path as the compiler was given it.
 std::string text(Site site);

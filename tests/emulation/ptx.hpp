@@ -16,7 +16,7 @@
 
 namespace ag::emu {
 
-enum class OperandKind : std::uint8_t { kOutR, kOutF, kIoR, kIoF, kInR, kInF, kInL, kInN, kInShared };
+enum class OperandKind : std::uint8_t { kOutR, kOutF, kIoR, kIoF, kIoL, kInR, kInF, kInL, kInN, kInShared };
 
 struct Operand {
   OperandKind kind;
@@ -39,6 +39,16 @@ template <class T>
 Operand output_r(OperandKind kind, T& x) {
   static_assert(std::is_integral_v<T>, "\"r\" takes an integer");
   return variable(kind, x);
+}
+
+// A 64-bit integer, or a pointer to global memory.
+template <class T>
+Operand output_l(OperandKind kind, T& x) {
+  static_assert(sizeof(T) == 8 && (std::is_integral_v<T> || std::is_pointer_v<T>)&&!std::is_const_v<T>,
+                "\"+l\" takes a pointer or an integer of 64 bits");
+  Operand operand{kind, {}};
+  operand.address = &x;
+  return operand;
 }
 
 inline Operand output_f(OperandKind kind, float& x) { return variable(kind, x); }

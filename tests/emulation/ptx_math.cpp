@@ -6,22 +6,12 @@
 #include <limits>
 
 #include "machine.hpp"
+#include "numbers.hpp"
 #include "ptx_program.hpp"
 #include "tensor_core.hpp"
 
 namespace ag::emu {
 namespace {
-
-float from_bf16(std::uint32_t bits) { return std::bit_cast<float>(bits << 16); }
-
-float from_f16(std::uint32_t bits) {
-  const std::uint32_t sign = (bits & 0x8000u) << 16;
-  const std::uint32_t rest = bits & 0x7fffu;
-  // The exponent's bias differs by 112: multiplying by 2^112 moves normal numbers and subnormal ones alike, exactly.
-  std::uint32_t magnitude = std::bit_cast<std::uint32_t>(std::bit_cast<float>(rest << 13) * 0x1p112f);
-  if (rest >= 0x7c00u) magnitude = rest << 13 | 0x7f800000u;
-  return std::bit_cast<float>(sign | magnitude);
-}
 
 // The fragments of m16n8k16, with g = lane / 4 and t = lane % 4, as the PTX manual draws them:
 //   A register r, half h: row g + 8 (r % 2), column 2 t + h + 8 (r / 2)
@@ -69,18 +59,27 @@ float flush(float x) { return std::fabs(x) < std::numeric_limits<float>::min() ?
 void execute_mma_f16(const PtxCall& call) {
   static const Collective op{"mma (f16)", &run_mma<from_f16>, true};
   PtxCall mine = call;
-  arrive_collective(op, 0xffffffffu, &mine, call.program, call.site);
+  arrive_collective(op, 0xffffffffu, &mine, call.step, call.site);
 }
 
 void execute_mma_bf16(const PtxCall& call) {
   static const Collective op{"mma (bf16)", &run_mma<from_bf16>, true};
   PtxCall mine = call;
-  arrive_collective(op, 0xffffffffu, &mine, call.program, call.site);
+  arrive_collective(op, 0xffffffffu, &mine, call.step, call.site);
 }
 
 void execute_ex2(const PtxCall& call) { call.store(0, flush(approximate_exp2(flush(call.number(1))))); }
 void execute_lg2(const PtxCall& call) { call.store(0, std::log2(flush(call.number(1)))); }
 void execute_rcp(const PtxCall& call) { call.store(0, flush(1.0f / flush(call.number(1)))); }
+
+void execute_setp_ne(const PtxCall& call) { call.store_wide(0, call.immediate(1) != call.immediate(2) ? 1 : 0); }
+void execute_setp_ge(const PtxCall& call) { call.store_wide(0, call.number(1) >= call.number(2) ? 1 : 0); }
+void execute_selp(const PtxCall& call) {
+  call.store(0, static_cast<std::uint32_t>(call.wide(3) != 0 ? call.immediate(1) : call.immediate(2)));
+}
+void execute_add_wide(const PtxCall& call) {
+  call.store_wide(0, call.wide(1) + static_cast<std::uint64_t>(call.immediate(2)));
+}
 
 void execute_bar_sync(const PtxCall& call) {
   arrive_barrier(static_cast<std::uint32_t>(call.immediate(0)),

@@ -2,6 +2,7 @@
 // cp.async and ldmatrix: what PTX does to memory.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 #include "machine.hpp"
@@ -12,36 +13,22 @@ namespace {
 
 bool aligned(const void* p, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; }
 
-// `bytes` at p lie in the block's shared memory, aligned to `alignment`; else the kernel fails.
-void check_shared(const void* p, std::size_t bytes, std::size_t alignment, const char* what, Site site) {
-  const Region region = machine().current().block->shared.find(p);
-  if (region.bytes == 0) fail_kernel(site, std::string(what) + ": the address is not in the block's shared memory");
-  if (!region.contains(p, bytes)) {
-    const auto offset = static_cast<std::size_t>(static_cast<const std::byte*>(p) - region.begin);
-    fail_kernel(site, std::string(what) + ": " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
-                          " of a shared array of " + std::to_string(region.bytes) + " bytes");
-  }
+void check_global(const char* what, const void* p, std::size_t bytes, std::size_t alignment, Site site) {
   if (!aligned(p, alignment)) {
-    fail_kernel(site, std::string(what) + ": the shared address is not a multiple of " + std::to_string(alignment) +
-                          " (does the array's type promise that alignment?)");
-  }
-}
-
-void check_global(const void* p, std::size_t bytes, std::size_t alignment, Site site) {
-  if (!aligned(p, alignment)) {
-    fail_kernel(site, "cp.async: the global address is not a multiple of " + std::to_string(alignment));
+    fail_kernel(site, std::string(what) + ": the global address is not a multiple of " + std::to_string(alignment));
   }
   if (bytes == 0) return;
   const Memory::Allocation* const allocation = machine().allocation(p);
-  if (allocation == nullptr) fail_kernel(site, "cp.async: the global address is in no live allocation");
+  if (allocation == nullptr) fail_kernel(site, std::string(what) + ": the global address is in no live allocation");
   const auto offset = static_cast<std::size_t>(static_cast<const std::byte*>(p) - allocation->begin);
   if (bytes > allocation->bytes - offset) {
-    fail_kernel(site, "cp.async: " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
+    fail_kernel(site, std::string(what) + ": " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
                           " of an allocation of " + std::to_string(allocation->bytes) + " bytes");
   }
   if (!allocation->host && allocation->device != machine().config().device) {
-    fail_kernel(site, "cp.async: the global address belongs to device " + std::to_string(allocation->device) +
-                          ", the kernel runs on device " + std::to_string(machine().config().device));
+    fail_kernel(site, std::string(what) + ": the global address belongs to device " +
+                          std::to_string(allocation->device) + ", the kernel runs on device " +
+                          std::to_string(machine().config().device));
   }
 }
 
@@ -59,7 +46,7 @@ void issue(const PtxCall& call, std::int64_t bytes, std::int64_t read) {
     fail_kernel(call.site,
                 "cp.async of " + std::to_string(bytes) + " bytes; 4, 8 and 16 are possible, .cg takes 16 only");
   }
-  if (bytes != 16 && std::strstr(call.program->opcode->name, ".cg.") != nullptr) {
+  if (bytes != 16 && std::strstr(call.step->opcode->name, ".cg.") != nullptr) {
     fail_kernel(call.site, "cp.async.cg takes 16 bytes only");
   }
   if (read > bytes) {
@@ -70,7 +57,7 @@ void issue(const PtxCall& call, std::int64_t bytes, std::int64_t read) {
       call.pointer(0), call.pointer(1), static_cast<std::uint32_t>(bytes), static_cast<std::uint32_t>(read), 0,
       call.site};
   check_shared(copy.shared, size, size, "cp.async", call.site);
-  check_global(copy.global, copy.read, size, call.site);
+  check_global("cp.async", copy.global, copy.read, size, call.site);
   ++live_counters().cp_async;
   live_counters().cp_async_bytes += copy.read;
 
@@ -110,7 +97,7 @@ std::uint32_t extra_wavefronts(const std::array<const std::byte*, 8>& rows) {
 
 void run_ldmatrix(Lanes& lanes, bool transposed) {
   const auto& first = *static_cast<const PtxCall*>(lanes.argument[0]);
-  const std::size_t matrices = first.program->items.size() - 1;
+  const std::size_t matrices = first.items() - 1;
   Hooks* const hooks = machine().hooks();
   ++live_counters().ldmatrix;
   for (std::size_t m = 0; m < matrices; ++m) {
@@ -139,6 +126,20 @@ void run_ldmatrix(Lanes& lanes, bool transposed) {
 
 }  // namespace
 
+void check_shared(const void* p, std::size_t bytes, std::size_t alignment, const char* what, Site site) {
+  const Region region = machine().current().block->shared.find(p);
+  if (region.bytes == 0) fail_kernel(site, std::string(what) + ": the address is not in the block's shared memory");
+  if (!region.contains(p, bytes)) {
+    const auto offset = static_cast<std::size_t>(static_cast<const std::byte*>(p) - region.begin);
+    fail_kernel(site, std::string(what) + ": " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
+                          " of a shared array of " + std::to_string(region.bytes) + " bytes");
+  }
+  if (!aligned(p, alignment)) {
+    fail_kernel(site, std::string(what) + ": the shared address is not a multiple of " + std::to_string(alignment) +
+                          " (does the array's type promise that alignment?)");
+  }
+}
+
 void finish_copies(Thread& thread, std::uint64_t pending) {
   std::size_t done = 0;
   while (done < thread.copies.size() && thread.copies[done].group + pending < thread.copy_group) {
@@ -158,16 +159,40 @@ void execute_cp_async_wait_all(const PtxCall&) {
   finish_copies(machine().current(), 0);
 }
 
+void execute_store_global(const PtxCall& call) {
+  void* const to = call.pointer(0);
+  check_global("st.global", to, 4, 4, call.site);
+  const std::uint32_t value = call.bits(1);
+  Machine& m = machine();
+  if (Hooks* const hooks = m.hooks()) hooks->access(m.current().identity.thread, to, 4, true, false, call.site);
+  std::memcpy(to, &value, 4);
+}
+
+// One lane of those that the warp has left: the lowest.
+void execute_elect(const PtxCall& call) {
+  static const Collective op{"elect.sync", [](Lanes& lanes) {
+                               const auto lowest = static_cast<std::uint32_t>(std::countr_zero(lanes.arrived));
+                               for (std::uint32_t lane = 0; lane < 32; ++lane) {
+                                 if (!lanes.has(lane)) continue;
+                                 const auto& each = *static_cast<const PtxCall*>(lanes.argument[lane]);
+                                 each.store_wide(0, lowest);
+                                 each.store_wide(1, lane == lowest ? 1 : 0);
+                               }
+                             }};
+  PtxCall mine = call;
+  arrive_collective(op, static_cast<std::uint32_t>(call.immediate(2)), &mine, call.step, call.site);
+}
+
 void execute_ldmatrix(const PtxCall& call) {
   static const Collective op{"ldmatrix", [](Lanes& lanes) { run_ldmatrix(lanes, false); }, true};
   PtxCall mine = call;
-  arrive_collective(op, 0xffffffffu, &mine, call.program, call.site);
+  arrive_collective(op, 0xffffffffu, &mine, call.step, call.site);
 }
 
 void execute_ldmatrix_transposed(const PtxCall& call) {
   static const Collective op{"ldmatrix.trans", [](Lanes& lanes) { run_ldmatrix(lanes, true); }, true};
   PtxCall mine = call;
-  arrive_collective(op, 0xffffffffu, &mine, call.program, call.site);
+  arrive_collective(op, 0xffffffffu, &mine, call.step, call.site);
 }
 
 }  // namespace ag::emu

@@ -20,6 +20,9 @@ SharedMemory::Piece& SharedMemory::make(const void* key, std::size_t bytes, std:
   piece.key = key;
   if (posix_memalign(&piece.storage, kDynamicAlignment, shift + bytes) != 0) throw std::bad_alloc();
   piece.region = {static_cast<std::byte*>(piece.storage) + shift, bytes};
+  piece.window = next_window_ + static_cast<std::uint32_t>(shift);
+  next_window_ +=
+      static_cast<std::uint32_t>((shift + bytes + kDynamicAlignment - 1) / kDynamicAlignment * kDynamicAlignment);
   pieces_.push_back(piece);
   return pieces_.back();
 }
@@ -52,6 +55,7 @@ void SharedMemory::end() {
 void SharedMemory::release() {
   for (const Piece& piece : pieces_) std::free(piece.storage);
   pieces_.clear();
+  next_window_ = kFirstWindow;
 }
 
 void* SharedMemory::array(const void* key, std::size_t bytes, std::size_t alignment, Site site) {
@@ -88,6 +92,38 @@ Region SharedMemory::find(const void* p) const {
     if (piece.live && piece.region.contains(p)) return piece.region;
   }
   return {};
+}
+
+std::uint32_t SharedMemory::window_address(const void* p) const {
+  for (const Piece& piece : pieces_) {
+    // One past the end is an address, too.
+    if (!piece.live || (!piece.region.contains(p) && p != piece.region.begin + piece.region.bytes)) continue;
+    return piece.window + static_cast<std::uint32_t>(static_cast<const std::byte*>(p) - piece.region.begin);
+  }
+  return 0;
+}
+
+void* SharedMemory::at_window(std::uint32_t address) const {
+  for (const Piece& piece : pieces_) {
+    if (piece.live && address >= piece.window && address - piece.window < piece.region.bytes) {
+      return piece.region.begin + (address - piece.window);
+    }
+  }
+  return nullptr;
+}
+
+std::uint32_t to_shared_window(const void* p, Site site) {
+  const std::uint32_t address = machine().current().block->shared.window_address(p);
+  if (address == 0) fail_kernel(site, "__cvta_generic_to_shared: the address is not in the block's shared memory");
+  return address;
+}
+
+void* from_shared_window(std::uint32_t address, Site site) {
+  void* const p = machine().current().block->shared.at_window(address);
+  if (p == nullptr) {
+    fail_kernel(site, "the shared address " + std::to_string(address) + " is in none of the block's arrays");
+  }
+  return p;
 }
 
 void* shared_array(const void* key, std::size_t bytes, std::size_t alignment, Site site) {

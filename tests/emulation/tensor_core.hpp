@@ -6,45 +6,47 @@
 
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 namespace ag::emu {
 
 // Adds kTerms exact products to each of kLanes accumulators: c[j] plus the sum of products[k][j].
-template <int kTerms, int kLanes>
+template <std::size_t kTerms, std::size_t kLanes>
 inline void tensor_core_add(float (&c)[kLanes], const float (&products)[kTerms][kLanes]) {
   static_assert(kTerms <= 30, "the sum of the aligned terms must fit 31 bits");
   std::uint32_t largest[kLanes];
-  for (int j = 0; j < kLanes; ++j) largest[j] = std::bit_cast<std::uint32_t>(c[j]) & 0x7f800000u;
-  for (int k = 0; k < kTerms; ++k) {
-    for (int j = 0; j < kLanes; ++j) {
+  for (std::size_t j = 0; j < kLanes; ++j) largest[j] = std::bit_cast<std::uint32_t>(c[j]) & 0x7f800000u;
+  for (std::size_t k = 0; k < kTerms; ++k) {
+    for (std::size_t j = 0; j < kLanes; ++j) {
       const std::uint32_t exponent = std::bit_cast<std::uint32_t>(products[k][j]) & 0x7f800000u;
       largest[j] = exponent > largest[j] ? exponent : largest[j];
     }
   }
   // Exponents at which a power of two that is needed below is no normal float: infinities, NaN, and next to nothing.
   bool plain = false;
-  for (int j = 0; j < kLanes; ++j) plain |= largest[j] < (32u << 23) || largest[j] > (250u << 23);
+  for (std::size_t j = 0; j < kLanes; ++j) plain |= largest[j] < (32u << 23) || largest[j] > (250u << 23);
   if (plain) {
-    for (int k = 0; k < kTerms; ++k) {
-      for (int j = 0; j < kLanes; ++j) c[j] += products[k][j];
+    for (std::size_t k = 0; k < kTerms; ++k) {
+      for (std::size_t j = 0; j < kLanes; ++j) c[j] += products[k][j];
     }
     return;
   }
   float to_integer[kLanes], from_integer[kLanes];
   std::int32_t sum[kLanes];
-  for (int j = 0; j < kLanes; ++j) {
+  for (std::size_t j = 0; j < kLanes; ++j) {
     from_integer[j] = std::bit_cast<float>(largest[j] - (25u << 23));
     to_integer[j] = std::bit_cast<float>((254u << 23) - (largest[j] - (25u << 23)));
     sum[j] = static_cast<std::int32_t>(c[j] * to_integer[j]);
   }
-  for (int k = 0; k < kTerms; ++k) {
-    for (int j = 0; j < kLanes; ++j) sum[j] += static_cast<std::int32_t>(products[k][j] * to_integer[j]);
+  for (std::size_t k = 0; k < kTerms; ++k) {
+    for (std::size_t j = 0; j < kLanes; ++j) sum[j] += static_cast<std::int32_t>(products[k][j] * to_integer[j]);
   }
-  for (int j = 0; j < kLanes; ++j) {
+  for (std::size_t j = 0; j < kLanes; ++j) {
     const double exact = static_cast<double>(sum[j]);
     float cut = static_cast<float>(exact);
-    if (std::fabs(static_cast<double>(cut)) > std::fabs(exact)) cut = std::bit_cast<float>(std::bit_cast<std::uint32_t>(cut) - 1);
+    if (std::fabs(static_cast<double>(cut)) > std::fabs(exact))
+      cut = std::bit_cast<float>(std::bit_cast<std::uint32_t>(cut) - 1);
     c[j] = cut * from_integer[j];
   }
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "../runtime.hpp"
+#include "../wgmma.hpp"
 
 namespace ag::emu {
 
@@ -48,7 +49,10 @@ void Checker::block_begin(const ThreadIdentity& first, std::uint32_t threads) {
 }
 
 void Checker::shared_begin(const ThreadIdentity&, Region region) { shadow_.begin(region.begin, region.bytes, false); }
-void Checker::shared_end(const ThreadIdentity&, Region region) { shadow_.end(region.begin); }
+void Checker::shared_end(const ThreadIdentity&, Region region) {
+  shadow_.end(region.begin);
+  mbarriers_.erase(mbarriers_.lower_bound(region.begin), mbarriers_.lower_bound(region.begin + region.bytes));
+}
 
 void Checker::join(Join, std::span<const std::uint32_t> threads) { clocks_[current_thread().slot].join(threads); }
 
@@ -71,6 +75,12 @@ Checker::Doer Checker::doer(std::uint32_t thread, std::uint32_t site, bool atomi
 }
 
 void Checker::touch(const void* p, std::size_t bytes, bool write, const void* return_address) {
+  if (in_flight(p, bytes)) {
+    const ThreadIdentity& id = current_thread();
+    find({std::string("an accumulator of a wgmma is ") + (write ? "written" : "read") + " before the wait for it by " +
+              describe_thread(id.block, id.thread),
+          sites_.of(return_address), 0});
+  }
   visit(p, bytes, write, doer(current_thread().thread, sites_.of(return_address), false));
 }
 
@@ -86,6 +96,30 @@ void Checker::copy_issued(std::uint32_t thread, const void* shared, std::size_t 
 
 void Checker::copy_arrived(std::uint32_t thread, const void* shared, std::size_t bytes, Site site) {
   visit(shared, bytes, true, doer(thread, sites_.of(site), false));
+}
+
+void Checker::proxy_fence(std::uint32_t thread) { clocks_[current_thread().slot].fence(thread); }
+
+void Checker::proxy_access(std::uint32_t thread, const void* p, std::size_t bytes, bool write, Site site) {
+  Doer who = doer(thread, sites_.of(site), false);
+  who.proxy = true;
+  visit(p, bytes, write, who, After::kOnTheWay);
+}
+
+void Checker::proxy_arrived(std::uint32_t thread, const void* shared, std::size_t bytes, Site site) {
+  Doer who = doer(thread, sites_.of(site), false);
+  who.proxy = true;
+  visit(shared, bytes, true, who);
+}
+
+void Checker::mbarrier_arrive(std::uint32_t thread, const void* mbarrier) {
+  clocks_[current_thread().slot].release(thread, mbarriers_[mbarrier].now);
+}
+
+void Checker::mbarrier_complete(const void* mbarrier) { mbarriers_[mbarrier].before = mbarriers_[mbarrier].now; }
+
+void Checker::mbarrier_wait(std::uint32_t thread, const void* mbarrier) {
+  clocks_[current_thread().slot].acquire(thread, mbarriers_[mbarrier].before);
 }
 
 void Checker::visit(const void* p, std::size_t bytes, bool write_it, const Doer& who, After after) {
@@ -117,6 +151,7 @@ bool Checker::ordered(const Access& before, const Doer& who) const {
 void Checker::read(Cell& cell, std::uintptr_t at, std::size_t bytes, const Doer& who) {
   if ((cell.state & Cell::kTracked) == 0) return;
   if ((cell.state & Cell::kWritten) == 0) unwritten(cell, at, bytes, who);
+  if (who.proxy) check_proxy(cell, at, bytes, who);
   const bool both_atomic = who.atomic && (cell.state & Cell::kAtomic) != 0;
   if (!both_atomic && !ordered(cell.write, who)) race("written", cell.write, "read", at, bytes, who);
   if (who.atomic) return;  // the write that follows stands for both
@@ -135,10 +170,11 @@ void Checker::write(Cell& cell, std::uintptr_t at, std::size_t bytes, const Doer
     if (!ordered(earlier, who)) race("read", earlier, "written", at, bytes, who);
     earlier = Access();  // who is unordered with it is unordered with this write, or comes after both
   }
+  if (who.proxy) check_proxy(cell, at, bytes, who);
   cell.write = who.access;
   cell.state =
       static_cast<std::uint8_t>(Cell::kTracked | (after == After::kWritten ? Cell::kWritten : Cell::kOnTheWay) |
-                                (who.atomic ? Cell::kAtomic : 0));
+                                (who.atomic ? Cell::kAtomic : 0) | (who.proxy ? Cell::kProxy : 0));
 }
 
 void Checker::race(const char* earlier, const Access& before, const char* later, std::uintptr_t at, std::size_t bytes,
@@ -149,8 +185,20 @@ void Checker::race(const char* earlier, const Access& before, const char* later,
         who.access.site, before.site});
 }
 
+void Checker::check_proxy(const Cell& cell, std::uintptr_t at, std::size_t bytes, const Doer& who) {
+  const Access& before = cell.write;
+  if ((cell.state & Cell::kProxy) != 0 || before.site == 0 || before.grid != grid_) return;
+  if (clocks_[who.slot].is_fenced(before.lane(), before.clock())) return;
+  find({"no fence: " + place(at) + " (" + std::to_string(bytes) + " bytes), which block and thread " +
+            describe_thread(before.block, before.lane()) +
+            " has written by an ordinary store, is used by wgmma or a tensor copy of " +
+            describe_thread(who.access.block, who.access.lane()) +
+            ", and the writer has no fence.proxy.async in between: it is used",
+        who.access.site, before.site});
+}
+
 void Checker::unwritten(const Cell& cell, std::uintptr_t at, std::size_t bytes, const Doer& who) {
-  const char* const why = (cell.state & Cell::kOnTheWay) != 0 ? "before the wait of the cp.async that brings it"
+  const char* const why = (cell.state & Cell::kOnTheWay) != 0 ? "before the wait for the copy that brings it"
                                                               : "before anything has written it";
   find({"unwritten: " + place(at) + " (" + std::to_string(bytes) + " bytes) is read " + why + " by " +
             describe_thread(who.access.block, who.access.lane()),

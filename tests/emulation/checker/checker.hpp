@@ -4,10 +4,13 @@
 //
 // Two accesses to one place race when one writes, not both are atomic, and no __syncthreads, named barrier or
 // __syncwarp orders their threads. Blocks of a grid are never ordered; grids are, by their streams. A shuffle orders
-// nothing.
+// nothing. An mbarrier orders what comes before arrivals, and the copies that complete on it, with what comes after a
+// wait. What ordinary stores have written to shared memory, wgmma and tensor copies see after a fence.proxy.async of
+// the thread that wrote it.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <span>
 #include <string>
@@ -37,6 +40,12 @@ class Checker final : public Hooks {
   void access(std::uint32_t thread, const void* p, std::size_t bytes, bool write, bool atomic, Site site) override;
   void copy_issued(std::uint32_t thread, const void* shared, std::size_t bytes, Site site) override;
   void copy_arrived(std::uint32_t thread, const void* shared, std::size_t bytes, Site site) override;
+  void proxy_fence(std::uint32_t thread) override;
+  void proxy_access(std::uint32_t thread, const void* p, std::size_t bytes, bool write, Site site) override;
+  void proxy_arrived(std::uint32_t thread, const void* shared, std::size_t bytes, Site site) override;
+  void mbarrier_arrive(std::uint32_t thread, const void* mbarrier) override;
+  void mbarrier_complete(const void* mbarrier) override;
+  void mbarrier_wait(std::uint32_t thread, const void* mbarrier) override;
   void memory_begin(const Memory::Allocation& allocation) override;
   void memory_end(const Memory::Allocation& allocation) override;
   void memory_written(const void* p, std::size_t bytes) override;
@@ -47,6 +56,10 @@ class Checker final : public Hooks {
     Access access;
     std::uint32_t slot = 0;
     bool atomic = false;
+    bool proxy = false;  // the asynchronous one: wgmma, tensor copies
+  };
+  struct Phases {
+    Clocks::Seen now, before;  // of the phase that goes on, of those that have ended
   };
   struct Finding {
     std::string text;  // but for the places
@@ -61,6 +74,7 @@ class Checker final : public Hooks {
   bool ordered(const Access& before, const Doer& who) const;
   void race(const char* earlier, const Access& before, const char* later, std::uintptr_t at, std::size_t bytes,
             const Doer& who);
+  void check_proxy(const Cell& cell, std::uintptr_t at, std::size_t bytes, const Doer& who);
   void unwritten(const Cell& cell, std::uintptr_t at, std::size_t bytes, const Doer& who);
   void find(Finding finding);
   std::string place(std::uintptr_t at) const;
@@ -68,6 +82,7 @@ class Checker final : public Hooks {
   Shadow shadow_;
   Sites sites_;
   std::vector<Clocks> clocks_;  // by slot
+  std::map<const void*, Phases> mbarriers_;
   std::string kernel_;
   std::uint32_t grid_ = 0;
   std::vector<Finding> findings_;  // of this grid: named when it has ended, for that takes time and stack

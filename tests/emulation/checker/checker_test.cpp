@@ -153,7 +153,7 @@ std::string ring_findings(float* d) {
 }
 
 TEST_F(Checked, AWaitThatIsTooLax) {
-  EXPECT_THAT((ring_findings<2, true>(d_)), HasSubstr("before the wait of the cp.async that brings it"));
+  EXPECT_THAT((ring_findings<2, true>(d_)), HasSubstr("before the wait for the copy that brings it"));
 }
 
 TEST_F(Checked, ACopyIntoWhatOthersStillRead) {

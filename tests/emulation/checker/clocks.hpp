@@ -3,6 +3,7 @@
 // of every other one that a barrier has shown it. Threads that left a barrier together share what they know.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -14,6 +15,7 @@ class Clocks {
  public:
   void begin(std::uint32_t threads) {
     own_.assign(threads, 1);
+    fenced_.assign(threads, 0);
     const auto nothing = std::make_shared<Seen>(threads, 0);
     seen_.assign(threads, nothing);
   }
@@ -34,9 +36,27 @@ class Clocks {
     for (const std::uint32_t thread : threads) seen_[thread] = together;
   }
 
- private:
+  // An mbarrier: what a thread has done and seen is gathered, and shown to whoever waits for it.
   using Seen = std::vector<std::uint32_t>;
+  void release(std::uint32_t thread, Seen& into) {
+    into.resize(own_.size(), 0);
+    const Seen& mine = *seen_[thread];
+    for (std::size_t i = 0; i < into.size(); ++i) into[i] = std::max(into[i], mine[i]);
+    into[thread] = own_[thread]++;
+  }
+  void acquire(std::uint32_t thread, const Seen& from) {
+    const auto mine = std::make_shared<Seen>(*seen_[thread]);
+    for (std::size_t i = 0; i < from.size(); ++i) (*mine)[i] = std::max((*mine)[i], from[i]);
+    seen_[thread] = mine;
+  }
+
+  // What the thread has written until its last fence.proxy.async.
+  void fence(std::uint32_t thread) { fenced_[thread] = own_[thread]++; }
+  bool is_fenced(std::uint32_t thread, std::uint32_t clock) const { return fenced_[thread] >= clock; }
+
+ private:
   std::vector<std::uint32_t> own_;
+  std::vector<std::uint32_t> fenced_;
   std::vector<std::shared_ptr<Seen>> seen_;
 };
 

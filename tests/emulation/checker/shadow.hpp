@@ -25,7 +25,7 @@ struct Access {
 };
 
 struct Cell {
-  enum : std::uint8_t { kTracked = 1, kWritten = 2, kOnTheWay = 4, kAtomic = 8 };
+  enum : std::uint8_t { kTracked = 1, kWritten = 2, kOnTheWay = 4, kAtomic = 8, kProxy = 16 };
   Access write;
   Access reads[2];  // by different threads: a writer is unordered with one of them if it is with any
   std::uint8_t state = 0;

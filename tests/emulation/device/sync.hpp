@@ -2,7 +2,12 @@
 // Barriers, fences and warp collectives under CUDA's names. The last parameter is the place of the call; leave it out.
 #pragma once
 
+#include "../shared.hpp"
 #include "../sync.hpp"
+
+inline std::size_t __cvta_generic_to_shared(const void* p, ag::emu::Site site = ag::emu::Site::here()) {
+  return ag::emu::to_shared_window(p, site);
+}
 
 inline void __syncthreads(ag::emu::Site site = ag::emu::Site::here()) { ag::emu::block_barrier(site); }
 inline int __syncthreads_count(int predicate, ag::emu::Site site = ag::emu::Site::here()) {

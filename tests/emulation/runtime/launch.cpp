@@ -98,6 +98,7 @@ cudaError_t queue_launch(LaunchConfig config, KernelBody body) {
   config.device = device.index;
   config.shared_limit_bytes = static_cast<std::size_t>(dynamic_shared_limit(device, config.kernel));
   const bool has_leave = device.dynamic_shared.count(config.kernel) > 0;
+  config.compute_capability = capability();
   config.shared_total_bytes =
       static_cast<std::size_t>(has_leave ? shared_bytes_opt_in(capability()) : kSharedBytesPerBlock);
   if (const auto code = check_launch(config)) return code;
