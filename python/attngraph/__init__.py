@@ -8,6 +8,7 @@ return a `Graph`. Attention weights say where a head looked, not why a model ans
 from . import _native, compat, errors, llama_cpp, toy, transformers, vllm_hook
 from ._attention_graph import attention_graph
 from ._extract import extract, from_matrix
+from ._token_texts import token_texts
 from .edges import Edges
 from .errors import Error
 from .graph import Graph, concat, from_slices, load
@@ -40,6 +41,7 @@ __all__ = [
     "from_slices",
     "llama_cpp",
     "load",
+    "token_texts",
     "toy",
     "transformers",
     "vllm_hook",

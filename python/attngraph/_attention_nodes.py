@@ -149,7 +149,9 @@ class Listener:
         if query.shape[2] != self._count:
             raise UnsupportedError(f"layer {layer} has {query.shape[2]} queries for {self._count} tokens")
         pattern = self._pattern(mask, keys.shape[2])
-        options = extract_options(self._selection, layer, causal=pattern.causal, window=pattern.window)
+        options = extract_options(
+            self._selection, layer, causal=pattern.causal, window=pattern.window, among=range(query.shape[1])
+        )
         if pattern.causal:
             options.query_offset(self._offset)
         _score_options(
@@ -218,8 +220,8 @@ def layer_of(node):
     raise UnsupportedError(f"{node.name or 'an attention node'} does not say which layer it is of")
 
 
-def extract_options(selection, layer, causal=False, window=None):
+def extract_options(selection, layer, causal=False, window=None, among=None):
     return _options(
         causal=causal, query_offset=None, key_lengths=None, query_range=None, backend=None, stats=(), layer=layer,
-        window=window, **selection,
+        window=window, among=among, **selection,
     )  # fmt: skip

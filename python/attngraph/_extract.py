@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import _native
-from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor, token_bytes
+from . import _generated, _native, _values
+from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
+from ._labels import Labels, set_labels, without_last
+from ._stitch import stitched
 from .errors import ArgumentError, ShapeError, UnsupportedError
 from .graph import Graph
 
@@ -43,7 +45,8 @@ def extract(
     heads: Any = None,
     query_range: tuple[int, int] | None = None,
     layout: Literal["bhsd", "bshd"] = "bhsd",
-    tokens: Sequence[str | bytes] | None = None,
+    tokens: Labels | None = None,
+    query_tokens: Labels | None = None,
     device: str = "auto",
     backend: str | None = None,
     threads: int | None = None,
@@ -103,8 +106,10 @@ def extract(
         Only the rows from begin to end; positions stay those of the whole.
     layout : {"bhsd", "bshd"}
         Order of the dimensions of q and k: [..., H, N, D] or [..., N, H, D].
-    tokens : sequence of str or bytes, optional
+    tokens : sequence of str or bytes, or one sequence for each element of the batch, optional
         Labels of the positions, one per key.
+    query_tokens : as tokens, optional
+        Labels of the queries where they are another sequence than the keys (cross attention), one per query.
     device, backend, threads : optional
         Where and how; "auto", the best backend and all allowed cores unless given. Results do not depend on threads.
     decision : {"fast"}
@@ -142,9 +147,11 @@ def extract(
     <attngraph.Graph: 1 batch x 1 layer x 4 heads, 256 queries x 256 keys, 2,031 edges, 19.7 % of the mass kept>
     """
     pairs, many = _pairs(q, k, layers, layer)
-    sink = _collector(tokens)
-    context = _native.Context(device)
+    heads, key_lengths, stats = _values.kept(heads), _values.kept(key_lengths), _values.kept(stats)
+    sink = _collector(tokens, query_tokens)
+    context = _native.Context(_values.text(device, "device"))
     for label, (queries, keys) in pairs.items():
+        queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
         options = _options(
             threshold=threshold,
             causal=causal,
@@ -160,7 +167,8 @@ def extract(
             max_edges=max_edges,
             layer=label,
             window=of_layer(window, label, many),
-            heads=of_layer(heads, label, many and _per_layer(heads)),
+            heads=of_layer(heads, label, many and _per_layer("heads", heads)),
+            among=_heads_of(queries),
         )
         _score_options(
             options,
@@ -174,15 +182,16 @@ def extract(
             decision=decision,
             products=products,
         )
-        context.extract(_laid_out(queries, "q", layout), _laid_out(keys, "k", layout), options, sink)
+        context.extract(queries, keys, options, sink)
     return Graph(sink.take_result())
 
 
 def from_matrix(
     attn: Any,
     threshold: float = 0.05,
-    tokens: Sequence[str | bytes] | None = None,
+    tokens: Labels | None = None,
     *,
+    query_tokens: Labels | None = None,
     causal: bool = False,
     query_offset: int | None = None,
     mask: Any = None,
@@ -195,6 +204,7 @@ def from_matrix(
     heads: Any = None,
     query_range: tuple[int, int] | None = None,
     layout: Literal["lhqk", "bhqk"] = "lhqk",
+    part: Literal["encoder", "decoder", "cross"] | None = None,
     device: str = "auto",
     backend: str | None = None,
     threads: int | None = None,
@@ -212,14 +222,20 @@ def from_matrix(
     attn : array or nested list
         [S, S]; [H, S, S]; [L, H, S, S] (with ``layout="bhqk"``: [B, H, S, S]); [L, B, H, S, S]; or what transformers
         returns as ``attentions``, a tuple with [B, H, S, S] per layer. Also ``{layer: array}``. Queries and keys may
-        differ in number.
+        differ in number. What ``generate(..., return_dict_in_generate=True, output_attentions=True)`` gives, a tuple
+        of layers for every step, becomes one graph of prompt and answer. An output of transformers may be given whole;
+        after beam search it must be, since its ``beam_indices`` say whose rows are whose.
     threshold : float
         Keep ``weight >= threshold``; 0 keeps every pair.
-    tokens : sequence of str or bytes, optional
+    tokens : sequence of str or bytes, or one sequence for each element of the batch, optional
         Labels of the positions, one per key.
+    query_tokens : as tokens, optional
+        Labels of the queries where they are another sequence than the keys (cross attention), one per query.
     causal : bool
         Keep only keys up to the query, whatever the matrix holds beyond. The remaining parameters are those of
         `extract`.
+    part : {"encoder", "decoder", "cross"}, optional
+        Of an encoder-decoder model, which attentions; the graph says so in ``metadata["attention"]``.
     layout : {"lhqk", "bhqk"}
         What the first dimension of a four-dimensional array is.
 
@@ -235,38 +251,61 @@ def from_matrix(
     >>> [(e.query, e.key, e.weight) for e in g.top(3)]
     [(0, 0, 1.0), (1, 1, 0.75), (1, 0, 0.25)]
     """
-    matrices, many = _matrices(attn, layers, layer, layout)
-    sink = _collector(tokens)
-    context = _native.Context(device)
+    how = {
+        "threshold": threshold, "causal": causal, "key_lengths": _values.kept(key_lengths), "top_k": top_k, "mass": mass,
+        "query_range": query_range, "backend": backend, "threads": threads, "stats": _values.kept(stats), "nonfinite": nonfinite,
+        "max_edges": max_edges,
+    }  # fmt: skip
+    by_layer = {"mask": mask, "window": window, "heads": _values.kept(heads)}
+    context = _native.Context(_values.text(device, "device"))
+    if part is not None:
+        _values.one_of(part, "part", "encoder", "decoder", "cross")
+    weights, beams = _generated.weights_of(attn, part)
+    if not _generated.is_steps(weights):
+        matrices, many = _matrices(weights, layers, layer, layout)
+        sink = _collector(tokens, query_tokens, part)
+        _filter(context, matrices, many, sink, by_layer, query_offset=query_offset, **how)
+        return Graph(sink.take_result())
+
+    given = {"mask": mask, "key_lengths": key_lengths, "query_range": query_range, "query_offset": query_offset}
+    for name, value in given.items():
+        if value is not None:
+            raise UnsupportedError(f"{name} with the steps of a generation; filter them one by one, and concat the graphs")
+    pieces, part = _generated.placed(weights, part, beams)
+    wanted = chosen_layers(set().union(*(matrices for matrices, _ in pieces)), layers)
+    made = []
+    for matrices, place in pieces:
+        here = {label: matrices[label] for label in wanted if label in matrices}
+        if here:
+            sink = _native.Sink.collect()
+            _filter(context, here, True, sink, by_layer, query_offset=place.query_begin - place.key_begin, **how)
+            made.append((Graph(sink.take_result()), place))
+    facts = {"query_offset": "0", **({} if part is None else {"attention": part})}
+    # The word generated last was never read: it has a label, but no position.
+    keys = max(place.key_begin + s.key_count for graph, place in made for s in graph.slices)
+    queries = max(place.query_begin + s.query_count for graph, place in made for s in graph.slices)
+    tokens = tokens if part == "cross" else without_last(tokens, keys)
+    return stitched(made, tokens, facts, without_last(query_tokens, queries))
+
+
+def _filter(context, matrices, many, sink, by_layer, *, query_offset, **how):
+    """Send the edges of every matrix into a sink."""
     for label, matrix in matrices.items():
+        matrix = numbers(matrix, "attn")
+        own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
         options = _options(
-            threshold=threshold,
-            causal=causal,
-            query_offset=query_offset,
-            key_lengths=key_lengths,
-            top_k=top_k,
-            mass=mass,
-            query_range=query_range,
-            backend=backend,
-            threads=threads,
-            stats=stats,
-            nonfinite=nonfinite,
-            max_edges=max_edges,
-            layer=label,
-            window=of_layer(window, label, many),
-            heads=of_layer(heads, label, many and _per_layer(heads)),
+            layer=label, query_offset=query_offset, window=own["window"], heads=own["heads"], among=_heads_of(matrix), **how
         )
-        layer_mask = of_layer(mask, label, many)
-        if layer_mask is not None:
-            options.mask(tensor(layer_mask, "mask"))
-        context.filter(numbers(matrix, "attn"), options, sink)
-    return Graph(sink.take_result())
+        if own["mask"] is not None:
+            options.mask(tensor(own["mask"], "mask"))
+        context.filter(matrix, options, sink)
 
 
-def _collector(tokens):
+def _collector(tokens, query_tokens, part=None):
     sink = _native.Sink.collect()
-    if tokens is not None:
-        sink.set_tokens(token_bytes(tokens))
+    set_labels(sink, tokens, query_tokens)
+    if part is not None:
+        sink.set_metadata("attention", part)
     return sink
 
 
@@ -275,7 +314,10 @@ def _pairs(q, k, layers, layer):
     if k is None:
         if not isinstance(q, dict):
             raise ArgumentError("k is missing; only {layer: (q, k)} goes without it")
-        pairs = q
+        pairs = {_label(label): pair for label, pair in q.items()}
+        for label, pair in pairs.items():
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise ArgumentError(f"layer {label} has no pair (q, k); without k the values of a dict are pairs")
     else:
         queries, keys = layers_of(q, "q", 5), layers_of(k, "k", 5)
         if queries is None and keys is None:
@@ -285,12 +327,11 @@ def _pairs(q, k, layers, layer):
         if queries is None or keys is None or queries.keys() != keys.keys():
             raise ShapeError("q and k have different layers; give both for the same ones")
         pairs = {label: (queries[label], keys[label]) for label in queries}
-    return {_label(label): pairs[label] for label in chosen_layers(pairs, layers)}, True
+    return {label: pairs[label] for label in chosen_layers(pairs, layers)}, True
 
 
 def _matrices(attn, layers, layer, layout):
-    if layout not in ("lhqk", "bhqk"):
-        raise ArgumentError(f"layout is {layout!r}; it is 'lhqk' or 'bhqk'")
+    _values.one_of(layout, "layout", "lhqk", "bhqk")
     if isinstance(attn, (list, tuple)) and layers_of(attn, "attn", 5) is None:
         attn = nested(attn)
     if is_array(attn):
@@ -301,26 +342,30 @@ def _matrices(attn, layers, layer, layout):
         if layers is not None:
             raise ArgumentError("layers chooses among many layers; attn is of one, whose label is layer=")
         return {_label(layer): attn}, False
-    return {_label(label): matrices[label] for label in chosen_layers(matrices, layers)}, True
+    return {label: matrices[label] for label in chosen_layers(matrices, layers)}, True
 
 
 def _label(layer):
-    if isinstance(layer, (bool, float)) or not hasattr(layer, "__index__"):
-        raise ArgumentError(f"layer is {layer!r}; a label is an integer, at least 0")
-    return int(layer)
+    return _values.integer(layer, "layer", least=0)
 
 
-def _per_layer(heads):
-    """Whether a list of heads is one list per layer: [[0, 1], None, [2]]."""
-    return isinstance(heads, (list, tuple)) and any(h is None or hasattr(h, "__len__") for h in heads)
+def _per_layer(name, value):
+    """Whether a list is one value per layer: for heads, [[0, 1], None, [2]] is. Scalar arrays have a length in name
+    only."""
+    return name != "heads" or (
+        isinstance(value, (list, tuple))
+        and any(h is None or (hasattr(h, "__len__") and getattr(h, "shape", None) != ()) for h in value)
+    )
+
+
+def _heads_of(view):
+    return range(view.shape[-3] if len(view.shape) >= 3 else 1)
 
 
 def _laid_out(array, name, layout):
     view = tensor(array, name)
-    if layout == "bhsd" or len(view.shape) < 3:
+    if _values.one_of(layout, "layout", "bhsd", "bshd") == "bhsd" or len(view.shape) < 3:
         return view
-    if layout != "bshd":
-        raise ArgumentError(f"layout is {layout!r}; it is 'bhsd' or 'bshd'")
     return view.swapped(len(view.shape) - 3, len(view.shape) - 2)
 
 
@@ -341,61 +386,53 @@ def _options(
     layer,
     window,
     heads,
+    among=None,
 ):
     options = _native.Options()
-    options.threshold(float(threshold))
+    options.threshold(_values.number(threshold, "threshold"))
     options.causal(bool(causal))
     options.layer(layer)
     if query_offset is not None:
-        options.query_offset(query_offset)
+        options.query_offset(_values.integer(query_offset, "query_offset"))
     if key_lengths is not None:
-        options.key_lengths([int(n) for n in key_lengths])
+        options.key_lengths(_values.integers(key_lengths, "key_lengths"))
     if window is not None:
-        options.window(_positive(window, "window"))
+        options.window(_values.positive(window, "window"))
     if top_k is not None:
-        options.top_k(_positive(top_k, "top_k"))
+        options.top_k(_values.positive(top_k, "top_k"))
     if mass is not None:
-        options.mass(float(mass))
+        options.mass(_values.number(mass, "mass"))
     if heads is not None:
-        chosen = [heads] if hasattr(heads, "__index__") else list(heads)
-        if not chosen:
-            raise ArgumentError("heads is empty; leave it out for all heads")
-        options.heads(sorted({int(head) for head in chosen}))
+        options.heads(_values.chosen(heads, "heads", among))
     if query_range is not None:
-        begin, end = (int(n) for n in query_range)
-        if begin >= end:
-            raise ArgumentError(f"query_range is ({begin}, {end}), which holds no query; it must hold at least one")
-        options.query_range(begin, end)
+        ends = _values.integers(query_range, "query_range")
+        if len(ends) != 2 or ends[0] >= ends[1]:
+            raise ArgumentError(f"query_range is {tuple(ends)}; it is (begin, end) and holds at least one query")
+        options.query_range(*ends)
     if backend is not None:
-        options.backend(backend)
+        options.backend(_values.text(backend, "backend"))
     if threads is not None:
-        options.threads(_positive(threads, "threads"))
+        options.threads(min(_values.positive(threads, "threads"), 2**31 - 1))
     if max_edges is not None:
-        options.max_edges(_positive(max_edges, "max_edges"))
-    if nonfinite not in ("error", "skip"):
-        raise ArgumentError(f"nonfinite is {nonfinite!r}; it is 'error' or 'skip'")
-    options.nonfinite_skip(nonfinite == "skip")
+        options.max_edges(_values.positive(max_edges, "max_edges"))
+    options.nonfinite_skip(_values.one_of(nonfinite, "nonfinite", "error", "skip") == "skip")
     options.stats(_stats_bits(stats))
     return options
 
 
 def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision, products="auto"):
-    if decision == "certified":
+    if isinstance(decision, str) and decision == "certified":
         raise UnsupportedError(
             "decision='certified' is not offered by this release; 'fast' states its band in graph.report.eps"
         )
-    if decision != "fast":
-        raise ArgumentError(f"decision is {decision!r}; it is 'fast'")
-    if lse_base not in ("e", "2", 2):
-        raise ArgumentError(f"lse_base is {lse_base!r}; it is 'e' or '2'")
-    if products not in ("auto", "float"):
-        raise ArgumentError(f"products is {products!r}; it is 'auto' or 'float'")
-    options.products_in_float(products == "float")
+    _values.one_of(decision, "decision", "fast", "certified")
+    _values.one_of(lse_base, "lse_base", "e", "2", 2)
+    options.products_in_float(_values.one_of(products, "products", "auto", "float") == "float")
     options.allow_dense(bool(allow_dense))
     if scale is not None:
-        options.scale(float(scale))
+        options.scale(_values.number(scale, "scale"))
     if softcap is not None:
-        options.softcap(float(softcap))
+        options.softcap(_values.number(softcap, "softcap"))
     if mask is not None:
         options.mask(tensor(mask, "mask"))
     if sinks is not None:
@@ -406,16 +443,8 @@ def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow
 
 def _stats_bits(stats):
     bits = 0
-    for name in [stats] if isinstance(stats, str) else stats:
-        if name not in _STATS:
+    for name in [stats] if isinstance(stats, str) or not hasattr(stats, "__iter__") else stats:
+        if not isinstance(name, str) or name not in _STATS:
             raise ArgumentError(f"stats names {name!r}; it may name {', '.join(map(repr, _STATS))}")
         bits |= _STATS[name]
     return bits
-
-
-def _positive(value, name):
-    """0 means "none" in C; in Python that is None, so 0 is a mistake."""
-    number = int(value)
-    if number < 1 or number != value:
-        raise ArgumentError(f"{name} is {value!r}; it is an integer, at least 1, or None")
-    return number

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from . import _native
+from . import _native, _values
 from .errors import ArgumentError, DtypeError, ShapeError
 
 
@@ -79,7 +79,7 @@ def layers_of(value, name, stacked_ndim):
     (`stacked_ndim`) than a layer can have.
     """
     if isinstance(value, dict):
-        return dict(value)
+        return {_values.integer(layer, "layer", least=0): array for layer, array in value.items()}
     if isinstance(value, (list, tuple)):
         members = [member for member in value if member is not None]
         if members and all(is_array(member) and len(member.shape) >= 2 for member in members):
@@ -93,13 +93,12 @@ def layers_of(value, name, stacked_ndim):
 
 def chosen_layers(available, layers):
     """The layers asked for, ascending; all of them for None."""
-    if layers is None:
-        return sorted(available)
-    chosen = [layers] if isinstance(layers, (int, np.integer)) else list(layers)
+    known = sorted(available)
+    chosen = known if layers is None else _values.chosen(layers, "layers", known)
     for layer in chosen:
         if layer not in available:
-            raise ArgumentError(f"there is no layer {layer}; there are {_listed(sorted(available))}")
-    return sorted(set(chosen))
+            raise ArgumentError(f"there is no layer {layer}; there are {_listed(known)}")
+    return chosen
 
 
 def of_layer(value, layer, many):
@@ -111,26 +110,6 @@ def of_layer(value, layer, many):
             raise ArgumentError(f"a list of {len(value)} values has none for layer {layer}; a dict names layers")
         return value[layer]
     return value
-
-
-def token_bytes(tokens):
-    """Token texts as the library keeps them: bytes, UTF-8 for str."""
-    if isinstance(tokens, (str, bytes)):
-        raise ArgumentError("tokens is one text; it must be a list with one text per position")
-    texts = []
-    for position, token in enumerate(tokens):
-        if isinstance(token, bytes):
-            texts.append(token)
-        elif isinstance(token, str):
-            texts.append(token.encode("utf-8", "surrogateescape" if _escaped(token) else "replace"))
-        else:
-            raise DtypeError(f"tokens[{position}] is {type(token).__name__}; a token is str or bytes")
-    return texts
-
-
-def _escaped(token):
-    """Whether every lone surrogate stands for a byte, as surrogateescape makes them."""
-    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in token)
 
 
 def _listed(values):

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from . import _values
 from ._optional import optional
 from .errors import ArgumentError, ShapeError
 from .records import Csr, Rows, Slice
@@ -26,9 +27,10 @@ def plain_rows(rows):
     return tuple(np.ascontiguousarray(column, dtype=dtype) for column, dtype in zip(rows, types))
 
 
-def parts(graph):
-    """Every slice with its arrays, whether or not its (batch, layer, head) is unique."""
+def parts(graph, moved=0):
+    """Every slice with its arrays, whether or not its (batch, layer, head) is unique; its rows moved down."""
     for place, s in enumerate(graph._slices):
+        s = s._replace(query_begin=s.query_begin + moved)
         yield s, Csr(*graph._result.csr(place)), Rows(*graph._result.rows(place))
 
 
@@ -80,10 +82,8 @@ def _joined(group):
 
 
 def aggregate(graph, how, over):
-    if how not in ("mean", "max", "sum"):
-        raise ArgumentError(f"how is {how!r}; it is 'mean', 'max' or 'sum'")
-    if over not in ("head", "layer"):
-        raise ArgumentError(f"over is {over!r}; it is 'head' or 'layer'")
+    _values.one_of(how, "how", "mean", "max", "sum")
+    _values.one_of(over, "over", "head", "layer")
     groups = {}
     for s, csr, _ in parts(graph):
         label = (s.batch, s.layer, 0) if over == "head" else (s.batch, 0, s.head)
@@ -93,7 +93,7 @@ def aggregate(graph, how, over):
     from .graph import from_slices
 
     joined = (_merged(label, groups[label], how, over) for label in sorted(groups))
-    return from_slices(joined, graph.tokens, facts)
+    return from_slices(joined, graph.labels("keys"), facts, query_tokens=graph.labels("queries"))
 
 
 def _merged(label, group, how, over):
@@ -117,10 +117,10 @@ def _merged(label, group, how, over):
 
 
 def rollout(graph, residual, threshold, fusion):
+    residual, threshold = _values.number(residual, "residual"), _values.number(threshold, "threshold")
     if not 0 <= residual <= 1:
         raise ArgumentError(f"residual is {residual}; it is in [0, 1]")
-    if fusion not in ("mean", "max"):
-        raise ArgumentError(f"fusion is {fusion!r}; it is 'mean' or 'max'")
+    _values.one_of(fusion, "fusion", "mean", "max")
     sparse = optional("scipy.sparse", "rollout", "scipy")
     products = {}
     for s, csr, _ in parts(aggregate(graph, fusion, "head")):  # by batch, layers ascending
@@ -142,7 +142,7 @@ def rollout(graph, residual, threshold, fusion):
 
     facts = {"weights": f"rollout, residual {residual:g}", "threshold": repr(float(threshold))}
     slices = (_kept(batch, product.tocsr(), threshold) for batch, product in sorted(products.items()))
-    return from_slices(slices, graph.tokens, facts)
+    return from_slices(slices, graph.labels("keys"), facts, query_tokens=graph.labels("queries"))
 
 
 def _kept(batch, matrix, threshold):

@@ -15,17 +15,17 @@ class Place(NamedTuple):
     key_begin: int
 
 
-def stitched(pieces, tokens=None, metadata=None):
+def stitched(pieces, tokens=None, metadata=None, query_tokens=None):
     """One graph out of [(graph, Place)]: of each slice, the rows one after the other. Beside the pieces and the answer
     only one slice is held at a time.
 
     A single piece that stands at the beginning stays what it is, unless it gets tokens or facts.
     """
     first = pieces[0][0]
-    if len(pieces) == 1 and pieces[0][1] == (0, 0) and tokens is None and metadata is None:
+    if len(pieces) == 1 and pieces[0][1] == (0, 0) and tokens is None and query_tokens is None and metadata is None:
         return first
     rows = _operations.joined(part for graph, place in pieces for part in _moved(graph, place))
-    return from_slices(rows, tokens, {**first.metadata, **(metadata or {})})
+    return from_slices(rows, tokens, {**first.metadata, "query_offset": "0", **(metadata or {})}, query_tokens=query_tokens)
 
 
 def _moved(graph, place):

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from . import _export, _native, _operations
-from ._inputs import token_bytes
+from . import _export, _native, _operations, _values
+from ._labels import Labels, set_labels
 from .edges import Edges
 from .errors import ArgumentError, NotFoundError, UnsupportedError
 from .records import Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
@@ -107,6 +107,22 @@ class Graph(_export.Exports):
             self._tokens = [text.decode("utf-8", "surrogateescape") for text in self._result.tokens()]
         return list(self._tokens) or None
 
+    def labels(self, side: Literal["keys", "queries"] = "keys") -> list[str] | list[list[str]] | None:
+        """Words of the keys or of the queries: one list for all, or one for each sequence of the batch; None when there
+        are none. Queries have words of their own only where they are another sequence than the keys.
+
+        Examples
+        --------
+        >>> import attngraph as ag
+        >>> ag.from_matrix([[0.5, 0.5]], tokens=["chat", "noir"], query_tokens=["cat"]).labels("queries")
+        ['cat']
+        """
+        _values.one_of(side, "side", "keys", "queries")
+        if not hasattr(self._result, "labels"):
+            return self.tokens if side == "keys" else None
+        lists = [[text.decode("utf-8", "surrogateescape") for text in own] for own in self._result.labels(side == "queries")]
+        return None if not lists else lists[0] if len(lists) == 1 else lists
+
     @property
     def metadata(self) -> dict[str, str]:
         """Facts that travel with the graph, as texts: threshold, scale, causal and so on."""
@@ -140,6 +156,9 @@ class Graph(_export.Exports):
         return Edges(self)
 
     def _place(self, layer, head, batch):
+        batch, layer, head = (
+            _values.integer(value, name) for value, name in ((batch, "batch"), (layer, "layer"), (head, "head"))
+        )
         places = self._places.get((batch, layer, head))
         if places is None:
             have = ", ".join(str(tuple(s[:3])) for s in self._slices[:4])
@@ -205,7 +224,7 @@ class Graph(_export.Exports):
         >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.2).top(2)[1].weight
         0.75
         """
-        return [Edge(*row) for row in self._result.top(n)]
+        return [Edge(*row) for row in self._result.top(_values.integer(n, "n", least=0))]
 
     def sweep(self, thresholds: Iterable[float]) -> list[SweepRow]:
         """Edges, kept mass and nodes for each threshold, in one pass: a list of `SweepRow`.
@@ -217,7 +236,10 @@ class Graph(_export.Exports):
         >>> [row.edges for row in g.sweep([0, 0.25, 0.5])]
         [4, 3, 2]
         """
-        return [SweepRow(*row) for row in self._result.sweep([float(t) for t in thresholds])]
+        if not hasattr(thresholds, "__iter__") or isinstance(thresholds, (str, bytes)):
+            raise ArgumentError(f"thresholds is {thresholds!r}; it is a sequence of numbers")
+        wanted = [_values.number(t, f"thresholds[{place}]") for place, t in enumerate(thresholds)]
+        return [SweepRow(*row) for row in self._result.sweep(wanted)]
 
     def coverage(self) -> list[Coverage]:
         """How much probability mass the edges hold, over the rows of each slice: a list of `Coverage`.
@@ -257,7 +279,9 @@ class Graph(_export.Exports):
         >>> bool(a.diff(a)), a.diff(ag.from_matrix([[1.0, 0.6], [0.25, 0.75]], threshold=0.5)).only_b
         (False, 1)
         """
-        d = self._result.diff(other._result, float(band))
+        if not isinstance(other, Graph):
+            raise ArgumentError(f"other is {type(other).__name__}; it is a Graph")
+        d = self._result.diff(other._result, _values.number(band, "band"))
         d["first"] = None if d["first"] is None else Edge(*d["first"])
         return Difference(**d)
 
@@ -280,9 +304,14 @@ class Graph(_export.Exports):
         >>> len(ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0).filter(0.5))
         2
         """
-        if top_k is not None and top_k < 1:
-            raise ArgumentError(f"top_k is {top_k}; it is at least 1, or None")
-        return Graph(self._result.part(float(threshold), top_k or 0, _numbers(layers), _numbers(heads)))
+        return Graph(
+            self._result.part(
+                _values.number(threshold, "threshold"),
+                0 if top_k is None else _values.positive(top_k, "top_k"),
+                _values.chosen(layers, "layers", sorted({s.layer for s in self._slices})) or [],
+                _values.chosen(heads, "heads", sorted({s.head for s in self._slices})) or [],
+            )
+        )
 
     def aggregate(self, how: Literal["mean", "max", "sum"] = "mean", over: Literal["head", "layer"] = "head") -> Graph:
         """Join the heads of every layer ("head") or the layers of every head ("layer") into one graph.
@@ -332,15 +361,6 @@ class Graph(_export.Exports):
                 return _from_bytes, (file.read(),)
 
 
-def _numbers(values):
-    if values is None:
-        return []
-    chosen = [values] if hasattr(values, "__index__") else list(values)
-    if not chosen:
-        raise ArgumentError("an empty list of layers or heads chooses nothing; leave it out for all")
-    return [int(value) for value in chosen]
-
-
 def _from_bytes(data):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "graph.safetensors")
@@ -360,13 +380,15 @@ def load(path: str | os.PathLike[str]) -> Graph:
     >>> len(ag.load(path))
     1
     """
-    return Graph(_native.Result.load(os.fspath(path)))
+    return Graph(_native.Result.load(_values.path(path)))
 
 
 def from_slices(
     slices: Iterable[tuple[Slice, Csr] | tuple[Slice, Csr, Rows]],
-    tokens: Sequence[str | bytes] | None = None,
+    tokens: Labels | None = None,
     metadata: Mapping[str, str] | None = None,
+    *,
+    query_tokens: Labels | None = None,
 ) -> Graph:
     """Make a graph out of CSR arrays made elsewhere.
 
@@ -375,8 +397,10 @@ def from_slices(
     slices : iterable of (Slice, Csr) or (Slice, Csr, Rows)
         Labels, size and arrays of each slice; edge_count is not read. Without `Rows` the logsumexp, maximum and
         entropy of the rows are unknown (NaN) and kept mass is the sum of a row's weights.
-    tokens : sequence of str or bytes, optional
+    tokens : sequence of str or bytes, or one sequence for each element of the batch, optional
         Labels of the positions, one per key.
+    query_tokens : as tokens, optional
+        Labels of the queries where they are another sequence than the keys, one per query.
     metadata : dict of str to str, optional
         Facts that travel with the graph. A fact "threshold" says that all pairs at or above it are here.
 
@@ -388,8 +412,7 @@ def from_slices(
     1
     """
     sink = _native.Sink.collect()
-    if tokens is not None:
-        sink.set_tokens(token_bytes(tokens))
+    set_labels(sink, tokens, query_tokens)
     for name, value in (metadata or {}).items():
         sink.set_metadata(str(name), str(value))
     for s, csr, *rows in slices:
@@ -397,12 +420,25 @@ def from_slices(
     return Graph(sink.take_result())
 
 
-def concat(graphs: Iterable[Graph], tokens: Sequence[str | bytes] | None = None) -> Graph:
+def with_labels(graph, tokens, query_tokens):
+    """The same graph with other words."""
+    if tokens is None and query_tokens is None:
+        return graph
+    sink = _native.Sink.collect()
+    set_labels(sink, tokens, query_tokens)
+    graph._result.write(sink)
+    return Graph(sink.take_result())
+
+
+def concat(
+    graphs: Iterable[Graph], tokens: Labels | None = None, *, query_tokens: Labels | None = None
+) -> Graph:
     """Join graphs: slices of the same (batch, layer, head) become one, their query ranges one after the other.
 
     This is how a prefill and the decoding steps after it, or the query ranges of several workers, become one graph.
-    A slice has as many keys as the longest of its parts. Tokens and facts are those of the last graph that has
-    tokens, and of the first.
+    Rows go where their queries stand, ``query + query_offset`` of their graph: a step made of one query and n keys is
+    row n - 1. A slice has as many keys as the longest of its parts. Words are those of the last graph that has any, facts
+    those of the first.
 
     Examples
     --------
@@ -411,9 +447,25 @@ def concat(graphs: Iterable[Graph], tokens: Sequence[str | bytes] | None = None)
     >>> parts = [ag.from_matrix(whole, query_range=r) for r in [(1, 2), (0, 1)]]
     >>> bool(ag.concat(parts).diff(ag.from_matrix(whole)))
     False
+    >>> steps = [ag.from_matrix([[1.0]]), ag.from_matrix([[0.25, 0.75]])]
+    >>> bool(ag.concat(steps).diff(ag.from_matrix(whole)))
+    False
     """
-    graphs = list(graphs)
+    graphs = list(graphs) if hasattr(graphs, "__iter__") else [graphs]
+    for graph in graphs:
+        if not isinstance(graph, Graph):
+            raise ArgumentError(f"concat joins graphs; {type(graph).__name__} is none")
     if tokens is None:
-        tokens = next((g.tokens for g in reversed(graphs) if g.tokens is not None), None)
-    facts = graphs[0].metadata if graphs else {}
-    return from_slices(_operations.joined(part for g in graphs for part in _operations.parts(g)), tokens, facts)
+        tokens = next((g.labels("keys") for g in reversed(graphs) if g.labels("keys") is not None), None)
+    if query_tokens is None:
+        query_tokens = next((g.labels("queries") for g in reversed(graphs) if g.labels("queries") is not None), None)
+    facts = dict(graphs[0].metadata) if graphs else {}
+    base = min((g._query_offset for g in graphs), default=0)
+    if "query_offset" in facts:
+        facts["query_offset"] = str(base)
+    return from_slices(
+        _operations.joined(part for g in graphs for part in _operations.parts(g, g._query_offset - base)),
+        tokens,
+        facts,
+        query_tokens=query_tokens,
+    )

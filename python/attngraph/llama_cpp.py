@@ -14,10 +14,10 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from . import _native
+from . import _native, _values
 from ._attention_nodes import Listener, extract_options
 from ._ggml import Library
-from ._inputs import token_bytes
+from ._labels import token_bytes
 from ._optional import optional
 from ._stitch import Place, stitched
 from .errors import ArgumentError, Error, FormatError, NotFoundError, UnsupportedError
@@ -112,16 +112,12 @@ def capture(
         "nonfinite": nonfinite,
     }
     extract_options(selection, 0)  # wrong values are told before a model is loaded
-    if layers is not None:
-        layers = {int(n) for n in ([layers] if hasattr(layers, "__index__") else layers)}
-        if not layers:
-            raise ArgumentError("layers is empty; leave it out for all layers")
-    if cache_type not in _CACHE_TYPES:
+    layers = None if layers is None else set(_values.chosen(layers, "layers"))
+    if not isinstance(cache_type, str) or cache_type not in _CACHE_TYPES:
         raise UnsupportedError(f"cache_type is {cache_type!r}; keys can be read from {', '.join(_CACHE_TYPES)}")
-    if flash_attention not in _FLASH:
+    if not isinstance(flash_attention, (bool, type(None))):
         raise ArgumentError(f"flash_attention is {flash_attention!r}; it is True, False or None")
-    if ubatch < 1:
-        raise ArgumentError(f"ubatch is {ubatch}; it is at least 1")
+    ubatch = _values.positive(ubatch, "ubatch")
     api = optional("llama_cpp.llama_cpp", "llama_cpp.capture", "llama-cpp-python")
     with contextlib.ExitStack() as stack:
         if not verbose:
@@ -203,7 +199,7 @@ def _token_ids(api, model, prompt, add_special, parse_special):
             raise Error(f"llama.cpp could not cut the prompt into tokens: {-count} of them for {len(text)} bytes")
         ids = list(ids[:count])
     else:
-        ids = [int(n) for n in prompt]
+        ids = _values.integers(prompt, "prompt")
         limit = api.llama_vocab_n_tokens(vocabulary)
         wrong = next((n for n in ids if not 0 <= n < limit), None)
         if wrong is not None:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import re
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _native
+from . import _captured, _live, _native, _values
 from ._extract import _options, _score_options
 from ._inputs import tensor
+from ._labels import Labels
 from ._optional import optional
-from ._stitch import Place, stitched
-from .errors import ArgumentError, Error, NotFoundError, UnsupportedError
-from .graph import Graph, concat
+from ._stacks import Modules
+from ._stitch import Place
+from ._streams import Pass, Streams, print_of
+from .errors import ArgumentError, NotFoundError, UnsupportedError
+from .graph import Graph
 
 if TYPE_CHECKING:
     import transformers
@@ -31,12 +32,13 @@ _numbers = itertools.count(1)
 
 
 def capture(
-    model: transformers.PreTrainedModel,
+    model: Any,
     threshold: float = 0.05,
     *,
     layers: int | Sequence[int] | None = None,
     heads: int | Sequence[int] | None = None,
-    tokens: Sequence[str | bytes] | None = None,
+    tokens: Labels | dict[str, Labels] | None = None,
+    tokenizer: Any = None,
     top_k: int | None = None,
     mass: float | None = None,
     threads: int | None = None,
@@ -47,17 +49,20 @@ def capture(
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
-        With eager or sdpa attention. Of a model with several backbones give the one to look at, for instance
-        ``model.model.language_model``.
+    model : transformers.PreTrainedModel, or a torch.nn.Module that holds some
+        With eager or sdpa attention: decoders, encoders, encoder-decoder models and models with several backbones, also
+        inside wrappers (PEFT, ``torch.compile``, DataParallel on one device). What is compiled runs eagerly meanwhile.
     threshold : float
         Keep ``weight >= threshold``, as `attngraph.extract` does.
-    layers : sequence of int, optional
+    layers : sequence or mask of layers, optional
         Layers to record; all unless given.
-    heads : sequence of int, optional
+    heads : sequence or mask of heads, optional
         Query heads to record; all unless given.
-    tokens : sequence of str or bytes, optional
-        Labels of the positions; may also be set afterwards, as ``cap.tokens``.
+    tokens : sequence of str or bytes, or one sequence for each element of the batch, optional
+        Labels of the positions; may also be set afterwards, as ``cap.tokens``. For an encoder-decoder model
+        ``{"encoder": ..., "decoder": ...}``.
+    tokenizer : optional
+        With it the labels are the texts of the tokens that the model was given (see `attngraph.token_texts`).
     top_k, mass, threads, max_edges, nonfinite : optional
         As in `attngraph.extract`; `max_edges` holds for every layer and pass apart.
 
@@ -69,9 +74,9 @@ def capture(
     Raises
     ------
     UnsupportedError
-        When the attention of the model is not one that can be read rightly: on entering for encoder-decoder models and
-        for flash or flex attention, while the model runs for position biases and scores of another form, on leaving
-        when the model ran without calling its attention function.
+        When the attention of the model is not one that can be read rightly: on entering for flash or flex attention,
+        while the model runs for scores of another form, on leaving when the model ran without calling its attention
+        function.
 
     Examples
     --------
@@ -94,90 +99,131 @@ def capture(
         "max_edges": max_edges,
         "nonfinite": nonfinite,
     }
-    return Capture(model, layers, tokens, how)
-
-
-class _Sequence:
-    """What one run over one input gave: a first pass, and the passes that went on from it with a cache."""
-
-    def __init__(self):
-        self.pieces = []  # (Graph, Place), in the order of the calls
-        self.sink = None  # open: the layers of a first pass share it, so that their edges are stored once
-        self.broken = False
-
-    def close(self):
-        if self.sink is not None:
-            self.pieces.append((Graph(self.sink.take_result()), Place(0, 0)))
-            self.sink = None
+    return Capture(model, layers, tokens, how, tokenizer)
 
 
 class Capture:
     """What `capture` gives: a context manager that collects edges while the model runs.
 
-    A pass that goes on where the last one ended (a chunk of a prompt, a decoded token) is added to the graph of that
-    one; any other begins a new graph.
+    A pass that reads on where another one ended, from the keys that this one left in a cache, is added to its graph; any
+    other begins a new graph. Of a batch whose rows are exchanged (beam search) every row is followed.
     """
 
-    tokens: Sequence[str | bytes] | None
+    tokens: Labels | dict[str, Labels] | None
 
-    def __init__(self, model: Any, layers: Any, tokens: Any, how: dict[str, Any]) -> None:
+    def __init__(self, model: Any, layers: Any, tokens: Any, how: dict[str, Any], tokenizer: Any = None) -> None:
         transformers = optional("transformers", "capture")
-        if not isinstance(model, transformers.PreTrainedModel):
-            raise ArgumentError(f"model is a {type(model).__name__}; it must be a transformers.PreTrainedModel")
-        if layers is not None:
-            layers = {int(n) for n in ([layers] if hasattr(layers, "__index__") else layers)}
-            if not layers:
-                raise ArgumentError("layers is empty; leave it out for all layers")
+        torch = optional("torch", "capture")
+        if not isinstance(model, torch.nn.Module):
+            own = getattr(model, "model", None)
+            hint = "; a pipeline has one as .model" if isinstance(own, torch.nn.Module) else ""
+            raise ArgumentError(f"model is a {type(model).__name__}; it must be a transformers.PreTrainedModel{hint}")
+        if not any(isinstance(module, transformers.PreTrainedModel) for module in model.modules()):
+            raise ArgumentError(
+                f"model is a {type(model).__name__} and holds no transformers.PreTrainedModel; capture reads these"
+            )
+        if len(getattr(model, "device_ids", None) or ()) > 1:
+            raise UnsupportedError(
+                f"{type(model).__name__} runs copies of the model on {len(model.device_ids)} devices; capture the model "
+                "itself: capture(model.module)"
+            )
+        chosen = _values.chosen(layers, "layers")
         self.tokens = tokens
+        self._tokenizer = tokenizer
         self._model = model
-        self._chosen = layers
+        self._chosen = None if chosen is None else set(chosen)
         self._how = how
-        self._call_options(0, {}, None, False)  # wrong values are told here, not half way through the model
+        self._call_options(0, {}, None, False, None)  # wrong values are told here, not half way through the model
         self._context = _native.Context("cpu")
-        self._names = {}  # attention module: its name in the model
-        self._of_layer = {}  # layer: the module that has it
-        self._sequences = []
-        self._ends = {}  # layer: (number of its sequence, batch size, position after its last query)
+        self._modules = None
+        self._of_layer = {}  # place in the model: the module that has it
+        self._streams = Streams()
+        self._running = {}  # stack: _Running, of the pass that is running
         self._masks = {}  # (queries, keys): Place, of the pass that is running
+        self._ids = {}  # name of a model within the model: the token ids that it was given in this pass
         self._called = set()  # modules that this pass has called
+        self._held = []  # (pass, cache, layer): what the cache holds of it is known when the next one begins
+        self._failed = False
         self._passes = 0
         self._depth = 0  # models within models
         self._undo = []
 
     def __repr__(self) -> str:
-        return f"<attngraph.transformers.Capture: {len(self._sequences)} sequences, {len(self._of_layer)} layers>"
+        layers = {where.layer for where in self._of_layer}
+        return f"<attngraph.transformers.Capture: {len(self._streams.all)} sequences, {len(layers)} layers>"
 
     # ------------------------------------------------------------------------------------------------------------
     # answers
 
     @property
     def graphs(self) -> list[Graph]:
-        """One `Graph` for every sequence that the model ran over, in order."""
-        return [self._graph(sequence) for sequence in self._sequences]
+        """One `Graph` for every sequence (or batch of them) that the model ran over, in order; of a decoder that attends
+        to an encoder two, its own attention and the cross attention. ``metadata["attention"]`` says which ("encoder",
+        "decoder", "cross"), ``metadata["stack"]`` by which part of the model."""
+        return [self._graph(stream, kind) for stream, kind in self._found()]
 
     @property
     def graph(self) -> Graph:
-        """The `Graph`, when the model ran over one sequence (or one batch of them)."""
-        if not self._sequences:
-            raise NotFoundError("nothing is captured; run the model inside the with block")
-        if len(self._sequences) > 1:
-            raise ArgumentError(
-                f"{len(self._sequences)} sequences are captured, and each has a graph of its own; take one of .graphs"
-            )
-        return self._graph(self._sequences[0])
+        """The `Graph`, when there is one."""
+        return self._only(self._found(), "graphs")
 
-    def _graph(self, sequence):
-        if sequence.broken:
-            raise Error("a call failed while this sequence was captured; run the model again in a new capture")
-        sequence.close()
-        # Kept joined: its slices know their positions now.
-        sequence.pieces = [(stitched(sequence.pieces), Place(0, 0))]
-        graph = sequence.pieces[0][0]
-        if self.tokens is None:
-            return graph
-        # A token that was generated last has not been read by the model: it has a label, but no position.
-        keys = max(s.key_count for s in graph.slices)
-        return concat([graph], tokens=list(self.tokens)[:keys])
+    @property
+    def encoder(self) -> Graph:
+        """The `Graph` of the encoder's attention to itself, when there is one."""
+        return self._only([found for found in self._found() if found[1] == "encoder"], "graphs of an encoder")
+
+    @property
+    def decoder(self) -> Graph:
+        """The `Graph` of the decoder's attention to itself, when there is one."""
+        return self._only([found for found in self._found() if found[1] == "decoder"], "graphs of a decoder")
+
+    @property
+    def cross(self) -> Graph:
+        """The `Graph` of the decoder's attention to what the encoder read, when there is one: its queries and keys are
+        different sequences."""
+        return self._only([found for found in self._found() if found[1] == "cross"], "graphs of cross attention")
+
+    def follow(self, sequences: Any, attention: Literal["encoder", "decoder", "cross"] = "decoder") -> Graph:
+        """The `Graph` of the sequences that ``generate`` returned, one for each element of the batch.
+
+        After beam search ``cap.graph`` holds the beams that were alive at the end; this finds the ones that became the
+        answer, by their token ids, also those that ended sooner.
+
+        Parameters
+        ----------
+        sequences : array of int [B, N] or [N]
+            Token ids. The last of each was never read by the model and may be anything.
+
+        Raises
+        ------
+        NotFoundError
+            When a sequence is none that the model read.
+        """
+        found = self._found()
+        rows = getattr(sequences, "tolist", lambda: sequences)()
+        rows = [rows] if rows and not isinstance(rows[0], (list, tuple)) else rows
+        return _captured.followed([stream for stream, kind in found if kind == attention], rows, attention)
+
+    def _found(self):
+        self._settle()
+        if self._failed:
+            raise _captured.failure()
+        return [(stream, kind) for stream in self._streams.all for kind in stream.kinds()]
+
+    def _only(self, found, what):
+        if not found:
+            nothing = "nothing is captured; run the model inside the with block"
+            raise NotFoundError(f"there are no {what}" if self._streams.all else nothing)
+        if len(found) > 1:
+            names = ", ".join(sorted({kind for _, kind in found}))
+            raise ArgumentError(
+                f"{len(found)} {what} are captured ({names}), since the model ran over several sequences or has several "
+                "attentions; take one of .graphs, or .encoder, .decoder, .cross"
+            )
+        return self._graph(*found[0])
+
+    def _graph(self, stream, kind):
+        return _captured.labelled(stream, kind, self._streams.all, self.tokens, self._tokenizer)
 
     # ------------------------------------------------------------------------------------------------------------
     # coming and going
@@ -189,7 +235,7 @@ class Capture:
         masking = optional("transformers.masking_utils", "capture", "transformers>=5")
         if "q_offset" not in inspect.signature(masking.sdpa_mask).parameters:
             raise UnsupportedError("this transformers does not tell masks where the queries stand; install a newer one")
-        self._names = {module: name for name, module in self._model.named_modules()}
+        self._modules = Modules(self._model)
         configs = self._configs()
         registered = {}
         try:
@@ -204,8 +250,12 @@ class Capture:
                 config._attn_implementation_internal = registered[config._attn_implementation]
             for module in self._model.modules():
                 if isinstance(module, attention.PreTrainedModel):
-                    self._undo.append(module.register_forward_pre_hook(self._begin_pass).remove)
-                    self._undo.append(module.register_forward_hook(self._end_pass, always_call=True).remove)
+                    self._undo.append(module.register_forward_pre_hook(self._begin_pass, with_kwargs=True).remove)
+                    self._undo.append(
+                        module.register_forward_hook(self._end_pass, always_call=True, with_kwargs=True).remove
+                    )
+            self._undo += self._modules.watch()
+            self._undo.append(_live.without_compiler())
         except BaseException:
             self._restore()
             raise
@@ -213,6 +263,7 @@ class Capture:
 
     def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         self._restore()
+        self._settle()
         if error_type is not None or not self._passes:
             return
         if not self._of_layer:
@@ -220,9 +271,10 @@ class Capture:
                 f"{type(self._model).__name__} ran without calling the attention interface of transformers: its "
                 "attention is written into the model, and cannot be captured"
             )
-        missing = sorted((self._chosen or set()) - set(self._of_layer))
+        there = {where.layer for where in self._of_layer}
+        missing = sorted((self._chosen or set()) - there)
         if missing:
-            raise NotFoundError(f"layers {missing} did not run; the layers that did are {sorted(self._of_layer)}")
+            raise NotFoundError(f"layers {missing} did not run; the layers that did are {sorted(there)}")
 
     def _restore(self):
         while self._undo:
@@ -236,10 +288,6 @@ class Capture:
             if getattr(config, "_attn_implementation", None) is not None:
                 found[id(config)] = config
         for config in found.values():
-            if getattr(config, "is_encoder_decoder", False):
-                raise UnsupportedError(
-                    f"{type(self._model).__name__} is an encoder-decoder model; its graphs cannot be captured"
-                )
             own = config._attn_implementation
             if own.startswith("attngraph_"):
                 raise ArgumentError("the model is being captured already; leave that block first")
@@ -259,12 +307,14 @@ class Capture:
 
         def mask(*args, **kwargs):
             made = make_mask(*args, **kwargs)
-            self._saw_mask(*args, **kwargs)
+            if "allow_is_bidirectional_skip" not in kwargs:  # encoders, and masks of what they read: no cache, no offset
+                self._saw_mask(*args, **kwargs)
             return made
 
         def attend(module, query, key, value, attention_mask, **kwargs):
-            answer = _own_attention(module, own, attention)(module, query, key, value, attention_mask, **kwargs)
-            if module in self._names:  # another model may share the configuration
+            answer = _live.own_attention(module, own, attention)(module, query, key, value, attention_mask, **kwargs)
+            # Another model may share the configuration; what is computed again for gradients is no pass.
+            if module in self._modules and self._depth > 0:
                 self._saw_attention(module, own, query, key, attention_mask, answer[1], kwargs)
             return answer
 
@@ -276,15 +326,45 @@ class Capture:
     # ------------------------------------------------------------------------------------------------------------
     # while the model runs
 
-    def _begin_pass(self, module, args):
+    def _begin_pass(self, module, args, kwargs):
+        if self._depth == 0:
+            self._settle()
+            self._running, self._called, self._ids = {}, set(), {}
         self._passes += 1
         self._depth += 1
+        ids = _live.token_ids(module, args, kwargs)
+        if ids is not None:
+            self._ids[self._modules.path(module)] = ids
 
-    def _end_pass(self, module, args, output):
+    def _end_pass(self, module, args, kwargs, output):
         self._depth -= 1
-        if self._depth == 0:  # not on beginning: generate makes the masks of a static cache before the pass
+        if self._depth == 0:  # masks stay until now: generate makes those of a static cache before the pass
             self._masks.clear()
-            self._called.clear()
+            if output is None:  # it was left by an exception
+                self._failed = True
+            else:
+                cache = next((c for c in map(_live.cache_of, (kwargs, output)) if c is not None), None)
+                self._finish_pass(cache)
+
+    def _finish_pass(self, cache):
+        for stack, running in self._running.items():
+            own = cache if running.decodes else None  # an encoder in the same pass has nothing to do with it
+            step = running.finished(own)
+            if step is None:
+                continue
+            step.ids = _live.ids_of(self._ids, stack, step.batch, step.queries)
+            self._streams.add(stack, step)
+            if own is not None:
+                self._held.append((step, own, running.self_layer))
+        self._running = {}
+
+    def _settle(self):
+        """Look what the caches hold now of the last pass: words that a draft guessed wrong are gone from them."""
+        for step, cache, layer in self._held:
+            length = _live.length_of(cache, layer)
+            if length is not None and step.begin < length < step.kept:
+                step.kept = length
+        self._held = []
 
     def _saw_mask(self, batch_size=None, q_length=None, kv_length=None, q_offset=0, kv_offset=0, *_, **__):
         # A static cache counts in a tensor that changes in place: read it now.
@@ -292,96 +372,90 @@ class Capture:
             self._masks[int(q_length), int(kv_length)] = Place(int(q_offset), int(kv_offset))
 
     def _saw_attention(self, module, own, query, key, mask, weights, kwargs):
-        layer = self._layer(module)
+        where, name = self._modules.place(module), self._modules.name(module)
         if module in self._called:
-            raise UnsupportedError(
-                f"{self._names[module]} was called twice in one pass; layers that share weights cannot be told apart"
-            )
+            raise UnsupportedError(f"{name} was called twice in one pass; layers that share weights cannot be told apart")
         self._called.add(module)
-        if self._chosen is not None and layer not in self._chosen:
-            return
-        for name in ("position_bias", "cache"):
-            if kwargs.get(name) is not None:
-                raise UnsupportedError(f"{self._names[module]} attends with {name}, which edges would not show")
+        first = self._of_layer.setdefault(where, module)
+        if first is not module:
+            raise UnsupportedError(
+                f"{self._modules.name(first)} and {name} are both layer {where.layer} of {where.stack or 'the model'}; "
+                "capture one part of the model"
+            )
+        if kwargs.get("cache") is not None:
+            raise UnsupportedError(f"{name} attends with a paged cache, which cannot be read")
 
         queries, keys = query.shape[2], key.shape[2]
-        place = self._masks.get((queries, keys), Place(keys - queries, 0))
+        running = self._running.setdefault(where.stack, _Running())
         causal = False
         if own == "sdpa" and mask is None and queries > 1:  # what sdpa means by no mask; eager means no mask
             causal = kwargs.get("is_causal")
             causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
-        # A static cache has room for keys that are still to come.
-        keys = min(keys, queries if causal else place.query_begin + queries - place.key_begin)
-        key = key[:, :, :keys]
-        if mask is not None:
-            mask = mask[..., :keys]
-        if weights is not None and layer not in self._ends and not (module.training and kwargs.get("dropout")):
-            _check_formula(self._names[module], query, key, mask, weights[..., :keys], kwargs)
-        self._extract(layer, place, query, key, self._call_options(layer, kwargs, mask, causal))
+        if where.kind == "cross":
+            place = Place(running.begin or 0, 0)
+        else:
+            place = self._masks.get((queries, keys), Place(keys - queries, 0))
+            running.begin = place.query_begin if running.begin is None else running.begin
+            # A static cache has room for keys that are still to come.
+            keys = min(keys, queries if causal else place.query_begin + queries - place.key_begin)
+            key = key[:, :, :keys]
+        if self._chosen is not None and where.layer not in self._chosen:
+            return
+        added = _live.added_to_scores(mask, kwargs.get("position_bias"), keys)
+        if weights is not None and self._is_new(where) and not (module.training and kwargs.get("dropout")):
+            _live.check_formula(name, query, key, added, weights[..., :keys], kwargs)
+        options = self._call_options(where.layer, kwargs, added, causal, range(query.shape[1]))
+        sink = running.sink(where, place, query.shape[0], queries)
+        self._context.extract(tensor(_live.on_host(query), "query"), tensor(_live.on_host(key), "key"), options, sink)
+        running.prints[where.kind, where.layer] = print_of(key), place.key_begin
 
-    def _layer(self, module):
-        """The number of a module's layer: its own, or the last number in its name (encoders do not count)."""
-        layer = getattr(module, "layer_idx", None)
-        if not isinstance(layer, int):
-            numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", self._names[module])
-            layer = int(numbers[-1]) if numbers else 0
-        first = self._of_layer.setdefault(layer, module)
-        if first is not module:
-            raise UnsupportedError(
-                f"{self._names[first]} and {self._names[module]} are both layer {layer}; capture one part of the model"
-            )
-        return layer
+    def _is_new(self, where):
+        """Whether no pass of this layer is finished yet."""
+        return not any(stream.stack == where.stack for stream in self._streams.all)
 
-    def _call_options(self, layer, kwargs, mask, causal):
+    def _call_options(self, layer, kwargs, mask, causal, among):
         options = _options(
             causal=causal, query_offset=0 if causal else None, key_lengths=None, query_range=None, backend=None,
-            stats=(), layer=layer, window=None, **self._how,
+            stats=(), layer=layer, window=None, among=among, **self._how,
         )  # fmt: skip
         _score_options(
-            options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=_on_host(mask),
-            sinks=_on_host(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
+            options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=_live.on_host(mask),
+            sinks=_live.on_host(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
         )  # fmt: skip
         return options
 
-    def _extract(self, layer, place, query, key, options):
-        sequence = self._sequence(layer, place.query_begin, *query.shape[0:3:2])
-        views = tensor(_on_host(query), "query"), tensor(_on_host(key), "key")
-        first = place == (0, 0)
-        if first and sequence.sink is None:
-            sequence.sink = _native.Sink.collect()
-        sink = sequence.sink if first else _native.Sink.collect()
-        try:
-            self._context.extract(*views, options, sink)
-        except BaseException:
-            sequence.broken = True
-            raise
-        if not first:
-            sequence.close()
-            sequence.pieces.append((Graph(sink.take_result()), place))
 
-    def _sequence(self, layer, begin, batch, queries):
-        number, *last = self._ends.get(layer, (0, batch, begin))
-        if last != [batch, begin]:
-            number += 1
-        self._ends[layer] = number, batch, begin + queries
-        if number == len(self._sequences):
-            self._sequences.append(_Sequence())
-        return self._sequences[number]
+class _Running:
+    """What a stack of layers has done in the pass that is running."""
 
+    def __init__(self):
+        self.begin = None  # position of the first query, once a layer has said it
+        self.prints = {}
+        self.self_layer = 0
+        self.decodes = False
+        self._sinks = {}  # (kind, Place): what its layers share, so that their edges are stored once
+        self._size = None
 
-def _own_attention(module, own, attention):
-    """The function that a module's attention would have been under its own name."""
-    eager = None
-    for owner in type(module).__mro__:
-        code = sys.modules.get(owner.__module__)
-        eager = getattr(code, "eager_attention_forward", None)
-        if eager is not None or hasattr(code, "ALL_ATTENTION_FUNCTIONS"):
-            break
-    # A modeling file may have a registry of its own, to change a function for its models.
-    function = getattr(code, "ALL_ATTENTION_FUNCTIONS", attention.ALL_ATTENTION_FUNCTIONS).get(own, eager)
-    if function is None:
-        raise UnsupportedError(f"{type(module).__name__} has no eager attention to be found; use sdpa")
-    return function
+    def sink(self, where, place, batch, queries):
+        self._size = batch, queries
+        if where.kind == "decoder":
+            self.self_layer, self.decodes = where.layer, True
+        key = where.kind, place
+        if key not in self._sinks:
+            self._sinks[key] = sink = _native.Sink.collect()
+            sink.set_metadata("attention", where.kind)
+            sink.set_metadata("stack", where.stack)
+        return self._sinks[key]
+
+    def finished(self, cache):
+        if self._size is None:  # none of its layers was asked for
+            return None
+        batch, queries = self._size
+        step = Pass(self.begin or 0, queries, batch, cache)
+        step.prints = self.prints
+        for (kind, place), sink in self._sinks.items():
+            step.graphs.setdefault(kind, []).append((Graph(sink.take_result()), place))
+        return step
 
 
 def _setter(config, value):
@@ -389,37 +463,3 @@ def _setter(config, value):
         config._attn_implementation_internal = value
 
     return restore
-
-
-def _on_host(array):
-    """Where the library reads it. Queries and keys are small beside the scores."""
-    return None if array is None else array.detach().cpu()
-
-
-def _check_formula(name, query, key, mask, weights, kwargs):
-    """Hold two rows of softmax(q k) to the weights that the model's own eager attention gave: an attention with scores
-    of another form (a bias from the distance, a norm) must fail, not give wrong edges."""
-    import torch
-
-    rows = sorted({query.shape[2] // 2, query.shape[2] - 1})
-    q, k = query[:, :, rows].double(), key.double()
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    scale = kwargs.get("scaling")
-    scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if kwargs.get("softcap") is not None:
-        scores = kwargs["softcap"] * torch.tanh(scores / kwargs["softcap"])
-    seen = torch.ones_like(scores, dtype=torch.bool)
-    if mask is not None:
-        rows_of_mask = mask[:, :, rows] if mask.shape[2] > 1 else mask
-        seen = (rows_of_mask > torch.finfo(mask.dtype).min).expand_as(scores)
-        scores = (scores + rows_of_mask).masked_fill(~seen, -torch.inf)
-    if kwargs.get("s_aux") is not None:
-        sinks = kwargs["s_aux"].double().reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1)
-        scores = torch.cat([scores, sinks], dim=-1)
-    expected = torch.softmax(scores, dim=-1)[..., : key.shape[2]]
-    difference = (expected - weights[:, :, rows].double())[seen.any(-1)].abs()
-    # Scores of about 10 rounded to the model's type move a weight by about ten times its precision.
-    if difference.numel() and not difference.max() <= max(1e-4, 10 * torch.finfo(query.dtype).eps):
-        raise UnsupportedError(
-            f"{name} computes other weights than softmax(scale * q k + mask): they differ by {difference.max():.2g}"
-        )

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from . import _native
+from . import _native, _values
 from ._extract import _options, _score_options
 from ._inputs import chosen_layers, of_layer
 from ._inputs import tensor as view_of
@@ -90,7 +90,7 @@ def read(
     ...     print(error)
     hooks/run-1 is neither a file nor a folder
     """
-    run = _merged([_shard(file) for file in _files(os.fspath(path))])
+    run = _merged([_shard(file) for file in _files(_values.path(path))])
     wanted = chosen_layers(run.layers, layers)
     count = len(run.layers[wanted[0]]) if wanted else 0
     if any(len(run.layers[layer]) != count for layer in wanted):
@@ -320,18 +320,26 @@ def _merged(shards):
 
 
 def _heads_of(run, q, k, scale):
+    """Heads, key heads, the size of a head and the scale. The tensors say how large a head is: the recorded head_dim is
+    hidden_size / heads, which some models (Qwen3, Gemma) do not keep to."""
     try:
         heads, key_heads = int(run.config["num_attention_heads"]), int(run.config["num_key_value_heads"])
-        size = int(run.config["head_dim"])
-        scale = float(run.config["attention_multiplier"]) if scale is None else scale
+        recorded = int(run.config["head_dim"])
+        multiplier = float(run.config["attention_multiplier"]) if scale is None else 1.0
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{run.file}: the model's config lacks {error}") from None
-    if q.shape[1] != heads * size or k.shape[1] != key_heads * size:
+    if min(heads, key_heads) < 1 or q.shape[1] % heads or q.shape[1] // heads * key_heads != k.shape[1]:
         raise ShapeError(
-            f"{run.file}: queries are {q.shape[1]} wide and keys {k.shape[1]}; {heads} heads and {key_heads} key heads "
-            f"of {size} would be {heads * size} and {key_heads * size}"
+            f"{run.file}: queries are {q.shape[1]} wide and keys {k.shape[1]}, which {heads} heads and {key_heads} key "
+            "heads of one size cannot be"
         )
-    return heads, key_heads, size, scale
+    size = q.shape[1] // heads
+    if scale is None and size != recorded and abs(multiplier * recorded**0.5 - 1) < 1e-4:
+        raise UnsupportedError(
+            f"{run.file}: heads are {size} wide, but the recorded scale {multiplier:.6g} is that of head_dim {recorded}; "
+            f"give scale=, which is {size**-0.5:.6g} (1 / sqrt({size})) for most models"
+        )
+    return heads, key_heads, size, multiplier if scale is None else scale
 
 
 def _graph(run, wanted, sequence, context, selection, scores, tokens):
@@ -345,7 +353,7 @@ def _graph(run, wanted, sequence, context, selection, scores, tokens):
             heads, key_heads, size, scale = _heads_of(run, q, k, own["scale"])
             options = _options(
                 causal=True, query_offset=None, key_lengths=None, query_range=None, backend=None, stats=(), layer=layer,
-                heads=own["heads"], window=own["window"], **selection,
+                heads=own["heads"], among=range(heads), window=own["window"], **selection,
             )  # fmt: skip
             _score_options(
                 options, scale=scale, softcap=own["softcap"], mask=None, sinks=own["sinks"], lse=None, lse_base="e",

@@ -113,6 +113,19 @@ def test_passes_of_a_sequence_become_one_graph(tmp_path):
         assert all((s.query_begin, s.query_count) == (0, LENGTHS[i]) for s in graph.slices)
 
 
+def test_heads_are_as_wide_as_their_tensors(tmp_path):
+    """What is recorded as head_dim is hidden_size / heads, which some models do not keep to."""
+    made = data()
+    other = {**CONFIG, "hidden_size": 2 * D, "head_dim": D // 2}
+    for i, graph in enumerate(read(side_by_side(tmp_path, made, config=other))):
+        assert not graph.diff(expected(made, i))  # the scale is no root of a head size: the model's own
+    path = side_by_side(tmp_path, made, config={**other, "attention_multiplier": (D // 2) ** -0.5})
+    with pytest.raises(ag.errors.UnsupportedError, match=r"heads are 16 wide.*give scale=, which is 0.25 \(1 / sqrt\(16\)\)"):
+        read(path)
+    for i, graph in enumerate(read(path, scale=D**-0.5)):
+        assert not graph.diff(expected(made, i, scale=D**-0.5))
+
+
 def test_bfloat16(tmp_path):
     bits = {la: [tuple(to_bfloat16(x.astype(np.float32)) for x in pair) for pair in s] for la, s in data().items()}
     wide = {
@@ -235,7 +248,8 @@ def change_json(**facts):
         (lambda _, sidecar: sidecar.write_text("{"), ag.errors.FormatError),
         (change_json(layer_order=[{"key_q": "a", "key_k": "b", "layer_num": 1}]), ag.errors.FormatError),
         (change_json(config={}), ag.errors.FormatError),
-        (change_json(config={**CONFIG, "head_dim": 8}), ag.errors.ShapeError),
+        (change_json(config={**CONFIG, "num_attention_heads": 5}), ag.errors.ShapeError),
+        (change_json(config={**CONFIG, "num_key_value_heads": 4}), ag.errors.ShapeError),
         (
             change_json(hookq_mode="score", layer_order=[{**o, "hookq_mode": "score"} for o in order()]),
             ag.errors.UnsupportedError,

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows belong to which sequence: two caches, beams, drafts, branches. The truth is what the model answers eagerly.
+
+The models are those of test_transformers.
+"""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import attngraph as ag  # noqa: E402
+from attngraph.transformers import capture  # noqa: E402
+from test_transformers import FAMILIES, THRESHOLD, assert_same, build, family, ids, run, truth  # noqa: E402
+
+SOME = [FAMILIES[0], FAMILIES[1], FAMILIES[4], FAMILIES[5]]  # full, absolute positions, windows, both
+
+
+def generated(model, prompt, **how):
+    how = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "attention_mask": torch.ones_like(prompt), **how}
+    return model.generate(prompt, **how)
+
+
+def cache_of(output):
+    return getattr(output, "past_key_values", None) or output.cache
+
+
+def go_on(model, tokens, cache):
+    """A pass with a cache, by whichever name this release of transformers has for it."""
+    return run(model, input_ids=tokens, use_cache=True, **({} if cache is None else {CACHE: cache}))
+
+
+CACHE = "past_key_values"
+
+
+def crop(cache, count):
+    try:
+        cache.crop(-count)
+    except (ValueError, RuntimeError):  # releases that count what stays
+        cache.crop(cache.get_seq_length() - count)
+
+
+@pytest.mark.parametrize("name, changes", SOME)
+def test_two_caches_in_turn_are_two_graphs(name, changes):
+    model = family(name, changes)
+    first, second, steps = ids(2, 9, seed=1), ids(2, 9, seed=2), ids(2, 4, seed=3)
+    with capture(model, THRESHOLD) as cap:
+        caches = [cache_of(go_on(model, prompt, None)) for prompt in (first, second)]
+        for n in range(4):
+            for cache in caches:
+                go_on(model, steps[:, n : n + 1], cache)
+    assert len(cap.graphs) == 2
+    for graph, prompt in zip(cap.graphs, (first, second)):
+        assert_same(graph, truth(model, input_ids=torch.cat([prompt, steps], 1)))
+
+
+def test_equal_prompts_with_caches_of_their_own():
+    model, prompt, steps = build("Llama"), ids(1, 9), ids(2, 5)
+    with capture(model, THRESHOLD) as cap:
+        caches = [cache_of(go_on(model, prompt, None)) for _ in range(2)]
+        for n in range(5):
+            for own, cache in zip(steps, caches):
+                go_on(model, own[None, n : n + 1], cache)
+    assert len(cap.graphs) == 2
+    for graph, own in zip(cap.graphs, steps):
+        assert_same(graph, truth(model, input_ids=torch.cat([prompt, own[None]], 1)))
+
+
+def test_guidance_runs_two_streams():
+    model, prompt = build("Llama"), ids(1, 9)
+    before = generated(model, prompt, guidance_scale=1.7)
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, guidance_scale=1.7)
+    assert torch.equal(before, during) and len(cap.graphs) == 2
+    sequences = [during[:, :-1], torch.cat([prompt[:, -1:], during[:, 9:-1]], 1)]
+    for graph, sequence in zip(cap.graphs, sequences):
+        assert_same(graph, truth(model, input_ids=sequence))
+
+
+@pytest.mark.parametrize("name, changes", SOME)
+def test_beams_are_followed(name, changes):
+    model, prompt = family(name, changes), ids(2, 9)
+    how = {"num_beams": 4, "num_return_sequences": 2}
+    before = generated(model, prompt, **how)
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, **how)
+    assert torch.equal(before, during)
+    assert_same(cap.follow(during), truth(model, input_ids=during[:, :-1]))
+    # The graph holds the beams that were alive at the end: each a sequence of its own, none a mixture.
+    graph = cap.graph
+    assert {s.batch for s in graph.slices} == set(range(8)) and "batch" in graph.metadata
+    [stream] = cap._streams.all
+    alive = torch.tensor([stream.ids(len(stream.passes) - 1, row) for row in range(8)])
+    assert_same(graph, truth(model, input_ids=alive))
+
+
+def test_beams_that_end_early_are_followed():
+    model, prompt = build("Llama"), ids(1, 9)
+    free = generated(model, prompt, num_beams=3)
+    end = int(free[0, -4])
+    how = {"num_beams": 3, "eos_token_id": end, "min_new_tokens": None, "pad_token_id": 0, "num_return_sequences": 3}
+    with capture(model, THRESHOLD) as cap:
+        answers = generated(model, prompt, **how)
+    for answer in answers.tolist():
+        stop = answer.index(end, 9) if end in answer[9:] else len(answer) - 1
+        assert_same(cap.follow([answer]), truth(model, input_ids=torch.tensor([answer[:stop]])))
+    with pytest.raises(ag.errors.NotFoundError, match="sequence 0 is none"):
+        cap.follow([[1, 2, 3]])
+
+
+@pytest.mark.parametrize("name, changes", [FAMILIES[0], FAMILIES[1]])
+def test_drafts_by_prompt_lookup_are_one_graph(name, changes):
+    model = family(name, changes)
+    prompt = ids(1, 6).repeat(1, 3)  # something to look up
+    how = {"prompt_lookup_num_tokens": 4, "max_new_tokens": 14, "min_new_tokens": 14}
+    before = generated(model, prompt, **how)
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, **how)
+    assert torch.equal(before, during)
+    [stream] = cap._streams.all
+    assert any(p.queries > 1 for p in stream.passes[1:]) or len(stream.passes) > 1
+    assert_same(cap.graph, truth(model, input_ids=during[:, : cap.graph.slices[0].key_count]))
+    assert cap.graph.slices[0].key_count == during.shape[1] - 1
+
+
+def test_drafts_of_an_assistant_are_one_graph():
+    model, prompt = build("Llama"), ids(1, 9)
+    draft = build("Llama", num_hidden_layers=1)
+    with torch.no_grad():  # near enough to guess right now and then
+        for part in ("embed_tokens", "norm"):
+            getattr(draft.model, part).load_state_dict(getattr(model.model, part).state_dict())
+        draft.lm_head.load_state_dict(model.lm_head.state_dict())
+    how = {"assistant_model": draft, "max_new_tokens": 14, "min_new_tokens": 14}
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, **how)
+    assert_same(cap.graph, truth(model, input_ids=during[:, :-1]))
+    assert cap.graph.slices[0].key_count == during.shape[1] - 1
+
+
+def test_a_draft_that_was_partly_wrong_falls_out():
+    model, prompt, guess, right = build("Llama"), ids(1, 9), ids(1, 5, seed=8), ids(1, 3, seed=9)
+    with capture(model, THRESHOLD) as cap:
+        cache = cache_of(go_on(model, prompt, None))
+        go_on(model, guess, cache)
+        crop(cache, 3)
+        go_on(model, right, cache)
+        assert_same(cap.graph, truth(build("Llama"), input_ids=torch.cat([prompt, guess[:, :2], right], 1)))
+        go_on(model, guess, cache)
+        crop(cache, 4)
+    assert_same(cap.graph, truth(model, input_ids=torch.cat([prompt, guess[:, :2], right, guess[:, :1]], 1)))
+
+
+def test_answers_that_share_a_prompt_are_graphs_of_their_own():
+    model, prompt, answers = build("Llama"), ids(2, 9), [ids(2, n, seed=n) for n in (4, 3, 5)]
+    with capture(model, THRESHOLD) as cap:
+        cache = cache_of(go_on(model, prompt, None))
+        for answer in answers[:2]:
+            go_on(model, answer, copy.deepcopy(cache))
+        go_on(model, answers[2][:, :2], cache)  # the same cache, cut back to the prompt
+        go_on(model, answers[2][:, 2:], cache)
+        crop(cache, 5)
+        go_on(model, answers[0], cache)
+    graphs = cap.graphs
+    assert len(graphs) == 4
+    for graph, answer in zip(graphs, [*answers, answers[0]]):
+        assert_same(graph, truth(model, input_ids=torch.cat([prompt, answer], 1)))
+
+
+def test_rows_of_a_cache_may_be_chosen_and_repeated():
+    model, prompt, step = build("Llama"), ids(3, 9), ids(4, 2)
+    with capture(model, THRESHOLD) as cap:
+        cache = cache_of(go_on(model, prompt, None))
+        cache.batch_select_indices(torch.tensor([2, 0]))
+        cache.batch_repeat_interleave(2)
+        go_on(model, step, cache)
+    assert_same(cap.graph, truth(model, input_ids=torch.cat([prompt[[2, 2, 0, 0]], step], 1)))
+
+
+def test_a_cache_that_nobody_saw_begins_a_graph():
+    model, prompt, step = build("Llama"), ids(1, 9), ids(1, 2)
+    other = cache_of(go_on(model, ids(1, 9, seed=77), None))
+    with capture(model, THRESHOLD) as cap:
+        go_on(model, prompt, None)
+        go_on(model, step, other)
+    assert [g.slices[0].query_begin for g in cap.graphs] == [0, 9]
+    assert_same(cap.graphs[1], truth(model, input_ids=torch.cat([ids(1, 9, seed=77), step], 1)))
+
+
+def test_words_stand_where_a_late_capture_begins():
+    model, inputs = build("Llama"), ids(1, 12)
+    cache = cache_of(go_on(model, inputs[:, :9], None))
+    with capture(model, THRESHOLD, tokens=[f"t{n}" for n in range(12)]) as cap:
+        go_on(model, inputs[:, 9:], cache)
+    table = cap.graph.edges
+    assert table["query_token"].tolist() == [f"t{n}" for n in table["query"]]
