@@ -6,7 +6,7 @@ from __future__ import annotations
 from ._labels import is_many
 from ._token_texts import token_texts
 from .errors import ArgumentError, Error, NotFoundError
-from .graph import from_slices, with_labels
+from .graph import with_words
 
 
 def failure():
@@ -27,14 +27,14 @@ def labelled(stream, kind, streams, tokens, tokenizer):
         else:
             # One list is that of the keys; queries of a cross attention are other words.
             own, other = tokens, None
-        return with_labels(graph, _cut(own, keys), _cut(other, queries) if kind == "cross" else None)
+        return with_words(graph, _cut(own, keys), _cut(other, queries) if kind == "cross" else None)
     if tokenizer is None:
         return graph
     paths = range(stream.last.batch)
     read = [_texts(tokenizer, stream.ids(len(stream.passes) - 1, row)) for row in paths]
     if kind != "cross":
-        return with_labels(graph, _padded(read, keys), None)
-    return with_labels(graph, _padded(_read_by_encoder(tokenizer, stream, streams, keys), keys), _padded(read, queries))
+        return with_words(graph, _padded(read, keys), None)
+    return with_words(graph, _padded(_read_by_encoder(tokenizer, stream, streams, keys), keys), _padded(read, queries))
 
 
 def followed(streams, rows, attention):

@@ -6,6 +6,9 @@ import numpy as np
 from . import _native, _values
 from .errors import ArgumentError, DtypeError, ShapeError
 
+_CUDA = 2  # DLPack's number of the device type
+_DEFAULT_STREAM = 1  # DLPack's number of CUDA's legacy default stream
+
 
 def tensor(array, name):
     """A view of an array of any library, without a copy where its memory can be described by element strides.
@@ -26,7 +29,17 @@ def tensor(array, name):
             raise ShapeError(f"{name} is no rectangular array: {error}") from None
     if isinstance(array, np.ndarray):
         return _numpy_tensor(array, name)
-    return _native.Tensor(array, name)
+    return _native.Tensor(_handed_over(array), name)
+
+
+def _handed_over(array):
+    """What the library gets of an array. On a CUDA device it is handed over on the default stream, on which the library
+    waits: what still computes the array on another stream is then waited for."""
+    try:
+        kind, _ = array.__dlpack_device__()
+    except Exception:  # no such method, or a device that DLPack has no number for: the library says what it misses
+        return array
+    return array.__dlpack__(stream=_DEFAULT_STREAM) if kind == _CUDA else array
 
 
 def _numpy_tensor(array, name):
@@ -82,13 +95,19 @@ def layers_of(value, name, stacked_ndim):
         return {_values.integer(layer, "layer", least=0): array for layer, array in value.items()}
     if isinstance(value, (list, tuple)):
         members = [member for member in value if member is not None]
-        if members and all(is_array(member) and len(member.shape) >= 2 for member in members):
+        if members and all(is_array(member) and _dimensions(member, name) >= 2 for member in members):
             return {layer: member for layer, member in enumerate(value) if member is not None}
         return None
-    if is_array(value) and len(value.shape) == stacked_ndim:
+    if is_array(value) and _dimensions(value, name) == stacked_ndim:
         whole = tensor(value, name)
         return {layer: whole.at(layer) for layer in range(whole.shape[0])}
     return None
+
+
+def _dimensions(array, name):
+    """Also of objects that have no shape of their own, only __dlpack__."""
+    shape = getattr(array, "shape", None)
+    return len(tensor(array, name).shape if shape is None else shape)
 
 
 def chosen_layers(available, layers):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Union
 
+from ._token_texts import token_texts
 from .errors import ArgumentError, DtypeError, UnsupportedError
 
 Labels = Union[Sequence[Union[str, bytes]], Sequence[Sequence[Union[str, bytes]]]]
@@ -58,6 +59,9 @@ def _lists(texts, name):
     """(number of the sequence, texts); -1 stands for all."""
     if isinstance(texts, (str, bytes)):
         raise ArgumentError(f"{name} is one text; it must be a list with one text per position")
+    if getattr(texts, "encodings", None):  # what a fast tokenizer of transformers answers
+        texts = [token_texts(encoding.tokens) for encoding in texts.encodings]
+        texts = texts[0] if len(texts) == 1 else texts
     texts = _listed(texts, name)
     if not is_many(texts):
         return [(-1, token_bytes(texts, name))]

@@ -6,7 +6,8 @@ from __future__ import annotations
 import inspect
 import sys
 
-from .errors import UnsupportedError
+from . import _native
+from .errors import CancelledError, Error, LimitError, NonfiniteError, RangeError, UnsupportedError
 
 
 def own_attention(module, own, attention):
@@ -25,8 +26,51 @@ def own_attention(module, own, attention):
 
 
 def on_host(array):
-    """Where the library reads it. Queries and keys are small beside the scores."""
+    """Where the CPU reads it. Queries and keys are small beside the scores."""
     return None if array is None else array.detach().cpu()
+
+
+class Devices:
+    """Where edges are found: on the device of the queries and keys, which are read in place there, or on the CPU."""
+
+    def __init__(self, context=_native.Context):
+        self._make = context
+        self._contexts = {"cpu": context("cpu")}
+        self._notes = {}  # device: why its tensors go to the host
+
+    @property
+    def note(self):
+        """Why tensors were copied to the host; "" when none were."""
+        return "; ".join(self._notes.values())
+
+    def run(self, device, extract):
+        """Call extract(context, move), move being what brings a tensor to where the context reads it."""
+        context = self._context(device)
+        if context is not self._contexts["cpu"]:
+            try:
+                return extract(context, lambda array: None if array is None else array.detach().to(device))
+            except (LimitError, NonfiniteError, RangeError, CancelledError):  # said of the data: the CPU says the same
+                raise
+            except Error as error:
+                self._fall_back(device, error)
+        return extract(self._contexts["cpu"], on_host)
+
+    def _context(self, device):
+        name = str(device)
+        if name not in self._contexts:
+            self._contexts[name] = self._contexts["cpu"]
+            if device.type == "cuda":
+                try:
+                    self._contexts[name] = self._make(f"cuda:{device.index or 0}")
+                except Error as error:
+                    self._fall_back(device, error)
+            elif device.type != "cpu":
+                self._fall_back(device, f"edges are found on CUDA devices and on the host, not on {device.type!r}")
+        return self._contexts[name]
+
+    def _fall_back(self, device, why):
+        self._contexts[str(device)] = self._contexts["cpu"]
+        self._notes[str(device)] = f"queries and keys of {device} were copied to the host: {why}"
 
 
 def check_formula(name, query, key, mask, weights, kwargs):

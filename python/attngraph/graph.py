@@ -420,12 +420,14 @@ def from_slices(
     return Graph(sink.take_result())
 
 
-def with_labels(graph, tokens, query_tokens):
-    """The same graph with other words."""
-    if tokens is None and query_tokens is None:
+def with_words(graph, tokens=None, query_tokens=None, facts=None):
+    """The same graph, with its report, and other words or more facts."""
+    if tokens is None and query_tokens is None and not facts:
         return graph
     sink = _native.Sink.collect()
     set_labels(sink, tokens, query_tokens)
+    for name, value in (facts or {}).items():
+        sink.set_metadata(name, value)
     graph._result.write(sink)
     return Graph(sink.take_result())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,7 @@ from ._stacks import Modules
 from ._stitch import Place
 from ._streams import Pass, Streams, print_of
 from .errors import ArgumentError, NotFoundError, UnsupportedError
-from .graph import Graph
+from .graph import Graph, with_words
 
 if TYPE_CHECKING:
     import transformers
@@ -134,7 +135,7 @@ class Capture:
         self._chosen = None if chosen is None else set(chosen)
         self._how = how
         self._call_options(0, {}, None, False, None)  # wrong values are told here, not half way through the model
-        self._context = _native.Context("cpu")
+        self._devices = _live.Devices()
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
         self._streams = Streams()
@@ -146,6 +147,7 @@ class Capture:
         self._failed = False
         self._passes = 0
         self._depth = 0  # models within models
+        self._thread = None  # that runs the model
         self._undo = []
 
     def __repr__(self) -> str:
@@ -223,7 +225,8 @@ class Capture:
         return self._graph(*found[0])
 
     def _graph(self, stream, kind):
-        return _captured.labelled(stream, kind, self._streams.all, self.tokens, self._tokenizer)
+        graph = _captured.labelled(stream, kind, self._streams.all, self.tokens, self._tokenizer)
+        return with_words(graph, facts={"note": self._devices.note}) if self._devices.note else graph
 
     # ------------------------------------------------------------------------------------------------------------
     # coming and going
@@ -314,7 +317,7 @@ class Capture:
         def attend(module, query, key, value, attention_mask, **kwargs):
             answer = _live.own_attention(module, own, attention)(module, query, key, value, attention_mask, **kwargs)
             # Another model may share the configuration; what is computed again for gradients is no pass.
-            if module in self._modules and self._depth > 0:
+            if module in self._modules and self._depth > 0 and self._thread == threading.get_ident():
                 self._saw_attention(module, own, query, key, attention_mask, answer[1], kwargs)
             return answer
 
@@ -330,6 +333,9 @@ class Capture:
         if self._depth == 0:
             self._settle()
             self._running, self._called, self._ids = {}, set(), {}
+            self._thread = threading.get_ident()
+        elif self._thread != threading.get_ident():
+            raise UnsupportedError("two threads run the model at once; a capture can follow one at a time")
         self._passes += 1
         self._depth += 1
         ids = _live.token_ids(module, args, kwargs)
@@ -337,6 +343,8 @@ class Capture:
             self._ids[self._modules.path(module)] = ids
 
     def _end_pass(self, module, args, kwargs, output):
+        if self._thread != threading.get_ident():
+            return
         self._depth -= 1
         if self._depth == 0:  # masks stay until now: generate makes those of a static cache before the pass
             self._masks.clear()
@@ -374,7 +382,10 @@ class Capture:
     def _saw_attention(self, module, own, query, key, mask, weights, kwargs):
         where, name = self._modules.place(module), self._modules.name(module)
         if module in self._called:
-            raise UnsupportedError(f"{name} was called twice in one pass; layers that share weights cannot be told apart")
+            raise UnsupportedError(
+                f"{name} was called twice in one pass: layers that share weights, or several inputs, cannot be told apart; "
+                "capture another part of the model (model.language_model, say), or give it one input at a time"
+            )
         self._called.add(module)
         first = self._of_layer.setdefault(where, module)
         if first is not module:
@@ -404,23 +415,27 @@ class Capture:
         added = _live.added_to_scores(mask, kwargs.get("position_bias"), keys)
         if weights is not None and self._is_new(where) and not (module.training and kwargs.get("dropout")):
             _live.check_formula(name, query, key, added, weights[..., :keys], kwargs)
-        options = self._call_options(where.layer, kwargs, added, causal, range(query.shape[1]))
         sink = running.sink(where, place, query.shape[0], queries)
-        self._context.extract(tensor(_live.on_host(query), "query"), tensor(_live.on_host(key), "key"), options, sink)
+
+        def extract(context, move):
+            options = self._call_options(where.layer, kwargs, move(added), causal, range(query.shape[1]), move)
+            context.extract(tensor(move(query), "query"), tensor(move(key), "key"), options, sink)
+
+        self._devices.run(query.device, extract)
         running.prints[where.kind, where.layer] = print_of(key), place.key_begin
 
     def _is_new(self, where):
         """Whether no pass of this layer is finished yet."""
         return not any(stream.stack == where.stack for stream in self._streams.all)
 
-    def _call_options(self, layer, kwargs, mask, causal, among):
+    def _call_options(self, layer, kwargs, mask, causal, among, move=_live.on_host):
         options = _options(
             causal=causal, query_offset=0 if causal else None, key_lengths=None, query_range=None, backend=None,
             stats=(), layer=layer, window=None, among=among, **self._how,
         )  # fmt: skip
         _score_options(
-            options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=_live.on_host(mask),
-            sinks=_live.on_host(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
+            options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=mask,
+            sinks=move(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
         )  # fmt: skip
         return options
 

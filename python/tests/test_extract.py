@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import ctypes
+
 import numpy as np
 import pytest
 from conftest import assert_same_edges, edge_dict, softmax_weights
@@ -122,6 +124,35 @@ def test_arrays_of_jax():
     half = [jax.numpy.asarray(x, jax.numpy.bfloat16) for x in (q, k)]
     wide = [np.asarray(x.astype(jax.numpy.float32)) for x in half]
     assert not ag.extract(*half).diff(ag.extract(*wide), band=1e-5)
+
+
+class OnDevice:
+    """What an array on a CUDA device shows: DLPack alone, with the device's number in its capsule."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, *, stream=-1, **_):
+        assert stream == 1  # the legacy default stream, on which the library waits
+        capsule = self.array.__dlpack__()
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        ctypes.c_int32.from_address(pointer(capsule, b"dltensor") + 8).value = 2
+        return capsule
+
+
+def test_arrays_on_a_device_are_never_taken_for_the_hosts():
+    q, k = random_qk(12, (1, 2, 30, 8), (1, 2, 30, 8))
+    for call in (
+        lambda: ag.extract(OnDevice(q), OnDevice(k), device="cpu"),
+        lambda: ag.extract({0: (OnDevice(q), k)}, device="cpu"),
+        lambda: ag.from_matrix(OnDevice(q[0, :, :, :4]), device="cpu"),
+    ):
+        with pytest.raises(ag.errors.UnsupportedError, match="memory of CUDA device 0; backend 'cpu' reads host memory"):
+            call()
 
 
 def test_layout_bshd_is_the_same_graph():

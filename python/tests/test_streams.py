@@ -5,6 +5,7 @@ The models are those of test_transformers.
 """
 
 import copy
+import threading
 
 import pytest
 
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import attngraph as ag  # noqa: E402
+from attngraph._live import Devices, on_host  # noqa: E402
 from attngraph.transformers import capture  # noqa: E402
 from test_transformers import FAMILIES, THRESHOLD, assert_same, build, family, ids, run, truth  # noqa: E402
 
@@ -195,3 +197,71 @@ def test_words_stand_where_a_late_capture_begins():
         go_on(model, inputs[:, 9:], cache)
     table = cap.graph.edges
     assert table["query_token"].tolist() == [f"t{n}" for n in table["query"]]
+
+
+def test_a_draft_by_the_models_own_first_layers_stays_apart():
+    model, prompt = build("Llama"), ids(1, 9)
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, assistant_early_exit=1, max_new_tokens=10, min_new_tokens=10)
+    whole = [graph for graph in cap.graphs if {s.layer for s in graph.slices} == {0, 1, 2}]
+    assert len(whole) == 1 and whole[0].slices[0].key_count == during.shape[1] - 1
+    assert_same(whole[0], truth(model, input_ids=during[:, :-1]))
+
+
+def test_two_threads_at_once_are_refused():
+    model, errors = build("Llama"), []
+
+    def other(*_):
+        def work():
+            try:
+                run(model, input_ids=ids(1, 4))
+            except ag.errors.UnsupportedError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    handle = model.model.layers[1].register_forward_pre_hook(other)
+    with capture(model, THRESHOLD) as cap:
+        run(model, input_ids=ids(1, 9))
+    handle.remove()
+    assert errors and "two threads" in errors[0]
+    assert_same(cap.graph, truth(model, input_ids=ids(1, 9)))
+
+
+class Recorder:
+    """Stands in for a context of a device: notes what it is asked to read."""
+
+    def __init__(self, name):
+        if name == "cuda:1":
+            raise ag.errors.NoDeviceError("there is one device")
+        self.name = name
+
+
+def test_edges_are_found_where_the_queries_are():
+    devices, said = Devices(Recorder), []
+    tensor = torch.zeros(1)
+    for name in ("cpu", "cuda:0", "cuda:1", "mps", "cuda:0"):
+        devices.run(torch.device(name), lambda context, move: said.append((context.name, move is on_host)))
+    assert said == [("cpu", True), ("cuda:0", False), ("cpu", True), ("cpu", True), ("cuda:0", False)]
+    assert "cuda:1 were copied to the host: there is one device" in devices.note and "'mps'" in devices.note
+    assert on_host(tensor).data_ptr() == tensor.data_ptr()
+
+    def full(context, move):
+        said.append(context.name)
+        if context.name != "cpu":
+            raise ag.errors.DeviceOutOfMemoryError("no room")
+
+    devices.run(torch.device("cuda:0"), full)
+    devices.run(torch.device("cuda:0"), full)
+    assert said[-3:] == ["cuda:0", "cpu", "cpu"] and "no room" in devices.note
+
+
+def test_a_capture_says_why_tensors_went_to_the_host():
+    model = build("Llama")
+    with capture(model, THRESHOLD) as cap:
+        run(model, input_ids=ids(1, 9))
+    assert "note" not in cap.graph.metadata
+    cap._devices.run(torch.device("mps"), lambda context, move: None)
+    assert "mps were copied" in cap.graph.metadata["note"] and cap.graph.report.backend == "cpu"

@@ -25,6 +25,7 @@ def test_other_tokens_stay_as_they_are():
         assert ag.token_texts(tokens) == tokens
 
 
+@pytest.mark.skipif(not hasattr(ag._native.Sink, "set_labels"), reason="libattngraph has one list of words")
 def test_a_tokenizer_says_how_its_tokens_are_written():
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
@@ -32,6 +33,10 @@ def test_a_tokenizer_says_how_its_tokens_are_written():
     level.decoder = tokenizers.decoders.ByteLevel()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=level, additional_special_tokens=["<x>"])
     assert ag.token_texts(np.array([0, 2, 3, 0]), tokenizer) == ["a", " a", "<x>", "a"]
+    level.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for text, expected in (("a a", ["a", " a"]), (["a a", " a a"], [["a", " a"], [" a", " a"]])):
+        graph = ag.from_matrix(np.full((len(np.atleast_1d(text)), 1, 2, 2), 0.5), layout="bhqk", tokens=tokenizer(text))
+        assert graph.labels("keys") == expected
     words = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab={"Ġa": 0, "##b": 1}, unk_token="Ġa"))
     words.decoder = tokenizers.decoders.WordPiece()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
