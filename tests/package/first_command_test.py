@@ -91,6 +91,21 @@ class BareMachine(unittest.TestCase):
         self.assertEqual(said.count("Left out:"), 1, said)
         self.assertIn("Left out: the emulated GPU, for want of OpenBLAS (scripts/setup installs it)", said)
 
+    def test_without_a_compiler_one_sentence_names_all_that_is_missing(self):
+        for name in ("cc", "c++"):
+            (self.folder / "bin" / name).unlink()
+        for name in ("CC", "CXX", "CMAKE_TOOLCHAIN_FILE"):
+            del self.environment[name]
+        status, said = self.run_there("cmake", "-S", ROOT / "python", "-B", self.folder / "python", "-G", "Ninja")
+        self.assertNotEqual(status, 0)
+        self.assertRegex(" ".join(said.split()), r"needs a C\+\+20 compiler.*, which this machine lacks: apt-get install g\+\+")
+
+    def test_libraries_that_are_missing_are_named_together(self):
+        hidden = ("-DCMAKE_DISABLE_FIND_PACKAGE_fmt=ON", "-DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON")
+        status, said = self.configure(*hidden)
+        self.assertNotEqual(status, 0)
+        self.assertIn("needs fmt, ZLIB, which this machine lacks: apt-get install libfmt-dev zlib1g-dev", " ".join(said.split()))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# What is missing is said once, all of it, with the line that installs it.
+set(attngraph_needs fmt/libfmt-dev/fmt/format.h hwy/libhwy-dev/hwy/highway.h nlohmann_json/nlohmann-json3-dev/nlohmann/json.hpp
+                    ZLIB/zlib1g-dev/zlib.h)  # package / Debian's name / a header
+set(attngraph_nlohmann_json_version 3.11)
+if(ATTNGRAPH_BUILD_CLI)
+  list(APPEND attngraph_needs CLI11/libcli11-dev/CLI/CLI.hpp)
+endif()
+
+function(attngraph_refuse_without names packages)
+  list(JOIN names ", " names)
+  list(JOIN packages " " packages)
+  message(FATAL_ERROR "attngraph is compiled here, and needs ${names}, which this machine lacks: apt-get install ${packages} "
+                      "(as root, on Debian 12 and its relatives; CMAKE_PREFIX_PATH names other places)")
+endfunction()
+
+# attngraph_require_compiler(): before project(), where CMake would name the compiler alone.
+function(attngraph_require_compiler)
+  if(CMAKE_CXX_COMPILER OR DEFINED ENV{CXX} OR CMAKE_TOOLCHAIN_FILE OR DEFINED ENV{CMAKE_TOOLCHAIN_FILE})
+    return()
+  endif()
+  find_program(compiler NAMES c++ g++ clang++ CC NO_CACHE)
+  if(compiler)
+    return()
+  endif()
+  set(names "a C++20 compiler")
+  set(packages g++)
+  foreach(need IN LISTS attngraph_needs)
+    string(REGEX MATCH "^([^/]+)/([^/]+)/(.+)$" matched ${need})
+    set(name ${CMAKE_MATCH_1})
+    set(package ${CMAKE_MATCH_2})
+    unset(folder)
+    find_path(folder ${CMAKE_MATCH_3} PATHS /usr/include /usr/local/include NO_CACHE)
+    if(NOT folder)
+      list(APPEND names ${name})
+      list(APPEND packages ${package})
+    endif()
+  endforeach()
+  attngraph_refuse_without("${names}" "${packages}")
+endfunction()
+
+# attngraph_find_needs([NAME PACKAGE]): the libraries; NAME is missing, too. A macro, so that what is found is found for
+# the caller.
+macro(attngraph_find_needs)
+  set(attngraph_missing ${ARGV0})
+  set(attngraph_missing_packages ${ARGV1})
+  foreach(attngraph_need IN LISTS attngraph_needs)
+    string(REGEX MATCH "^([^/]+)/([^/]+)/" matched ${attngraph_need})
+    set(attngraph_need ${CMAKE_MATCH_1})
+    set(attngraph_package ${CMAKE_MATCH_2})
+    find_package(${attngraph_need} ${attngraph_${attngraph_need}_version} QUIET)
+    if(NOT ${attngraph_need}_FOUND)
+      list(APPEND attngraph_missing "${attngraph_need}")
+      list(APPEND attngraph_missing_packages ${attngraph_package})
+    endif()
+  endforeach()
+  if(attngraph_missing)
+    attngraph_refuse_without("${attngraph_missing}" "${attngraph_missing_packages}")
+  endif()
+endmacro()
