@@ -11,6 +11,7 @@ import unittest
 from pathlib import Path
 
 import doc_links
+import doc_words
 import include_arrows
 import source_style
 
@@ -128,6 +129,28 @@ class DocLinks(Planted):
 
     def test_links_that_hold_pass(self):
         text = "[a](architecture.md#rooms) [b](../LICENSE) [c](https://example.org) `src/core/` `build/release/attngraph`"
+        self.assertEqual(self.found(text), [])
+
+
+class DocWords(Planted):
+    def found(self, text):
+        return self.new_problems(doc_words.check, "docs/planted.md", text)
+
+    def test_names_that_are_not_there_are_found(self):
+        for text in [
+            "    cmake --preset gone",
+            "    ./scripts/gone",
+            "    ./scripts/test --gone",
+            "set `ATTNGRAPH_GONE`",
+            "call `attngraph_gone()`",
+            "call `ag.gone(x)`",
+            "call `ag.transformers.gone(x)`",
+        ]:
+            with self.subTest(text=text):
+                self.assertEqual(len(self.found(text)), 1)
+
+    def test_names_that_are_there_pass(self):
+        text = "    ctest --preset release\n    ./scripts/test --full\n`ATTNGRAPH_OK` `attngraph_extract` `ag.transformers.capture`"
         self.assertEqual(self.found(text), [])
 
 
