@@ -124,6 +124,11 @@ typedef enum attngraph_nonfinite { ATTNGRAPH_NONFINITE_ERROR = 0, ATTNGRAPH_NONF
 #define ATTNGRAPH_STATS_ENTROPY 1u
 #define ATTNGRAPH_STATS_COLUMNS 2u
 #define ATTNGRAPH_STATS_DISTANCES 4u
+/* TOKENS: attention on keys that the tokens single out (induction, duplicate, same word), which attngraph_result_heads
+ * answers; the tokens are those of token_ids and word_ids, or the sink's. HEADS: all that attngraph_result_heads
+ * answers without them. */
+#define ATTNGRAPH_STATS_TOKENS 8u
+#define ATTNGRAPH_STATS_HEADS 7u
 
 /* query_offset: query i stands at key position i + query_offset. The named default puts the last query at the last key.
  */
@@ -181,13 +186,18 @@ typedef struct attngraph_options {
 
   size_t workspace_bytes; /* CUDA: device memory beside inputs and answer, on each device; 0: an eighth of it, at most
                              2 GiB */
+
+  /* For ATTNGRAPH_STATS_TOKENS: [Nk] or [B, Nk] of i32 or i64 in host memory, one for every key; negative: none. A
+   * query has the token of the key position where it stands. Q and K must be in host memory too. */
+  const attngraph_tensor* token_ids; /* NULL: by the texts of the sink's tokens, equal texts being equal tokens */
+  const attngraph_tensor* word_ids;  /* NULL: by those texts, where they are known; see attngraph_words */
 } attngraph_options;
 
 #define ATTNGRAPH_OPTIONS_INIT                                                                                        \
   {                                                                                                                   \
     sizeof(attngraph_options), 0.05, 0, 0.0, 0, 0, ATTNGRAPH_DECISION_FAST, ATTNGRAPH_NAN_, 0.0, 0,                   \
         ATTNGRAPH_NONFINITE_ERROR, ATTNGRAPH_ALIGN_BOTTOM_RIGHT, 0, NULL, NULL, NULL, NULL, ATTNGRAPH_LSE_BASE_E, 0u, \
-        0, 0, NULL, 0, 0, NULL, 0, ATTNGRAPH_PRODUCTS_AUTO, NULL, NULL, NULL, NULL, 0                                 \
+        0, 0, NULL, 0, 0, NULL, 0, ATTNGRAPH_PRODUCTS_AUTO, NULL, NULL, NULL, NULL, 0, NULL, NULL                     \
   }
 #define ATTNGRAPH_NAN_ (__builtin_nan(""))
 
@@ -316,16 +326,17 @@ typedef struct attngraph_columns {
 
 /** How the answer was made, over all calls that went into it. */
 typedef struct attngraph_report {
-  double eps;                /* pairs with |ln(w / threshold)| > eps were decided right; 0: all were */
-  int64_t borderline;        /* pairs inside the band */
+  double eps;                /* pairs with |ln(w / threshold)| > eps were decided right; 0: all were; NaN: not known,
+                                because edges came from a table or from the caller */
+  int64_t borderline;        /* pairs inside the band; -1: not known */
   int64_t empty_rows;        /* rows without an allowed key */
   int64_t rows_fp64;         /* rows computed in double because single could not hold the band */
   int64_t skipped_nonfinite; /* keys, queries and weights left out under ATTNGRAPH_NONFINITE_SKIP */
   double kept_mass;          /* mean over the rows that have keys; 0 without such rows */
-  const char* backend;
-  const char* target; /* instruction set or device */
-  int32_t threads;    /* of the CPU; 0 for CUDA */
-  const char* note;   /* why another backend than the best one answered; "" when that did */
+  const char* backend;       /* all that answered, "cpu, cuda_streaming"; "" when not known */
+  const char* target;        /* instruction set or device */
+  int32_t threads;           /* of the CPU; 0 for CUDA */
+  const char* note;          /* why another backend than the best one answered; "" when that did */
 } attngraph_report;
 
 ATTNGRAPH_API void attngraph_result_destroy(attngraph_result* result);
@@ -404,6 +415,65 @@ typedef struct attngraph_summary {
 ATTNGRAPH_API attngraph_status attngraph_result_summary(const attngraph_result* result, int64_t slice,
                                                         attngraph_summary* summary);
 
+/** One slice in figures of all its attention, not of its edges. Shares: of softmax weights, mass over the number of
+ * queries that have keys; of a ready matrix, mass over the sum of its weights. NaN: what a figure is made from was not
+ * asked for when the graph was made; it says which statistic that is. */
+typedef struct attngraph_head {
+  int64_t batch, layer, head;
+  int64_t queries; /* that have keys */
+  int64_t edges;
+  double kept_mass;         /* mean over those queries */
+  double entropy;           /* likewise, nats. ENTROPY */
+  double self_share;        /* on the query's own position. DISTANCES */
+  double previous_share;    /* on the position before it. DISTANCES */
+  double window_share;      /* on keys at a distance below the window, on either side. DISTANCES */
+  double mean_distance;     /* of |position - key|. DISTANCES */
+  double first_share;       /* on key 0. COLUMNS */
+  int64_t heaviest_key;     /* the key that receives most attention; -1: not known. COLUMNS */
+  double heaviest_share;    /* what it receives. COLUMNS */
+  double punctuation_share; /* on keys whose token is punctuation. COLUMNS, and tokens */
+  double induction_share;   /* on the key after an earlier copy of the query's token. TOKENS */
+  double duplicate_share;   /* on other copies of the query's token. TOKENS */
+  double same_word_share;   /* on other tokens of the query's word. TOKENS, with word_ids or tokens */
+} attngraph_head;
+
+/** The table of heads. @param window at least 1 @param heads room for one line per slice, in their order */
+ATTNGRAPH_API attngraph_status attngraph_result_heads(const attngraph_result* result, int64_t window,
+                                                      attngraph_head* heads);
+
+/** The number of the word that every token of the result belongs to, ascending from 0: a word begins at a token that
+ * begins with white space (or what stands for it), or follows one that ends with it; where "##" marks continuations, at
+ * every other token; where nothing marks words, at every token. Special tokens are words of their own.
+ * @param words room for attngraph_result_token_count */
+ATTNGRAPH_API attngraph_status attngraph_result_words(const attngraph_result* result, int64_t* words);
+
+/** Where the graphs that are joined stand in the whole, and what labels it. */
+typedef struct attngraph_join {
+  size_t struct_size;
+  const int64_t* query_begins; /* [count] query i of graph n is query_begins[n] + i of the whole; NULL: 0 */
+  const int64_t* key_begins;   /* [count] likewise for keys */
+  const char* const* tokens;   /* one for every key of the whole; NULL: those of the last graph that has any */
+  const size_t* token_lengths; /* NULL: C strings */
+  int64_t token_count;
+  const char* const* fact_names; /* [fact_count] facts that replace or add to those of the first graph */
+  const char* const* fact_values;
+  int64_t fact_count;
+} attngraph_join;
+#define ATTNGRAPH_JOIN_INIT \
+  { sizeof(attngraph_join), NULL, NULL, NULL, NULL, 0, NULL, NULL, 0 }
+
+/**
+ * One graph out of several: layers, query ranges, a prefill and the decoding steps after it.
+ *
+ * Slices of the same (batch, layer, head) become one, their query ranges one after the other, with as many keys as the
+ * longest. Reports add up: the largest eps, the sum of the borderline pairs, all backends. Sums over queries add up
+ * where all parts have them. ATTNGRAPH_ERROR_SHAPE when query ranges overlap or leave a gap.
+ *
+ * @param how  NULL: as they are
+ */
+ATTNGRAPH_API attngraph_status attngraph_results_join(const attngraph_result* const* results, int64_t count,
+                                                      const attngraph_join* how, attngraph_result** out);
+
 /** What sets two graphs apart. An edge in one only whose weight is within band (relative) of its threshold is not a
  * difference. */
 typedef struct attngraph_difference {
@@ -428,13 +498,97 @@ typedef struct attngraph_part {
   const int64_t* layers;
   int64_t layer_count; /* 0: all */
   const int64_t* heads;
-  int64_t head_count; /* 0: all */
+  int64_t head_count;                 /* 0: all */
+  const int64_t* layer_heads;         /* [2 * layer_head_count]: layer, head, layer, head, ... */
+  int64_t layer_head_count;           /* 0: all */
+  int64_t query_begin, query_end;     /* queries [begin, end); both 0: all. The rows of the others are left out */
+  int64_t key_begin, key_end;         /* keys [begin, end); both 0: all */
+  int64_t distance_min, distance_max; /* of query + query_offset - key, both included */
+  const int64_t* query_positions;     /* positions where a query may stand; rows of the others stay, without edges */
+  int64_t query_position_count;       /* 0: all */
+  const int64_t* key_positions;
+  int64_t key_position_count; /* 0: all */
 } attngraph_part;
 #define ATTNGRAPH_PART_INIT \
-  { sizeof(attngraph_part), 0.0, 0, NULL, 0, NULL, 0 }
+  { sizeof(attngraph_part), 0.0, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, INT64_MIN, INT64_MAX, NULL, 0, NULL, 0 }
 
+/** Kept mass and counts are made anew. Sums over queries, which are of all attention, stay where no row is left out. */
 ATTNGRAPH_API attngraph_status attngraph_result_part(const attngraph_result* result, const attngraph_part* part,
                                                      attngraph_result** out);
+/** The n heaviest edges of a part, as attngraph_result_top. */
+ATTNGRAPH_API attngraph_status attngraph_result_top_of(const attngraph_result* result, const attngraph_part* part,
+                                                       int64_t n, attngraph_edge* edges, int64_t* count);
+
+/* Positions in no span: refused, left out, or a span each. */
+typedef enum attngraph_rest {
+  ATTNGRAPH_REST_ERROR = 0,
+  ATTNGRAPH_REST_DROP = 1,
+  ATTNGRAPH_REST_OWN = 2
+} attngraph_rest;
+
+/** Spans of positions: words, sentences. */
+typedef struct attngraph_group {
+  size_t struct_size;
+  const int64_t* begins; /* [count] first position of a span; spans ascend and do not overlap */
+  const int64_t* ends;   /* [count] one past its last */
+  int64_t count;
+  int32_t rest;              /* attngraph_rest */
+  const char* const* labels; /* [count]; NULL: the tokens of the span, one after the other, where there are tokens */
+  const size_t* label_lengths;
+} attngraph_group;
+#define ATTNGRAPH_GROUP_INIT \
+  { sizeof(attngraph_group), NULL, NULL, 0, ATTNGRAPH_REST_ERROR, NULL, NULL }
+
+/**
+ * The graph between spans: the weight of span -> span is the sum over the keys of the one, and the mean over the
+ * queries of the other, of the kept weights (f64); so a row of whole softmax rows sums to 1, and 1 - kept mass is what
+ * was not kept, below the threshold or on positions left out. Spans become the positions of the answer, in order. Rows
+ * that have no keys do not count in a mean. Logsumexp, maximum and entropy of the answer are not known; sums over
+ * queries are dropped.
+ */
+ATTNGRAPH_API attngraph_status attngraph_result_group(const attngraph_result* result, const attngraph_group* group,
+                                                      attngraph_result** out);
+
+/** How far one head is from itself in another graph, over the queries that both have with keys. Only kept weights are
+ * known, so two bounds say where the figure of all attention lies; of softmax weights that were kept whole they meet.
+ */
+typedef struct attngraph_head_difference {
+  int64_t batch, layer, head;
+  int64_t queries; /* compared */
+  int64_t edges_a, edges_b, common;
+  double kept_a, kept_b;                 /* mean mass that the edges of these queries hold */
+  double variation_min, variation_max;   /* total variation, in [0, 1], mean over the queries */
+  double divergence_min, divergence_max; /* Jensen-Shannon, nats, in [0, ln 2], likewise */
+} attngraph_head_difference;
+
+/**
+ * @param alignment  [alignment_count] the position in b of every position in a, ascending; -1: it has none there, and
+ *                   attention on it has left. NULL: positions are the same
+ * @param rows       room for the slices of a; the (batch, layer, head) that both graphs have, in order
+ * @return SHAPE when a slice of one graph is in several query ranges (join it), or the graphs have no slice in common
+ */
+ATTNGRAPH_API attngraph_status attngraph_result_diff_heads(const attngraph_result* a, const attngraph_result* b,
+                                                           const int64_t* alignment, int64_t alignment_count,
+                                                           attngraph_head_difference* rows, int64_t* count);
+
+/** A pair whose weight is another in another graph. */
+typedef struct attngraph_moved {
+  int64_t batch, layer, head;
+  int64_t query, key;     /* in a; -1: the position is in b only */
+  int64_t query_b, key_b; /* in b; -1: the position is in a only */
+  double before, after;   /* NaN: no edge in a, in b: below the threshold there */
+  double change;          /* after - before; where one is not known, the smallest change there can have been */
+} attngraph_moved;
+
+/** The n pairs that moved most, by |change|, ties in table order. Parameters as above; @param rows room for n */
+ATTNGRAPH_API attngraph_status attngraph_result_diff_pairs(const attngraph_result* a, const attngraph_result* b,
+                                                           const int64_t* alignment, int64_t alignment_count, int64_t n,
+                                                           attngraph_moved* rows, int64_t* count);
+
+/** The longest alignment of the tokens of a with those of b: equal texts, in order. @param positions room for the
+ * tokens of a; the position in b of each, -1 for none. LIMIT when the texts differ in more than 5,000 places. */
+ATTNGRAPH_API attngraph_status attngraph_results_align(const attngraph_result* a, const attngraph_result* b,
+                                                       int64_t* positions);
 
 /* ----------------------------------------------------------------------------------------------------------------
  * sinks */
@@ -525,7 +679,11 @@ ATTNGRAPH_API attngraph_status attngraph_result_write(const attngraph_result* re
  */
 ATTNGRAPH_API attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_csr* slice,
                                                         const attngraph_rows* rows);
-/** Read a graph that this library wrote: npz, safetensors, csv or jsonl. Every byte is checked. */
+/** How the slices of attngraph_sink_add_slice were made: eps, borderline, counts and strings of the report are taken
+ * over, what it says about rows is counted from the rows. Without it eps and borderline of the sink are not known. */
+ATTNGRAPH_API attngraph_status attngraph_sink_set_report(attngraph_sink* sink, const attngraph_report* report);
+/** Read a graph that this library wrote: npz, safetensors, csv or jsonl. Every byte is checked. A table (csv, jsonl)
+ * carries no report: eps and borderline are not known. */
 ATTNGRAPH_API attngraph_status attngraph_result_load(const char* path, attngraph_result** result);
 
 /* ----------------------------------------------------------------------------------------------------------------

@@ -61,6 +61,9 @@ using edge = attngraph_edge;
 using summary = attngraph_summary;
 using report = attngraph_report;
 using sweep_row = attngraph_sweep_row;
+using head_figures = attngraph_head;
+using head_difference = attngraph_head_difference;
+using moved = attngraph_moved;
 using difference = attngraph_difference;
 
 namespace detail {
@@ -188,6 +191,8 @@ class options {
     return set(lse_, t);
   }
   options& stats(std::uint32_t bits) { return set(c_.stats, bits); }  ///< ATTNGRAPH_STATS_*
+  options& token_ids(const tensor& t) { return set(token_ids_, t); }
+  options& word_ids(const tensor& t) { return set(word_ids_, t); }
   // which part
   options& query_range(std::int64_t begin, std::int64_t end) {
     c_.query_begin = begin;
@@ -225,6 +230,8 @@ class options {
       if (o.mask_) c.mask = o.mask_->c();
       if (o.sinks_) c.sinks = o.sinks_->c();
       if (o.lse_) c.lse = o.lse_->c();
+      if (o.token_ids_) c.token_ids = o.token_ids_->c();
+      if (o.word_ids_) c.word_ids = o.word_ids_->c();
       if (!o.heads_.empty()) c.heads = o.heads_.data();
       c.head_count = static_cast<std::int64_t>(o.heads_.size());
       if (!o.backend_.empty()) c.backend = o.backend_.c_str();
@@ -268,7 +275,7 @@ class options {
 
   attngraph_options c_;
   std::vector<std::int64_t> key_lengths_, heads_;
-  std::optional<tensor> mask_, sinks_, lse_;
+  std::optional<tensor> mask_, sinks_, lse_, token_ids_, word_ids_;
   std::string backend_;
   std::function<bool()> cancelled_;
   std::function<void(double)> progress_;
@@ -287,6 +294,58 @@ struct part {
   double threshold = 0;
   std::int64_t top_k = 0;
   std::vector<std::int64_t> layers = {}, heads = {};
+  std::vector<std::array<std::int64_t, 2>> layer_heads = {};  ///< pairs of (layer, head)
+  std::int64_t query_begin = 0, query_end = 0;                ///< both 0: all
+  std::int64_t key_begin = 0, key_end = 0;                    ///< both 0: all
+  std::int64_t distance_min = INT64_MIN, distance_max = INT64_MAX;
+  std::vector<std::int64_t> query_positions = {}, key_positions = {};
+};
+
+/// attngraph_group; no labels: the tokens of each span.
+struct spans {
+  std::vector<std::int64_t> begins = {}, ends = {};
+  attngraph_rest rest = ATTNGRAPH_REST_ERROR;
+  std::vector<std::string> labels = {};
+};
+
+namespace detail {
+
+// The C struct of a part, pointing into it.
+struct part_struct {
+  explicit part_struct(const part& p) {
+    for (const auto& pair : p.layer_heads) pairs.insert(pairs.end(), pair.begin(), pair.end());
+    c.threshold = p.threshold;
+    c.top_k = p.top_k;
+    c.layers = p.layers.data();
+    c.layer_count = static_cast<std::int64_t>(p.layers.size());
+    c.heads = p.heads.data();
+    c.head_count = static_cast<std::int64_t>(p.heads.size());
+    c.layer_heads = pairs.data();
+    c.layer_head_count = static_cast<std::int64_t>(p.layer_heads.size());
+    c.query_begin = p.query_begin;
+    c.query_end = p.query_end;
+    c.key_begin = p.key_begin;
+    c.key_end = p.key_end;
+    c.distance_min = p.distance_min;
+    c.distance_max = p.distance_max;
+    c.query_positions = p.query_positions.data();
+    c.query_position_count = static_cast<std::int64_t>(p.query_positions.size());
+    c.key_positions = p.key_positions.data();
+    c.key_position_count = static_cast<std::int64_t>(p.key_positions.size());
+  }
+  part_struct(const part_struct&) = delete;
+  part_struct& operator=(const part_struct&) = delete;
+  std::vector<std::int64_t> pairs;
+  attngraph_part c = ATTNGRAPH_PART_INIT;
+};
+
+}  // namespace detail
+
+/// attngraph_join; empty lists: as they are.
+struct join_options {
+  std::vector<std::int64_t> query_begins = {}, key_begins = {};
+  std::vector<std::string> tokens = {};
+  std::vector<std::string> fact_names = {}, fact_values = {};
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -437,22 +496,110 @@ class result {
     check(attngraph_result_summary(c(), slice, &s));
     return s;
   }
+  /// The table of heads: one line per slice. @param window in positions
+  std::vector<head_figures> heads(std::int64_t window) const {
+    std::vector<head_figures> table(static_cast<std::size_t>(slice_count()));
+    check(attngraph_result_heads(c(), window, table.data()));
+    return table;
+  }
+  /// The number of the word that every token belongs to.
+  std::vector<std::int64_t> words() const {
+    std::vector<std::int64_t> words(static_cast<std::size_t>(token_count()));
+    check(attngraph_result_words(c(), words.data()));
+    return words;
+  }
   difference diff(const result& other, double band) const {
     difference d{};
     check(attngraph_result_diff(c(), other.c(), band, &d));
     return d;
   }
-  result part(const attngraph::part& p) const {
-    attngraph_part part = ATTNGRAPH_PART_INIT;
-    part.threshold = p.threshold;
-    part.top_k = p.top_k;
-    part.layers = p.layers.data();
-    part.layer_count = static_cast<std::int64_t>(p.layers.size());
-    part.heads = p.heads.data();
-    part.head_count = static_cast<std::int64_t>(p.heads.size());
+  /// One graph out of several. @param how empty lists: as they are
+  static result join(std::span<const attngraph_result* const> graphs, const join_options& how = {}) {
+    const auto texts = [](const std::vector<std::string>& strings) {
+      std::vector<const char*> pointers;
+      for (const std::string& s : strings) pointers.push_back(s.c_str());
+      return pointers;
+    };
+    for (const auto* begins : {&how.query_begins, &how.key_begins})
+      if (!begins->empty() && begins->size() != graphs.size())
+        throw error(ATTNGRAPH_ERROR_ARGUMENT, "join needs one place for every graph, or none");
+    if (how.fact_names.size() != how.fact_values.size())
+      throw error(ATTNGRAPH_ERROR_ARGUMENT, "join needs as many values as names of facts");
+    const auto tokens = texts(how.tokens), names = texts(how.fact_names), values = texts(how.fact_values);
+    std::vector<std::size_t> lengths;
+    for (const std::string& token : how.tokens) lengths.push_back(token.size());
+    attngraph_join j = ATTNGRAPH_JOIN_INIT;
+    if (!how.query_begins.empty()) j.query_begins = how.query_begins.data();
+    if (!how.key_begins.empty()) j.key_begins = how.key_begins.data();
+    if (!how.tokens.empty()) j.tokens = tokens.data();
+    j.token_lengths = lengths.data();
+    j.token_count = static_cast<std::int64_t>(tokens.size());
+    j.fact_names = names.data();
+    j.fact_values = values.data();
+    j.fact_count = static_cast<std::int64_t>(names.size());
     attngraph_result* r = nullptr;
-    check(attngraph_result_part(c(), &part, &r));
+    check(attngraph_results_join(graphs.data(), static_cast<std::int64_t>(graphs.size()), &j, &r));
     return result(r);
+  }
+  result part(const attngraph::part& p) const {
+    const detail::part_struct part(p);
+    attngraph_result* r = nullptr;
+    check(attngraph_result_part(c(), &part.c, &r));
+    return result(r);
+  }
+  /// The n heaviest edges of a part.
+  std::vector<edge> top(std::int64_t n, const attngraph::part& p) const {
+    const detail::part_struct part(p);
+    std::vector<edge> edges(static_cast<std::size_t>(std::clamp<std::int64_t>(n, 0, edge_count())));
+    std::int64_t count = 0;
+    check(attngraph_result_top_of(c(), &part.c, static_cast<std::int64_t>(edges.size()), edges.data(), &count));
+    edges.resize(static_cast<std::size_t>(count));
+    return edges;
+  }
+  /// The graph between spans: sums over keys, means over queries.
+  result group(const spans& s) const {
+    if (s.begins.size() != s.ends.size() || (!s.labels.empty() && s.labels.size() != s.begins.size()))
+      throw error(ATTNGRAPH_ERROR_ARGUMENT, "group needs as many ends as begins, and as many labels or none");
+    std::vector<const char*> labels;
+    std::vector<std::size_t> lengths;
+    for (const std::string& label : s.labels) {
+      labels.push_back(label.data());
+      lengths.push_back(label.size());
+    }
+    attngraph_group g = ATTNGRAPH_GROUP_INIT;
+    g.begins = s.begins.data();
+    g.ends = s.ends.data();
+    g.count = static_cast<std::int64_t>(s.begins.size());
+    g.rest = s.rest;
+    if (!labels.empty()) g.labels = labels.data();
+    g.label_lengths = lengths.data();
+    attngraph_result* r = nullptr;
+    check(attngraph_result_group(c(), &g, &r));
+    return result(r);
+  }
+  /// How far every head is from itself in another graph. @param alignment empty: positions are the same
+  std::vector<head_difference> diff_heads(const result& b, std::span<const std::int64_t> alignment = {}) const {
+    std::vector<head_difference> rows(static_cast<std::size_t>(slice_count()));
+    std::int64_t count = 0;
+    check(attngraph_result_diff_heads(c(), b.c(), alignment.data(), static_cast<std::int64_t>(alignment.size()),
+                                      rows.data(), &count));
+    rows.resize(static_cast<std::size_t>(count));
+    return rows;
+  }
+  /// The n pairs that moved most.
+  std::vector<moved> diff_pairs(const result& b, std::int64_t n, std::span<const std::int64_t> alignment = {}) const {
+    std::vector<moved> rows(static_cast<std::size_t>(std::clamp<std::int64_t>(n, 0, edge_count() + b.edge_count())));
+    std::int64_t count = 0;
+    check(attngraph_result_diff_pairs(c(), b.c(), alignment.data(), static_cast<std::int64_t>(alignment.size()),
+                                      static_cast<std::int64_t>(rows.size()), rows.data(), &count));
+    rows.resize(static_cast<std::size_t>(count));
+    return rows;
+  }
+  /// The position in b of every token, -1 for none.
+  std::vector<std::int64_t> align(const result& b) const {
+    std::vector<std::int64_t> positions(static_cast<std::size_t>(token_count()));
+    check(attngraph_results_align(c(), b.c(), positions.data()));
+    return positions;
   }
   /// Through a sink, with tokens and facts; the caller finishes the sink.
   void write(sink& to) const;
@@ -532,6 +679,9 @@ class sink {
     rethrow();
     check(status);
   }
+
+  /// How the slices of add_slice() were made.
+  void set_report(const attngraph::report& report) { check(attngraph_sink_set_report(c(), &report)); }
 
   std::int64_t edge_count() const noexcept { return attngraph_sink_edge_count(c_.get()); }
   attngraph::report report() const {

@@ -7,17 +7,21 @@ return a `Graph`. Attention weights say where a head looked, not why a model ans
 
 from . import _native, compat, errors, llama_cpp, toy, transformers, vllm_hook
 from ._attention_graph import attention_graph
+from ._cache import CacheLoss, cache_loss
 from ._extract import extract, from_matrix
+from ._imports import from_arrow, from_networkx, from_pandas
 from ._token_texts import token_texts
 from .edges import Edges
 from .errors import Error
 from .graph import Graph, concat, from_slices, load
 from .records import Backend, Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
+from .tables import Table
 
 __version__ = _native.version()
 
 __all__ = [
     "Backend",
+    "CacheLoss",
     "Columns",
     "Coverage",
     "Csr",
@@ -31,13 +35,18 @@ __all__ = [
     "Slice",
     "Summary",
     "SweepRow",
+    "Table",
     "attention_graph",
     "backends",
+    "cache_loss",
     "compat",
     "concat",
     "errors",
     "extract",
+    "from_arrow",
     "from_matrix",
+    "from_networkx",
+    "from_pandas",
     "from_slices",
     "llama_cpp",
     "load",

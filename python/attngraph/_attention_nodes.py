@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _native
-from ._extract import _options, _score_options
+from ._extract import _options, _score_options, ids_at
 from ._ggml import Tensor
 from .errors import NotFoundError, UnsupportedError
 from .graph import Graph
@@ -150,8 +150,9 @@ class Listener:
             raise UnsupportedError(f"layer {layer} has {query.shape[2]} queries for {self._count} tokens")
         pattern = self._pattern(mask, keys.shape[2])
         options = extract_options(
-            self._selection, layer, causal=pattern.causal, window=pattern.window, among=range(query.shape[1])
-        )
+            self._selection, layer, causal=pattern.causal, window=pattern.window, among=range(query.shape[1]),
+            keys=keys.shape[2],
+        )  # fmt: skip
         if pattern.causal:
             options.query_offset(self._offset)
         _score_options(
@@ -220,8 +221,11 @@ def layer_of(node):
     raise UnsupportedError(f"{node.name or 'an attention node'} does not say which layer it is of")
 
 
-def extract_options(selection, layer, causal=False, window=None, among=None):
+def extract_options(selection, layer, causal=False, window=None, among=None, keys=None):
+    selection = {**selection}
+    for name in ("token_ids", "word_ids"):
+        selection[name] = ids_at(selection.get(name), 0, keys, name)
     return _options(
-        causal=causal, query_offset=None, key_lengths=None, query_range=None, backend=None, stats=(), layer=layer,
-        window=window, among=among, **selection,
+        causal=causal, query_offset=None, key_lengths=None, query_range=None, backend=None, layer=layer, window=window,
+        among=among, **selection,
     )  # fmt: skip

@@ -10,15 +10,17 @@ import numpy as np
 
 from . import _generated, _native, _values
 from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
-from ._labels import Labels, set_labels, without_last
+from ._labels import Labels, is_many, set_labels, without_last
 from ._stitch import stitched
-from .errors import ArgumentError, ShapeError, UnsupportedError
+from .errors import ArgumentError, DtypeError, ShapeError, UnsupportedError
 from .graph import Graph
 
 _STATS = {
     "entropy": _native.STATS_ENTROPY,
     "columns": _native.STATS_COLUMNS,
     "distances": _native.STATS_DISTANCES,
+    "tokens": _native.STATS_TOKENS,
+    "heads": _native.STATS_HEADS,
 }
 
 
@@ -53,6 +55,8 @@ def extract(
     decision: Literal["fast"] = "fast",
     products: Literal["auto", "float"] = "auto",
     stats: str | Sequence[str] = (),
+    token_ids: Any = None,
+    word_ids: Any = None,
     nonfinite: Literal["error", "skip"] = "error",
     max_edges: int | None = None,
 ) -> Graph:
@@ -119,8 +123,12 @@ def extract(
     products : {"auto", "float"}
         How the CPU multiplies queries and keys: "auto" by pairs of bf16 where the processor has that and the type of the
         input gains by it, "float" never. Either decides every pair outside the band right.
-    stats : sequence of {"entropy", "columns", "distances"}
-        Further statistics beside the edges: `Graph.rows` and `Graph.columns` answer them.
+    stats : sequence of {"entropy", "columns", "distances", "tokens", "heads"}
+        Further statistics beside the edges: `Graph.rows` and `Graph.columns` answer them. "heads" is all that
+        `Graph.heads` answers: entropy, columns, distances and, where tokens or token ids are given, tokens.
+    token_ids, word_ids : array of int [Nk] or [B, Nk], optional
+        Which token and which word stands at every key, negative for none, for the statistics of tokens: attention on
+        earlier copies of a token, on what follows them, within a word. Unless given, the texts of `tokens` say it.
     nonfinite : {"error", "skip"}
         NaN and infinity fail the call, or are left out and counted.
     max_edges : int, optional
@@ -163,6 +171,9 @@ def extract(
             backend=backend,
             threads=threads,
             stats=stats,
+            token_ids=token_ids,
+            word_ids=word_ids,
+            has_tokens=_label_all(tokens),
             nonfinite=nonfinite,
             max_edges=max_edges,
             layer=label,
@@ -209,6 +220,8 @@ def from_matrix(
     backend: str | None = None,
     threads: int | None = None,
     stats: str | Sequence[str] = (),
+    token_ids: Any = None,
+    word_ids: Any = None,
     nonfinite: Literal["error", "skip"] = "error",
     max_edges: int | None = None,
 ) -> Graph:
@@ -254,7 +267,8 @@ def from_matrix(
     how = {
         "threshold": threshold, "causal": causal, "key_lengths": _values.kept(key_lengths), "top_k": top_k, "mass": mass,
         "query_range": query_range, "backend": backend, "threads": threads, "stats": _values.kept(stats), "nonfinite": nonfinite,
-        "max_edges": max_edges,
+        "max_edges": max_edges, "token_ids": token_ids, "word_ids": word_ids,
+        "has_tokens": _label_all(tokens),
     }  # fmt: skip
     by_layer = {"mask": mask, "window": window, "heads": _values.kept(heads)}
     context = _native.Context(_values.text(device, "device"))
@@ -267,7 +281,8 @@ def from_matrix(
         _filter(context, matrices, many, sink, by_layer, query_offset=query_offset, **how)
         return Graph(sink.take_result())
 
-    given = {"mask": mask, "key_lengths": key_lengths, "query_range": query_range, "query_offset": query_offset}
+    how["has_tokens"] = False  # they label the whole
+    given = {"token_ids": token_ids, "word_ids": word_ids, "mask": mask, "key_lengths": key_lengths, "query_range": query_range, "query_offset": query_offset}
     for name, value in given.items():
         if value is not None:
             raise UnsupportedError(f"{name} with the steps of a generation; filter them one by one, and concat the graphs")
@@ -286,6 +301,12 @@ def from_matrix(
     queries = max(place.query_begin + s.query_count for graph, place in made for s in graph.slices)
     tokens = tokens if part == "cross" else without_last(tokens, keys)
     return stitched(made, tokens, facts, without_last(query_tokens, queries))
+
+
+def _label_all(tokens):
+    """Whether tokens label the positions of every sequence alike: then they say which tokens are equal, too."""
+    is_list = hasattr(tokens, "__len__") and hasattr(tokens, "__iter__") and not isinstance(tokens, (str, bytes))
+    return is_list and not is_many(tokens)
 
 
 def _filter(context, matrices, many, sink, by_layer, *, query_offset, **how):
@@ -387,6 +408,9 @@ def _options(
     window,
     heads,
     among=None,
+    token_ids=None,
+    word_ids=None,
+    has_tokens=False,
 ):
     options = _native.Options()
     options.threshold(_values.number(threshold, "threshold"))
@@ -416,7 +440,11 @@ def _options(
     if max_edges is not None:
         options.max_edges(_values.positive(max_edges, "max_edges"))
     options.nonfinite_skip(_values.one_of(nonfinite, "nonfinite", "error", "skip") == "skip")
-    options.stats(_stats_bits(stats))
+    options.stats(_stats_bits(stats, has_tokens or token_ids is not None))
+    if token_ids is not None:
+        options.token_ids(_ids(token_ids, "token_ids"))
+    if word_ids is not None:
+        options.word_ids(_ids(word_ids, "word_ids"))
     return options
 
 
@@ -441,10 +469,37 @@ def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow
         options.lse(tensor(lse, "lse"), lse_base != "e")
 
 
-def _stats_bits(stats):
+def _stats_bits(stats, has_tokens=False):
     bits = 0
     for name in [stats] if isinstance(stats, str) or not hasattr(stats, "__iter__") else stats:
         if not isinstance(name, str) or name not in _STATS:
             raise ArgumentError(f"stats names {name!r}; it may name {', '.join(map(repr, _STATS))}")
         bits |= _STATS[name]
+        if name == "heads" and has_tokens:
+            bits |= _STATS["tokens"]
     return bits
+
+
+def _ids(ids, name):
+    """Integers as the library reads them; None in a list (a special token is in no word) is -1."""
+    if isinstance(ids, (list, tuple)) and any(n is None for n in ids):
+        ids = [-1 if n is None else n for n in ids]
+    if hasattr(ids, "detach"):
+        ids = ids.detach().cpu()
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise DtypeError(f"{name} is an array of {ids.dtype}; it holds integers")
+    return tensor(np.ascontiguousarray(ids, dtype=np.int64), name)
+
+
+def ids_at(ids, begin, count, name):
+    """The ids of `count` positions from `begin` on, out of those of a whole sequence; count None: all."""
+    if ids is None or count is None:
+        return ids
+    if isinstance(ids, (list, tuple)):
+        ids = np.array([-1 if n is None else n for n in ids])
+    if ids.shape[-1] < begin + count:
+        raise ShapeError(
+            f"{name} has {ids.shape[-1]} entries, but the model has read {begin + count} tokens; give one for each"
+        )
+    return ids[..., begin : begin + count]

@@ -27,10 +27,9 @@ def plain_rows(rows):
     return tuple(np.ascontiguousarray(column, dtype=dtype) for column, dtype in zip(rows, types))
 
 
-def parts(graph, moved=0):
-    """Every slice with its arrays, whether or not its (batch, layer, head) is unique; its rows moved down."""
+def parts(graph):
+    """Every slice with its arrays, whether or not its (batch, layer, head) is unique."""
     for place, s in enumerate(graph._slices):
-        s = s._replace(query_begin=s.query_begin + moved)
         yield s, Csr(*graph._result.csr(place)), Rows(*graph._result.rows(place))
 
 
@@ -93,7 +92,7 @@ def aggregate(graph, how, over):
     from .graph import from_slices
 
     joined = (_merged(label, groups[label], how, over) for label in sorted(groups))
-    return from_slices(joined, graph.labels("keys"), facts, query_tokens=graph.labels("queries"))
+    return from_slices(joined, graph.labels("keys"), facts, query_tokens=graph.labels("queries"), report=graph.report)
 
 
 def _merged(label, group, how, over):
@@ -142,7 +141,7 @@ def rollout(graph, residual, threshold, fusion):
 
     facts = {"weights": f"rollout, residual {residual:g}", "threshold": repr(float(threshold))}
     slices = (_kept(batch, product.tocsr(), threshold) for batch, product in sorted(products.items()))
-    return from_slices(slices, graph.labels("keys"), facts, query_tokens=graph.labels("queries"))
+    return from_slices(slices, graph.labels("keys"), facts, query_tokens=graph.labels("queries"), report=graph.report)
 
 
 def _kept(batch, matrix, threshold):

@@ -11,9 +11,9 @@ from __future__ import annotations
 import weakref
 
 from ._operations import joined, parts
-from ._stitch import Place
+from ._stitch import Place, stitched
 from .graph import Graph, from_slices
-from .records import Csr
+from .records import Csr, together
 
 _SAMPLE = 16  # numbers of a key that stand for it
 
@@ -151,6 +151,9 @@ class Stream:
             return first
         if self.reordered():
             facts = {"batch": "every sequence followed back through the reorderings of its cache", **(facts or {})}
+        whole = [[(step, b, step.end) for step in self.passes] for b in range(self.last.batch)]
+        if paths == whole and not self.reordered():
+            return stitched(pieces, None, facts or {})
         slices = {id(step): step.slices(kind) for step in self.passes}
         rows = joined(
             _cut(s._replace(batch=batch), csr, rows, end, kind)
@@ -158,7 +161,8 @@ class Stream:
             for step, row, end in path
             for s, csr, rows in slices[id(step)].get(row, ())
         )
-        return from_slices(rows, None, {**first.metadata, "query_offset": "0", **(facts or {})})
+        report = together(graph.report for graph, _ in pieces)
+        return from_slices(rows, None, {**first.metadata, "query_offset": "0", **(facts or {})}, report=report)
 
 
 class Streams:

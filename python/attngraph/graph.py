@@ -6,16 +6,17 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from . import _export, _native, _operations, _values
-from ._labels import Labels, set_labels
+from . import _export, _native, _operations, _parts, _values
+from ._labels import Labels, is_many, set_labels, token_bytes
+from ._questions import Questions
 from .edges import Edges
 from .errors import ArgumentError, NotFoundError, UnsupportedError
 from .records import Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
 
 
-class Graph(_export.Exports):
+class Graph(_export.Exports, Questions):
     """Edges query -> key with their attention weights, in one slice per (batch, layer, head).
 
     Graphs come from `extract`, `from_matrix`, `from_slices`, `concat` and `load`, and do not change. Arrays that a
@@ -215,16 +216,20 @@ class Graph(_export.Exports):
     # ------------------------------------------------------------------------------------------------------------
     # questions
 
-    def top(self, n: int) -> list[Edge]:
-        """The n heaviest edges, heaviest first, ties in table order: a list of `Edge`.
+    def top(self, n: int, **part: Any) -> list[Edge]:
+        """The n heaviest edges, heaviest first, ties in table order: a list of `Edge`. Of a part of the graph, with the
+        parameters of `filter`.
 
         Examples
         --------
         >>> import attngraph as ag
-        >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.2).top(2)[1].weight
-        0.75
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0.2)
+        >>> g.top(2)[1].weight, g.top(1, without_first=True)[0].weight
+        (0.75, 0.75)
         """
-        return [Edge(*row) for row in self._result.top(_values.integer(n, "n", least=0))]
+        n = _values.integer(n, "n", least=0)
+        edges = self._result.top_of(n, _parts.part_of(self, **part)) if part else self._result.top(n)
+        return [Edge(*row) for row in edges]
 
     def sweep(self, thresholds: Iterable[float]) -> list[SweepRow]:
         """Edges, kept mass and nodes for each threshold, in one pass: a list of `SweepRow`.
@@ -270,7 +275,8 @@ class Graph(_export.Exports):
     def diff(self, other: Graph, band: float = 1e-5) -> Difference:
         """What sets two graphs apart: a `Difference`, true when something does.
 
-        An edge in one graph only is no difference when its weight is within `band` (relative) of the threshold.
+        An edge in one graph only is no difference when its weight is within `band` (relative) of the threshold. What
+        moved, and how far, is answered by `diff_heads` and `diff_pairs`.
 
         Examples
         --------
@@ -294,24 +300,45 @@ class Graph(_export.Exports):
         *,
         top_k: int | None = None,
         layers: int | Iterable[int] | None = None,
-        heads: int | Iterable[int] | None = None,
+        heads: int | Iterable[int] | Iterable[tuple[int, int]] | None = None,
+        queries: tuple[int | None, int | None] | None = None,
+        keys: tuple[int | None, int | None] | None = None,
+        distance: tuple[int | None, int | None] | None = None,
+        without_first: bool = False,
+        query_tokens: str | Iterable[str] | None = None,
+        key_tokens: str | Iterable[str] | None = None,
     ) -> Graph:
-        """The part with ``weight >= threshold``, at most `top_k` edges a query, of these layers and heads.
+        """A smaller graph; the conditions given hold together.
+
+        Kept mass is counted anew. Rows stay, except for those outside `queries`.
+
+        Parameters
+        ----------
+        threshold, top_k : optional
+            ``weight >= threshold``, and at most `top_k` edges of a query.
+        layers, heads : optional
+            Of these layers, of these heads; heads may be pairs too: ``heads=[(0, 5), (3, 1)]`` are (layer, head).
+        queries, keys : (begin, end), optional
+            Queries and keys from begin to before end; None leaves an end open.
+        distance : (least, most), optional
+            Of the query's position and the key, both included: ``(1, 16)`` is up to 16 positions back.
+        without_first : bool
+            Without edges to key 0, on which many heads rest.
+        query_tokens, key_tokens : str or sequence of str, optional
+            Only queries, only keys, whose token is one of these, white space around it aside.
 
         Examples
         --------
         >>> import attngraph as ag
-        >>> len(ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0).filter(0.5))
-        2
+        >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0, tokens=["a", " b"])
+        >>> len(g.filter(0.5)), len(g.filter(key_tokens="b")), len(g.filter(0.1, distance=(1, None)))
+        (2, 2, 1)
         """
-        return Graph(
-            self._result.part(
-                _values.number(threshold, "threshold"),
-                0 if top_k is None else _values.positive(top_k, "top_k"),
-                _values.chosen(layers, "layers", sorted({s.layer for s in self._slices})) or [],
-                _values.chosen(heads, "heads", sorted({s.head for s in self._slices})) or [],
-            )
-        )
+        part = _parts.part_of(
+            self, threshold, top_k=top_k, layers=layers, heads=heads, queries=queries, keys=keys, distance=distance,
+            without_first=without_first, query_tokens=query_tokens, key_tokens=key_tokens,
+        )  # fmt: skip
+        return Graph(self._result.part(part))
 
     def aggregate(self, how: Literal["mean", "max", "sum"] = "mean", over: Literal["head", "layer"] = "head") -> Graph:
         """Join the heads of every layer ("head") or the layers of every head ("layer") into one graph.
@@ -389,6 +416,7 @@ def from_slices(
     metadata: Mapping[str, str] | None = None,
     *,
     query_tokens: Labels | None = None,
+    report: Report | None = None,
 ) -> Graph:
     """Make a graph out of CSR arrays made elsewhere.
 
@@ -403,6 +431,9 @@ def from_slices(
         Labels of the queries where they are another sequence than the keys, one per query.
     metadata : dict of str to str, optional
         Facts that travel with the graph. A fact "threshold" says that all pairs at or above it are here.
+    report : Report, optional
+        How the edges were found, where another graph's report says it: eps, borderline pairs, backends. Unless given,
+        eps and borderline of the answer are None: not known.
 
     Examples
     --------
@@ -417,6 +448,8 @@ def from_slices(
         sink.set_metadata(str(name), str(value))
     for s, csr, *rows in slices:
         sink.add_slice(list(s[:6]), *_operations.plain_csr(csr), _operations.plain_rows(rows[0]) if rows else None)
+    if report is not None:
+        sink.set_report(*report[:2], *report[3:5], *report[6:])
     return Graph(sink.take_result())
 
 
@@ -438,6 +471,7 @@ def concat(
     """Join graphs: slices of the same (batch, layer, head) become one, their query ranges one after the other.
 
     This is how a prefill and the decoding steps after it, or the query ranges of several workers, become one graph.
+    Reports add up, and so do sums over queries where all parts have them.
     Rows go where their queries stand, ``query + query_offset`` of their graph: a step made of one query and n keys is
     row n - 1. A slice has as many keys as the longest of its parts. Words are those of the last graph that has any, facts
     those of the first.
@@ -461,13 +495,14 @@ def concat(
         tokens = next((g.labels("keys") for g in reversed(graphs) if g.labels("keys") is not None), None)
     if query_tokens is None:
         query_tokens = next((g.labels("queries") for g in reversed(graphs) if g.labels("queries") is not None), None)
-    facts = dict(graphs[0].metadata) if graphs else {}
+    facts = graphs[0].metadata if graphs else {}
     base = min((g._query_offset for g in graphs), default=0)
-    if "query_offset" in facts:
-        facts["query_offset"] = str(base)
-    return from_slices(
-        _operations.joined(part for g in graphs for part in _operations.parts(g, g._query_offset - base)),
-        tokens,
-        facts,
-        query_tokens=query_tokens,
+    many = tokens is not None and is_many(tokens)
+    whole = _native.Result.join(
+        [g._result for g in graphs],
+        [g._query_offset - base for g in graphs],
+        [],
+        token_bytes(tokens) if tokens is not None and not many else None,
+        {} if "query_offset" not in facts else {"query_offset": str(base)},
     )
+    return with_words(Graph(whole), tokens if many else None, query_tokens)

@@ -19,6 +19,7 @@ from ._attention_nodes import Listener, extract_options
 from ._ggml import Library
 from ._labels import token_bytes
 from ._optional import optional
+from ._questions import words_of
 from ._stitch import Place, stitched
 from .errors import ArgumentError, Error, FormatError, NotFoundError, UnsupportedError
 from .graph import Graph
@@ -45,6 +46,7 @@ def capture(
     verbose: bool = False,
     top_k: int | None = None,
     mass: float | None = None,
+    stats: str | Sequence[str] = (),
     threads: int | None = None,
     max_edges: int | None = None,
     nonfinite: Literal["error", "skip"] = "error",
@@ -76,8 +78,8 @@ def capture(
         Let llama.cpp talk on standard error.
     threads : int, optional
         Of llama.cpp and of the search for edges, which take turns; all allowed cores unless given.
-    top_k, mass, max_edges, nonfinite : optional
-        As in `attngraph.extract`; `max_edges` holds for every layer and ubatch apart.
+    top_k, mass, stats, max_edges, nonfinite : optional
+        As in `attngraph.extract`; token ids and words are the prompt's own. `max_edges` holds for every layer and ubatch apart.
 
     Returns
     -------
@@ -107,6 +109,7 @@ def capture(
         "heads": heads,
         "top_k": top_k,
         "mass": mass,
+        "stats": stats,
         "threads": threads,
         "max_edges": max_edges,
         "nonfinite": nonfinite,
@@ -124,12 +127,14 @@ def capture(
             stack.enter_context(_quiet())
         model = _model(api, gguf, gpu_layers, stack)
         ids = _token_ids(api, model, prompt, add_special, parse_special)
+        texts, name = _texts(api, model, ids), _name(gguf)
+        # The cache has room beyond the prompt; llama.cpp rounds it up.
+        selection["token_ids"], selection["word_ids"] = ids, None if texts is None else words_of(texts)
         listener = Listener(Library(api._lib), layers, selection)
         how = {"type_k": _CACHE_TYPES[cache_type], "type_v": 0 if cache_type == "f32" else 1}
         how["n_threads"] = how["n_threads_batch"] = threads or _cores()
         how |= {"flash_attn_type": _FLASH[bool(flash_attention) if flash_attention is not None else None]}
         pieces = _run(api, model, ids, min(ubatch, len(ids)), listener, how, stack)
-        texts, name = _texts(api, model, ids), _name(gguf)
         if len(pieces) > 1:
             return stitched(pieces, texts, {"model": name})
         return Graph(_labelled(pieces[0][0], texts, name))  # which keeps its report

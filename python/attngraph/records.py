@@ -65,17 +65,31 @@ class SweepRow(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How a graph was made."""
+    """How a graph was made, over all calls that went into it. What is not known is None."""
 
-    eps: float  # pairs with |ln(weight / threshold)| > eps were decided right; 0: all were
-    borderline: int  # pairs inside that band
+    # Pairs with |ln(weight / threshold)| > eps were decided right; 0: all were.
+    eps: Optional[float]
+    borderline: Optional[int]  # pairs inside that band
     empty_rows: int  # rows without an allowed key
     rows_fp64: int  # rows computed in double because single could not hold the band
     skipped_nonfinite: int  # left out under nonfinite="skip"
     kept_mass: float  # mean over the rows that have keys
-    backend: str
+    backend: str  # all that answered, "cpu, cuda_streaming"; "" when not known
     target: str  # instruction set or device
     threads: int
+
+
+def together(reports):
+    """The report of rows that were taken out of several graphs: how they were decided, not what they hold."""
+    reports = list(reports)
+    known = all(r.eps is not None for r in reports)
+    return reports[0]._replace(
+        eps=max(r.eps for r in reports) if known else None,
+        borderline=sum(r.borderline for r in reports) if known else None,
+        rows_fp64=sum(r.rows_fp64 for r in reports),
+        skipped_nonfinite=sum(r.skipped_nonfinite for r in reports),
+        backend=", ".join(dict.fromkeys(name for r in reports for name in r.backend.split(", ") if name)),
+    )
 
 
 class Summary(NamedTuple):

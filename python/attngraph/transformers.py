@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _captured, _live, _native, _values
-from ._extract import _options, _score_options
+from ._extract import _options, _score_options, ids_at
 from ._inputs import tensor
 from ._labels import Labels
 from ._optional import optional
@@ -42,6 +42,9 @@ def capture(
     tokenizer: Any = None,
     top_k: int | None = None,
     mass: float | None = None,
+    stats: str | Sequence[str] = (),
+    token_ids: Any = None,
+    word_ids: Any = None,
     threads: int | None = None,
     max_edges: int | None = None,
     nonfinite: Literal["error", "skip"] = "error",
@@ -64,6 +67,12 @@ def capture(
         ``{"encoder": ..., "decoder": ...}``.
     tokenizer : optional
         With it the labels are the texts of the tokens that the model was given (see `attngraph.token_texts`).
+    stats : optional
+        As in `attngraph.extract`: "heads" is what `Graph.heads` answers. Passes of one sequence add up; sequences that
+        were followed through reorderings, or of which guesses were dropped, have no sums.
+    token_ids, word_ids : array of int [N] or [B, N], optional
+        The tokens and words that the model will have read at the end, for the statistics of tokens. A pass that reads
+        further than they go fails.
     top_k, mass, threads, max_edges, nonfinite : optional
         As in `attngraph.extract`; `max_edges` holds for every layer and pass apart.
 
@@ -96,6 +105,9 @@ def capture(
         "heads": heads,
         "top_k": top_k,
         "mass": mass,
+        "stats": _values.kept(stats),
+        "token_ids": token_ids,
+        "word_ids": word_ids,
         "threads": threads,
         "max_edges": max_edges,
         "nonfinite": nonfinite,
@@ -134,7 +146,7 @@ class Capture:
         self._model = model
         self._chosen = None if chosen is None else set(chosen)
         self._how = how
-        self._call_options(0, {}, None, False, None)  # wrong values are told here, not half way through the model
+        self._call_options(0, {}, None, False, None, Place(0, 0), None)  # wrong values are told here, not in the model
         self._devices = _live.Devices()
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
@@ -418,7 +430,8 @@ class Capture:
         sink = running.sink(where, place, query.shape[0], queries)
 
         def extract(context, move):
-            options = self._call_options(where.layer, kwargs, move(added), causal, range(query.shape[1]), move)
+            heads = range(query.shape[1])
+            options = self._call_options(where.layer, kwargs, move(added), causal, heads, place, key.shape[2], move)
             context.extract(tensor(move(query), "query"), tensor(move(key), "key"), options, sink)
 
         self._devices.run(query.device, extract)
@@ -428,10 +441,11 @@ class Capture:
         """Whether no pass of this layer is finished yet."""
         return not any(stream.stack == where.stack for stream in self._streams.all)
 
-    def _call_options(self, layer, kwargs, mask, causal, among, move=_live.on_host):
+    def _call_options(self, layer, kwargs, mask, causal, among, place, keys, move=_live.on_host):
+        ids = {name: ids_at(self._how[name], place.key_begin, keys, name) for name in ("token_ids", "word_ids")}
         options = _options(
             causal=causal, query_offset=0 if causal else None, key_lengths=None, query_range=None, backend=None,
-            stats=(), layer=layer, window=None, among=among, **self._how,
+            layer=layer, window=None, among=among, **{**self._how, **ids},
         )  # fmt: skip
         _score_options(
             options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=mask,

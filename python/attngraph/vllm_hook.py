@@ -17,10 +17,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _native, _values
-from ._extract import _options, _score_options
+from ._extract import _options, _score_options, ids_at
 from ._inputs import chosen_layers, of_layer
 from ._inputs import tensor as view_of
+from ._labels import token_bytes
 from ._optional import optional
+from ._questions import words_of
 from ._stitch import Place, stitched
 from .errors import ArgumentError, FormatError, NotFoundError, ShapeError, UnsupportedError
 from .graph import Graph
@@ -44,6 +46,8 @@ def read(
     tokens: Sequence[Sequence[str | bytes]] | None = None,
     top_k: int | None = None,
     mass: float | None = None,
+    stats: str | Sequence[str] = (),
+    token_ids: Sequence[Any] | None = None,
     threads: int | None = None,
     max_edges: int | None = None,
     nonfinite: Literal["error", "skip"] = "error",
@@ -63,9 +67,9 @@ def read(
     window, softcap, sinks : optional
         As in `attngraph.extract`, also as ``{layer: value}``. The files do not hold them: a model that has a sliding
         window, a softcap or sinks gets wrong edges unless they are given.
-    tokens : sequence of sequences, optional
-        Labels of the positions, for every sequence.
-    top_k, mass, threads, max_edges, nonfinite : optional
+    tokens, token_ids : sequence of sequences, optional
+        Labels of the positions, and their ids, for every sequence.
+    top_k, mass, stats, threads, max_edges, nonfinite : optional
         As in `attngraph.extract`; `max_edges` holds for every layer and pass apart.
 
     Returns
@@ -95,17 +99,22 @@ def read(
     count = len(run.layers[wanted[0]]) if wanted else 0
     if any(len(run.layers[layer]) != count for layer in wanted):
         raise FormatError("the layers hold different numbers of sequences")
-    if tokens is not None and len(tokens) != count:
-        raise ArgumentError(f"tokens has labels for {len(tokens)} sequences; the run has {count}")
+    for name, given in (("tokens", tokens), ("token_ids", token_ids)):
+        if given is not None and len(given) != count:
+            raise ArgumentError(f"{name} is of {len(given)} sequences; the run has {count}")
     selection = {
         "threshold": threshold, "top_k": top_k, "mass": mass, "threads": threads, "max_edges": max_edges,
-        "nonfinite": nonfinite,
+        "nonfinite": nonfinite, "stats": _values.kept(stats),
     }  # fmt: skip
     scores = {"heads": heads, "scale": scale, "window": window, "softcap": softcap, "sinks": sinks}
     context = _native.Context("cpu")
     return [
-        _graph(run, wanted, i, context, selection, scores, None if tokens is None else tokens[i]) for i in range(count)
-    ]
+        _graph(
+            run, wanted, i, context, selection, scores, None if tokens is None else tokens[i],
+            None if token_ids is None else token_ids[i],
+        )
+        for i in range(count)
+    ]  # fmt: skip
 
 
 class _Pass(NamedTuple):
@@ -342,7 +351,10 @@ def _heads_of(run, q, k, scale):
     return heads, key_heads, size, multiplier if scale is None else scale
 
 
-def _graph(run, wanted, sequence, context, selection, scores, tokens):
+def _graph(run, wanted, sequence, context, selection, scores, tokens, token_ids):
+    words = None if tokens is None else words_of(tokens)
+    if token_ids is None and tokens is not None:  # equal texts are equal tokens
+        token_ids = np.unique(np.array(token_bytes(tokens), dtype=object), return_inverse=True)[1]
     passes = max(len(run.layers[layer][sequence]) for layer in wanted)
     pieces = []
     for j in range(passes):
@@ -352,8 +364,10 @@ def _graph(run, wanted, sequence, context, selection, scores, tokens):
             own = {name: of_layer(value, layer, False) for name, value in scores.items()}
             heads, key_heads, size, scale = _heads_of(run, q, k, own["scale"])
             options = _options(
-                causal=True, query_offset=None, key_lengths=None, query_range=None, backend=None, stats=(), layer=layer,
-                heads=own["heads"], among=range(heads), window=own["window"], **selection,
+                causal=True, query_offset=None, key_lengths=None, query_range=None, backend=None, layer=layer,
+                heads=own["heads"], among=range(heads), window=own["window"],
+                token_ids=ids_at(token_ids, 0, len(k), "token_ids"), word_ids=ids_at(words, 0, len(k), "tokens"),
+                **selection,
             )  # fmt: skip
             _score_options(
                 options, scale=scale, softcap=own["softcap"], mask=None, sinks=own["sinks"], lse=None, lse_base="e",

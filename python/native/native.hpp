@@ -36,5 +36,14 @@ void bind_errors(nb::module_& m);
 void bind_tensor(nb::module_& m);
 void bind_run(nb::module_& m);
 void bind_result(nb::module_& m);
+// Tables about graphs, and graphs out of graphs.
+void bind_questions(nb::class_<attngraph::result>& graph);
+
+// Without the GIL: work that reads every edge.
+template <class F>
+auto unlocked(F&& work) {
+  const nb::gil_scoped_release no_gil;
+  return work();
+}
 
 }  // namespace attngraph_python

@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -96,13 +97,6 @@ nb::dict metadata(const result& r) {
   return d;
 }
 
-// Without the GIL: work that reads every edge.
-template <class F>
-auto unlocked(F&& work) {
-  const nb::gil_scoped_release no_gil;
-  return work();
-}
-
 nb::dict summary(const result& r, std::int64_t slice) {
   const attngraph::summary s = unlocked([&] { return r.summary(slice); });
   nb::dict d;
@@ -127,8 +121,8 @@ nb::dict summary(const result& r, std::int64_t slice) {
 nb::dict report(const result& r) {
   const attngraph::report p = r.report();
   nb::dict d;
-  d["eps"] = p.eps;
-  d["borderline"] = p.borderline;
+  d["eps"] = std::isnan(p.eps) ? nb::none() : nb::cast(p.eps);
+  d["borderline"] = p.borderline < 0 ? nb::none() : nb::cast(p.borderline);
   d["empty_rows"] = p.empty_rows;
   d["rows_fp64"] = p.rows_fp64;
   d["skipped_nonfinite"] = p.skipped_nonfinite;
@@ -160,8 +154,8 @@ nb::dict difference(const result& a, const result& b, double band) {
 }  // namespace
 
 void bind_result(nb::module_& m) {
-  nb::class_<result>(m, "Result")
-      .def_static("load", [](const std::string& path) { return unlocked([&] { return result::load(path); }); })
+  nb::class_<result> graph(m, "Result");
+  graph.def_static("load", [](const std::string& path) { return unlocked([&] { return result::load(path); }); })
       .def("slice_count", &result::slice_count)
       .def("edge_count", &result::edge_count)
       .def("slices", &slices)
@@ -187,14 +181,8 @@ void bind_result(nb::module_& m) {
            })
       .def("summary", &summary, nb::arg("slice") = -1)
       .def("diff", &difference, nb::arg("other"), nb::arg("band"))
-      .def(
-          "part",
-          [](const result& r, double threshold, std::int64_t top_k, const std::vector<std::int64_t>& layers,
-             const std::vector<std::int64_t>& heads) {
-            return unlocked([&] { return r.part({threshold, top_k, layers, heads}); });
-          },
-          nb::arg("threshold"), nb::arg("top_k"), nb::arg("layers"), nb::arg("heads"))
       .def("write", [](const result& r, attngraph::sink& to) { unlocked([&] { r.write(to); }); });
+  bind_questions(graph);
 }
 
 }  // namespace attngraph_python

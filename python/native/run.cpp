@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -35,7 +36,7 @@ class SignalWatch {
 // The options of a call, and the tensors that they view.
 struct Options {
   attngraph::options c;
-  std::optional<Tensor> mask, sinks, lse;
+  std::optional<Tensor> mask, sinks, lse, token_ids, word_ids;
 };
 
 template <class Value, class Set>
@@ -68,6 +69,8 @@ void bind_options(nb::module_& m) {
       .def("threads", setter<std::int32_t>(&C::threads))
       .def("products_in_float",
            [](Options& o, bool on) { o.c.products(on ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO); })
+      .def("token_ids", [](Options& o, const Tensor& t) { o.c.token_ids(o.token_ids.emplace(t).view()); })
+      .def("word_ids", [](Options& o, const Tensor& t) { o.c.word_ids(o.word_ids.emplace(t).view()); })
       .def("mask", [](Options& o, const Tensor& t) { o.c.mask(o.mask.emplace(t).view()); })
       .def("sinks", [](Options& o, const Tensor& t) { o.c.sinks(o.sinks.emplace(t).view()); })
       .def("lse", [](Options& o, const Tensor& t, bool base_2) {
@@ -189,6 +192,23 @@ void bind_sink(nb::module_& m) {
            [](sink& s, const std::string& name, const std::string& value) { s.set_metadata(name, value); })
       .def("add_slice", &add_slice, nb::arg("slice"), nb::arg("indptr"), nb::arg("indices"), nb::arg("data"),
            nb::arg("rows").none())
+      .def(
+          "set_report",
+          [](sink& s, std::optional<double> eps, std::optional<std::int64_t> borderline, std::int64_t rows_fp64,
+             std::int64_t skipped_nonfinite, const std::string& backend, const std::string& target,
+             std::int32_t threads) {
+            attngraph::report report{};
+            report.eps = eps.value_or(std::numeric_limits<double>::quiet_NaN());
+            report.borderline = borderline.value_or(-1);
+            report.rows_fp64 = rows_fp64;
+            report.skipped_nonfinite = skipped_nonfinite;
+            report.backend = backend.c_str();
+            report.target = target.c_str();
+            report.threads = threads;
+            s.set_report(report);
+          },
+          nb::arg("eps").none(), nb::arg("borderline").none(), nb::arg("rows_fp64"), nb::arg("skipped_nonfinite"),
+          nb::arg("backend"), nb::arg("target"), nb::arg("threads"))
       .def("take_result", &sink::take_result)
       .def("sweep_rows",
            [](const sink& s) {
@@ -210,6 +230,8 @@ void bind_run(nb::module_& m) {
   m.attr("STATS_ENTROPY") = ATTNGRAPH_STATS_ENTROPY;
   m.attr("STATS_COLUMNS") = ATTNGRAPH_STATS_COLUMNS;
   m.attr("STATS_DISTANCES") = ATTNGRAPH_STATS_DISTANCES;
+  m.attr("STATS_TOKENS") = ATTNGRAPH_STATS_TOKENS;
+  m.attr("STATS_HEADS") = ATTNGRAPH_STATS_HEADS;
 }
 
 }  // namespace attngraph_python

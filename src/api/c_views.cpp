@@ -28,6 +28,29 @@ attngraph_report report_struct(const RunReport& report) {
   return out;
 }
 
+RunReport decisions_of(const attngraph_report& report) {
+  RunReport out;
+  const bool unknown = std::isnan(report.eps) || report.borderline == -1;
+  if (!unknown && (!std::isfinite(report.eps) || report.eps < 0))
+    fail(Status::kArgument, "report.eps is {}; it is at least 0, or NaN when it is not known", report.eps);
+  if (report.borderline < -1 || report.rows_fp64 < 0 || report.skipped_nonfinite < 0 || report.threads < 0)
+    fail(Status::kArgument, "a count of the report is negative; borderline may be -1 when it is not known");
+  if (unknown) {
+    out.forget_decisions();
+  } else {
+    out.eps = report.eps;
+    out.borderline = report.borderline;
+  }
+  out.rows_fp64 = report.rows_fp64;
+  out.skipped_nonfinite = report.skipped_nonfinite;
+  out.threads = report.threads;
+  const auto text = [](const char* s) { return s != nullptr ? std::string(s) : std::string(); };
+  out.backend = text(report.backend);
+  out.target = text(report.target);
+  out.note = text(report.note);
+  return out;
+}
+
 std::span<const double> checked_thresholds(const double* thresholds, std::int64_t count) {
   if (count < 0) fail(Status::kArgument, "the count of thresholds is {}; it is at least 0", count);
   if (count > 0) required(thresholds, "thresholds");

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "request.hpp"
 #include "result.hpp"
 #include "sink.hpp"
+#include "token_ids.hpp"
 
 struct attngraph_context {
   std::string device_kind;  // "auto", "cpu", "cuda"
@@ -140,6 +142,11 @@ bool may_fall_back(const attngraph_context& context, const attngraph_options& op
          !is_on_device(views);
 }
 
+int host_threads(const Plan& plan, const attngraph_options& options) {
+  if (plan.threads > 0) return plan.threads;  // 0 for CUDA
+  return options.threads > 0 ? options.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
 // The one way from a problem to rows in a sink.
 template <class AnyProblem>
 void run(const attngraph_context& context, const AnyProblem& problem, const attngraph_options& options,
@@ -151,12 +158,21 @@ void run(const attngraph_context& context, const AnyProblem& problem, const attn
   control.poll(0);  // a call cancelled before it starts does no work
 
   CallIntoSink call(sink, facts_of(problem), {}, options.max_edges);
+  TokenIds ids;
+  if (problem.stats.tokens) {
+    ids = token_ids(options, sink.own.tokens, problem.batch(), problem.keys());
+    if (is_on_device(views_of(problem)))
+      fail(Status::kUnsupported, "attention by tokens is summed on the host; copy the inputs there");
+  }
   const auto answer_by = [&](const Backend& chosen) {
     const Plan plan = plan_for(context, chosen, problem, options);
+    std::unique_ptr<RowSink> summed;
+    if (problem.stats.tokens) summed = with_token_sums(problem, ids, host_threads(plan, options), control, call);
+    RowSink& rows = summed ? *summed : call;
     if constexpr (std::is_same_v<AnyProblem, Problem>) {
-      return chosen.extract(problem, plan, call, control);
+      return chosen.extract(problem, plan, rows, control);
     } else {
-      return chosen.filter(problem, plan, call, control);
+      return chosen.filter(problem, plan, rows, control);
     }
   };
   RunReport report;
@@ -263,6 +279,8 @@ attngraph_status attngraph_extract_on_device(attngraph_context* context, const a
     required(result, "result");
     const ag::Backend& backend = choose_backend(own, o);
     const ag::Problem problem = make_problem(q, k, o);
+    if (problem.stats.tokens)
+      ag::fail(ag::Status::kUnsupported, "attention by tokens is summed on the host; use attngraph_extract");
     const ag::Plan plan = plan_for(own, backend, problem, o);
     ag::Control control = control_of(o);
     control.poll(0);

@@ -19,7 +19,9 @@ namespace {
 constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
 constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
 constexpr std::int32_t kMaxThreads = 4096;
-constexpr std::uint32_t kKnownStats = ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES;
+constexpr std::uint32_t kKnownStats =
+    ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES | ATTNGRAPH_STATS_TOKENS;
+static_assert(ATTNGRAPH_STATS_HEADS == (ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES));
 
 void check_selection(const attngraph_options& o) {
   if (!std::isfinite(o.threshold) || o.threshold < 0)
@@ -123,7 +125,7 @@ void fill_request(Request& request, const attngraph_options& o, const std::array
 
   request.selection = {o.threshold, o.top_k, o.mass, o.max_edges};
   request.stats = {(o.stats & ATTNGRAPH_STATS_ENTROPY) != 0, (o.stats & ATTNGRAPH_STATS_COLUMNS) != 0,
-                   (o.stats & ATTNGRAPH_STATS_DISTANCES) != 0};
+                   (o.stats & ATTNGRAPH_STATS_DISTANCES) != 0, (o.stats & ATTNGRAPH_STATS_TOKENS) != 0};
   request.nonfinite = o.nonfinite == ATTNGRAPH_NONFINITE_SKIP ? Nonfinite::kSkip : Nonfinite::kError;
 
   const bool all = o.query_begin == 0 && o.query_end == 0;

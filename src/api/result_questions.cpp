@@ -2,6 +2,7 @@
 // Questions about a result, and smaller results out of larger ones.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 
 #include "c_views.hpp"
@@ -100,20 +101,76 @@ attngraph_status attngraph_result_diff(const attngraph_result* a, const attngrap
   });
 }
 
+namespace {
+
+void check_range(std::int64_t begin, std::int64_t end, const char* what) {
+  if (begin < 0 || end < begin)
+    ag::fail(Status::kArgument, "the {} range is {} to {}; it begins at 0 or later and does not fall", what, begin,
+             end);
+}
+
+std::vector<std::int64_t> positions(const std::int64_t* values, std::int64_t count, const char* what) {
+  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
+  std::vector<std::int64_t> list = labels(values, count, what);
+  for (const std::int64_t position : list) {
+    if (position < 0 || position > kLimit)
+      ag::fail(Status::kArgument, "{} holds {}; a position is 0 to 2^31 - 1", what, position);
+  }
+  return list;
+}
+
+ag::Part part_argument(const attngraph_part* part) {
+  const attngraph_part p =
+      ag::api::read_struct<attngraph_part>(part, ATTNGRAPH_PART_INIT, "part", "ATTNGRAPH_PART_INIT");
+  if (!std::isfinite(p.threshold) || p.threshold < 0)
+    ag::fail(Status::kArgument, "threshold is {}; it is a finite number, at least 0", p.threshold);
+  if (p.top_k < 0) ag::fail(Status::kArgument, "top_k is {}; it is at least 1, or 0 for all", p.top_k);
+  check_range(p.query_begin, p.query_end, "query");
+  check_range(p.key_begin, p.key_end, "key");
+  if (p.distance_min > p.distance_max)
+    ag::fail(Status::kArgument, "distance_min is {} and distance_max {}; no distance is between", p.distance_min,
+             p.distance_max);
+  ag::Part wanted;
+  wanted.threshold = p.threshold;
+  wanted.top_k = p.top_k;
+  wanted.layers = labels(p.layers, p.layer_count, "layers");
+  wanted.heads = labels(p.heads, p.head_count, "heads");
+  if (p.layer_head_count > 0) required(p.layer_heads, "layer_heads");
+  for (std::int64_t n = 0; n < p.layer_head_count; ++n)
+    wanted.layer_heads.emplace_back(p.layer_heads[2 * n], p.layer_heads[2 * n + 1]);
+  wanted.query_begin = p.query_begin;
+  wanted.query_end = p.query_end;
+  wanted.key_begin = p.key_begin;
+  wanted.key_end = p.key_end;
+  wanted.distance_min = p.distance_min;
+  wanted.distance_max = p.distance_max;
+  wanted.query_positions = positions(p.query_positions, p.query_position_count, "query_positions");
+  wanted.key_positions = positions(p.key_positions, p.key_position_count, "key_positions");
+  return wanted;
+}
+
+}  // namespace
+
 attngraph_status attngraph_result_part(const attngraph_result* result, const attngraph_part* part,
                                        attngraph_result** out) {
   return guarded([&] {
     const ag::EdgeList& graph = required(result, "result").graph;
     required(out, "out");
-    const attngraph_part p =
-        ag::api::read_struct<attngraph_part>(part, ATTNGRAPH_PART_INIT, "part", "ATTNGRAPH_PART_INIT");
-    if (!std::isfinite(p.threshold) || p.threshold < 0)
-      ag::fail(Status::kArgument, "threshold is {}; it is a finite number, at least 0", p.threshold);
-    if (p.top_k < 0) ag::fail(Status::kArgument, "top_k is {}; it is at least 1, or 0 for all", p.top_k);
-    const ag::Part wanted{p.threshold, p.top_k, labels(p.layers, p.layer_count, "layers"),
-                          labels(p.heads, p.head_count, "heads")};
     auto smaller = std::make_unique<attngraph_result>();
-    smaller->graph = ag::part_of(graph, wanted);
+    smaller->graph = ag::part_of(graph, part_argument(part));
     *out = smaller.release();
+  });
+}
+
+attngraph_status attngraph_result_top_of(const attngraph_result* result, const attngraph_part* part, int64_t n,
+                                         attngraph_edge* edges, int64_t* count) {
+  return guarded([&] {
+    const ag::EdgeList& graph = required(result, "result").graph;
+    if (n < 0) ag::fail(Status::kArgument, "n is {}; it is at least 0", n);
+    if (n > 0) required(edges, "edges");
+    required(count, "count");
+    const std::vector<ag::Edge> heaviest = ag::top_of(graph, part_argument(part), n);
+    std::transform(heaviest.begin(), heaviest.end(), edges, ag::api::edge_struct);
+    *count = static_cast<int64_t>(heaviest.size());
   });
 }

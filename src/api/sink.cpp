@@ -35,11 +35,21 @@ void attngraph_sink::begin(const ag::api::Facts& facts, std::span<const std::str
   begun = true;
 }
 
+ag::RunReport attngraph_sink::whole_report() const {
+  ag::RunReport whole = report;
+  if (of_own_slices) {
+    whole.add(*of_own_slices);
+  } else if (has_own_slices) {
+    whole.forget_decisions();
+  }
+  return whole;
+}
+
 void attngraph_sink::finish() {
   require_open();
   state = State::kSpoiled;  // until it has gone well
   begin({}, {});
-  target->finish(report);
+  target->finish(whole_report());
   state = State::kFinished;
 }
 
@@ -49,8 +59,10 @@ ag::EdgeList attngraph_sink::take() {
     ag::fail(Status::kArgument, "the sink does not collect; only attngraph_sink_create_collect makes one that does");
   if (state != State::kFinished) require_open();
   begin({}, {});
-  collected->finish(report);
+  collected->finish(whole_report());
   report = {};
+  has_own_slices = false;
+  of_own_slices.reset();
   edges = 0;
   begun = false;
   return collected->take();
@@ -216,7 +228,18 @@ attngraph_status attngraph_sink_set_metadata(attngraph_sink* sink, const char* n
 }
 
 attngraph_status attngraph_sink_report(const attngraph_sink* sink, attngraph_report* report) {
-  return guarded([&] { required(report, "report") = ag::api::report_struct(required(sink, "sink").report); });
+  return guarded([&] {
+    const attngraph_sink& asked = required(sink, "sink");
+    asked.told = asked.whole_report();
+    required(report, "report") = ag::api::report_struct(asked.told);
+  });
+}
+
+attngraph_status attngraph_sink_set_report(attngraph_sink* sink, const attngraph_report* report) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    open.require_open();
+    open.of_own_slices = ag::api::decisions_of(required(report, "report"));
+  });
 }
 
 int64_t attngraph_sink_edge_count(const attngraph_sink* sink) { return sink != nullptr ? sink->edges.load() : 0; }

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -21,6 +22,8 @@ struct attngraph_sink {
   void require_open() const;                             // kArgument says why it is not
   void require_fitting_tokens(std::int64_t keys) const;  // tokens label positions: as many as keys, or none
   void begin(const ag::api::Facts& facts, std::span<const std::string> tokens);  // the first one counts
+  // Of the calls so far, and of slices of the caller's own as far as he said how they were made.
+  ag::RunReport whole_report() const;
   void finish();
   ag::EdgeList take();
 
@@ -29,7 +32,10 @@ struct attngraph_sink {
   State state = State::kOpen;
   bool begun = false;  // the target has its metadata
   ag::RunReport report;
-  std::atomic<std::int64_t> edges{0};  // asked from progress callbacks too
+  bool has_own_slices = false;                 // attngraph_sink_add_slice
+  std::optional<ag::RunReport> of_own_slices;  // attngraph_sink_set_report
+  mutable ag::RunReport told;                  // what the strings of the last attngraph_sink_report point into
+  std::atomic<std::int64_t> edges{0};          // asked from progress callbacks too
   std::atomic<bool> busy{false};
 };
 

@@ -126,6 +126,7 @@ attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_
     const std::vector<ag::RowStats> stats = rows != nullptr ? statistics_given(csr, *rows) : statistics_of(csr, block);
     block.stats = stats.data();
 
+    open.has_own_slices = true;
     CallIntoSink call(open, {}, {}, 0);
     call.begin_slice({{csr.batch, csr.layer, csr.head}, csr.query_begin, csr.query_count, csr.key_count},
                      block.weight_dtype);

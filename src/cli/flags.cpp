@@ -127,7 +127,8 @@ void SelectionFlags::add(CLI::App& app) {
   app.add_option("--max-edges", max_edges, "Fail, rather than truncate, when there are more")->type_name("N");
   app.add_option("--decision", decision, "How borderline pairs are decided (default: fast)")
       ->check(CLI::IsMember({"fast"}));
-  app.add_option("--stats", stats, "More statistics: entropy,columns,distances")->type_name("LIST");
+  app.add_option("--stats", stats, "More statistics: entropy,columns,distances,tokens; heads: all of them")
+      ->type_name("LIST");
 }
 
 double SelectionFlags::effective_threshold() const {
@@ -149,10 +150,19 @@ std::uint32_t SelectionFlags::stats_bits() const {
       bits |= ATTNGRAPH_STATS_COLUMNS;
     else if (name == "distances")
       bits |= ATTNGRAPH_STATS_DISTANCES;
+    else if (name == "tokens")
+      bits |= ATTNGRAPH_STATS_TOKENS;
+    else if (name == "heads")
+      bits |= ATTNGRAPH_STATS_HEADS;
     else
-      throw UsageError(fmt::format("--stats: '{}' is none of entropy, columns, distances", name));
+      throw UsageError(fmt::format("--stats: '{}' is none of entropy, columns, distances, tokens, heads", name));
   }
   return bits;
+}
+
+bool SelectionFlags::wants_heads() const {
+  const std::vector<std::string> names = split(stats, ',');
+  return std::find(names.begin(), names.end(), "heads") != names.end();
 }
 
 void SelectionFlags::apply(options& o) const {

@@ -66,6 +66,7 @@ struct SelectionFlags {
   double effective_threshold() const;
   std::string threshold_origin() const;
   std::uint32_t stats_bits() const;
+  bool wants_heads() const;  // then attention by tokens too, where tokens are known
   void apply(options& o) const;
 };
 

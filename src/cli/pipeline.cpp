@@ -67,16 +67,19 @@ options Request::base() const {
 }
 
 void feed(Source& source, context& c, const Request& request, const options& base, sink& to) {
+  const auto stored = source.metadata("tokens");
   if (!request.input.tokens.empty())
     to.load_tokens(request.input.tokens);
-  else if (const auto tokens = source.metadata("tokens"))
-    to.parse_tokens(*tokens);
+  else if (stored)
+    to.parse_tokens(*stored);
   else if (request.output.labels && !request.run.quiet)
     fmt::print(stderr, "attngraph: note: --labels: no tokens are known; give --tokens FILE\n");
   if (const auto model = source.metadata("model")) to.set_metadata("model", *model);
 
   Progress progress(!request.run.quiet, source.layer_count());
   options o = base;
+  if (request.selection.wants_heads() && (stored || !request.input.tokens.empty()))
+    o.stats(request.selection.stats_bits() | ATTNGRAPH_STATS_TOKENS);
   o.cancelled(interrupted).progress([&](double fraction) { progress.update(fraction); });
   for (std::size_t i = 0; i < source.layer_count(); ++i) {
     stop_if_interrupted();

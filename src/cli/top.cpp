@@ -9,6 +9,7 @@
 #include "command.hpp"
 #include "graph_input.hpp"
 #include "links.hpp"
+#include "part_flags.hpp"
 #include "table.hpp"
 #include "text.hpp"
 
@@ -19,6 +20,7 @@ struct TopFlags {
   std::string path;
   std::int64_t n = 10;
   bool links = false, json = false;
+  PartFlags part;
 };
 
 void print_top_json(const result& graph, const std::vector<edge>& edges) {
@@ -56,13 +58,14 @@ void print_top_table(const result& graph, const std::vector<edge>& edges) {
 
 int top(const TopFlags& flags) {
   if (flags.n < 0) throw UsageError("-n: give a number of edges, 0 or more");
+  if (flags.links && flags.part.any()) throw UsageError("--links: give it without the flags that choose a part");
   const result graph = result::load(flags.path);
   std::vector<edge> edges;
   if (flags.links) {
     for (std::int64_t i = 0; i < graph.slice_count(); ++i)
       add_links(graph.slice(i), graph.query_offset(), static_cast<std::size_t>(flags.n), edges);
   } else {
-    edges = graph.top(flags.n);
+    edges = graph.top(flags.n, flags.part.of(graph));
   }
   if (flags.json)
     print_top_json(graph, edges);
@@ -82,6 +85,7 @@ void add_top(CLI::App& app, Run& run) {
   command->add_option("-n", flags->n, "How many (default: 10)")->type_name("N");
   command->add_flag("--links", flags->links, "Only between different positions, and not to the first");
   command->add_flag("--json", flags->json, "Print JSON");
+  flags->part.add(*command);
   command->callback([flags, &run] { run = [flags] { return top(*flags); }; });
 }
 

@@ -25,6 +25,7 @@ struct StatsRequest {
   bool entropy = false;
   bool columns = false;
   bool distances = false;
+  bool tokens = false;  // kept by graph/token_sums.hpp, not by backends
 };
 
 enum class Nonfinite { kError, kSkip };

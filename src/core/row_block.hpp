@@ -52,11 +52,16 @@ struct RowBlock {
   }
 };
 
+// Attention on keys that the tokens single out, in the order of SliceSums::tokens.
+enum class TokenRelation { kInduction, kDuplicate, kSameWord };
+inline constexpr std::size_t kTokenRelations = 3;
+
 // Sums over a slice's queries, on request; empty vectors otherwise.
 struct SliceSums {
   std::vector<double> received;   // [key_count]
   std::vector<double> distances;  // mass at distance distance_begin + d
   std::int64_t distance_begin = 0;
+  std::vector<double> tokens;  // [kTokenRelations]; NaN for words that are not known
 };
 
 // Sums of zeros as a request asks for them; none of distances when there is no pair.
@@ -72,19 +77,21 @@ class RowSink {
 
 // How an answer was made. Reports of several calls add up.
 struct RunReport {
-  double eps = 0;
-  std::int64_t borderline = 0;
+  double eps = 0;               // NaN: unknown, because the edges were not found by this library
+  std::int64_t borderline = 0;  // -1: unknown
   std::int64_t empty_rows = 0;
   std::int64_t rows_fp64 = 0;
   std::int64_t skipped_nonfinite = 0;
   double kept_mass_sum = 0;  // over rows that have keys
   std::int64_t rows_with_keys = 0;
-  std::string backend;
+  std::string backend;  // all that answered, "cpu, cuda_streaming"
   std::string target;
   std::string note;  // why another backend than the best answered; usually empty
   int threads = 0;
 
   void add(const RunReport& other);
+  // How edges were decided is no longer known.
+  void forget_decisions();
   // Count finished rows, in order: empty_rows, rows_with_keys, kept_mass_sum.
   void add_rows(const RowStats* stats, std::int64_t count);
 };

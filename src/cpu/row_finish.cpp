@@ -98,7 +98,9 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
     report.borderline += !uniform && std::abs(margin) <= eps;
     const bool edge = uniform ? is_uniform_row_edge(candidates.size(), p.selection.threshold) : is_edge(margin);
     if (!edge) continue;
-    const double weight = uniform ? 1.0 / static_cast<double>(candidates.size()) : weights_[idx(n)];
+    double weight = uniform ? 1.0 / static_cast<double>(candidates.size()) : weights_[idx(n)];
+    // A probability that rounding carried past 1 is 1. A given logsumexp may be that of other scores: then it shows.
+    if (!p.logsumexp) weight = std::min(weight, 1.0);
     if (!(weight <= static_cast<double>(std::numeric_limits<float>::max()))) {
       fail(Status::kRange,
            "the weight of batch {}, head {}, query {}, key {} is {:g}; the given lse is not that of these scores",

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "choice.hpp"
+
 namespace ag {
 namespace {
 
@@ -31,28 +33,60 @@ double ratio(double part, double whole, double without) { return whole != 0 ? pa
 
 }  // namespace
 
-std::vector<Edge> top(const EdgeList& graph, std::int64_t n) {
+namespace {
+
+// The n heaviest of the edges that `each` calls its argument with.
+template <class Each>
+std::vector<Edge> heaviest(const EdgeList& graph, std::int64_t n, Each&& each) {
   const auto wanted = static_cast<std::size_t>(std::clamp<std::int64_t>(n, 0, graph.edge_count()));
   std::vector<Edge> heap;  // the best so far, the least of them in front
   if (wanted == 0) return heap;
   heap.reserve(wanted);
-  for (const Slice& slice : graph.slices) {
-    for_each_row(graph, slice, [&](std::int64_t query, std::int64_t begin, std::int64_t end, std::size_t) {
-      for (std::int64_t e = begin; e < end; ++e) {
-        const Edge edge{slice.info.id, query, graph.keys[static_cast<std::size_t>(e)], graph.weight(e)};
-        if (heap.size() == wanted) {
-          if (!precedes(edge, heap.front())) continue;
-          std::pop_heap(heap.begin(), heap.end(), precedes);
-          heap.back() = edge;
-        } else {
-          heap.push_back(edge);
-        }
-        std::push_heap(heap.begin(), heap.end(), precedes);
-      }
-    });
-  }
+  each([&](const Edge& edge) {
+    if (heap.size() == wanted) {
+      if (!precedes(edge, heap.front())) return;
+      std::pop_heap(heap.begin(), heap.end(), precedes);
+      heap.back() = edge;
+    } else {
+      heap.push_back(edge);
+    }
+    std::push_heap(heap.begin(), heap.end(), precedes);
+  });
   std::sort_heap(heap.begin(), heap.end(), precedes);
   return heap;
+}
+
+}  // namespace
+
+std::vector<Edge> top(const EdgeList& graph, std::int64_t n) {
+  return heaviest(graph, n, [&](auto&& offer) {
+    for (const Slice& slice : graph.slices) {
+      for_each_row(graph, slice, [&](std::int64_t query, std::int64_t begin, std::int64_t end, std::size_t) {
+        for (std::int64_t e = begin; e < end; ++e)
+          offer(Edge{slice.info.id, query, graph.keys[static_cast<std::size_t>(e)], graph.weight(e)});
+      });
+    }
+  });
+}
+
+std::vector<Edge> top_of(const EdgeList& graph, const Part& part, std::int64_t n) {
+  if (part.top_k > 0) return top(part_of(graph, part), n);
+  const Choice choice(graph, part);
+  const std::int64_t offset = query_offset(graph.metadata);
+  return heaviest(graph, n, [&](auto&& offer) {
+    for (const Slice& slice : graph.slices) {
+      if (!choice.wants_slice(slice.info.id)) continue;
+      const std::int64_t* offsets = graph.offsets.data() + slice.first_offset;
+      for (std::int64_t r = choice.first_row(slice.info); r < choice.end_row(slice.info); ++r) {
+        const std::int64_t query = slice.info.query_begin + r, position = position_of(query, offset);
+        if (!choice.wants_query(position)) continue;
+        for (std::int64_t e = slice.first_edge + offsets[r]; e < slice.first_edge + offsets[r + 1]; ++e) {
+          const Edge edge{slice.info.id, query, graph.keys[static_cast<std::size_t>(e)], graph.weight(e)};
+          if (choice.wants_edge(position, edge.key, edge.weight)) offer(edge);
+        }
+      }
+    }
+  });
 }
 
 Summary summarise(const EdgeList& graph, std::optional<std::size_t> slice) {

@@ -5,9 +5,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "edge_list.hpp"
@@ -120,14 +122,31 @@ struct Difference {
 // 1| <= band for the larger of the two graphs' thresholds t (metadata "threshold"; none: every such edge differs).
 Difference diff(const EdgeList& a, const EdgeList& b, double band);
 
+// The conditions given hold together.
 struct Part {
   double threshold = 0;
   std::int64_t top_k = 0;
-  std::vector<std::int64_t> layers{}, heads{};  // empty: all
+  std::vector<std::int64_t> layers{}, heads{};                       // empty: all
+  std::vector<std::pair<std::int64_t, std::int64_t>> layer_heads{};  // empty: all
+  std::int64_t query_begin = 0, query_end = 0;                       // both 0: all
+  std::int64_t key_begin = 0, key_end = 0;                           // both 0: all
+  std::int64_t distance_min = std::numeric_limits<std::int64_t>::min();
+  std::int64_t distance_max = std::numeric_limits<std::int64_t>::max();
+  std::vector<std::int64_t> query_positions{}, key_positions{};  // empty: all; otherwise at least 0
+
+  bool has_query_range() const { return query_begin != 0 || query_end != 0; }
+  bool has_key_range() const { return key_begin != 0 || key_end != 0; }
+  bool has_distances() const {
+    return distance_min != std::numeric_limits<std::int64_t>::min() ||
+           distance_max != std::numeric_limits<std::int64_t>::max();
+  }
 };
 
-// Edges that satisfy the part, rows kept, kept mass and counts made anew. kNotFound when a layer or head is not in the
-// graph.
+// Edges that satisfy the part, kept mass and counts made anew. Rows stay, but for those outside the query range; sums
+// over queries stay where no row is left out. kNotFound when a layer or head is not in the graph.
 EdgeList part_of(const EdgeList& graph, const Part& part);
+
+// The n heaviest edges of the part, as top().
+std::vector<Edge> top_of(const EdgeList& graph, const Part& part, std::int64_t n);
 
 }  // namespace ag

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "../core/error.hpp"
 #include "../core/select.hpp"
+#include "choice.hpp"
 #include "operations.hpp"
 #include "threshold_fact.hpp"
 
@@ -17,13 +20,36 @@ bool contains(std::span<const std::int64_t> wanted, std::int64_t value) {
   return wanted.empty() || std::find(wanted.begin(), wanted.end(), value) != wanted.end();
 }
 
-void require_present(const EdgeList& graph, std::span<const std::int64_t> wanted, std::int64_t SliceId::*label,
-                     const char* what) {
-  for (const std::int64_t value : wanted) {
-    const auto has = [&](const Slice& slice) { return slice.info.id.*label == value; };
-    if (std::none_of(graph.slices.begin(), graph.slices.end(), has))
-      fail(Status::kNotFound, "the graph has no {} {}", what, value);
+template <class Match>
+bool any_slice(const EdgeList& graph, Match&& match) {
+  return std::any_of(graph.slices.begin(), graph.slices.end(),
+                     [&](const Slice& slice) { return match(slice.info.id); });
+}
+
+void require_present(const EdgeList& graph, const Part& part) {
+  for (const std::int64_t layer : part.layers) {
+    if (!any_slice(graph, [&](const SliceId& id) { return id.layer == layer; }))
+      fail(Status::kNotFound, "the graph has no layer {}", layer);
   }
+  for (const std::int64_t head : part.heads) {
+    if (!any_slice(graph, [&](const SliceId& id) { return id.head == head; }))
+      fail(Status::kNotFound, "the graph has no head {}", head);
+  }
+  for (const auto& [layer, head] : part.layer_heads) {
+    if (!any_slice(graph, [l = layer, h = head](const SliceId& id) { return id.layer == l && id.head == h; }))
+      fail(Status::kNotFound, "the graph has no layer {} with head {}", layer, head);
+  }
+}
+
+// What the part leaves out beside light edges, for whoever reads the smaller graph.
+std::string part_text(const Part& part) {
+  std::vector<std::string> texts;
+  if (part.has_query_range()) texts.push_back(fmt::format("queries {}:{}", part.query_begin, part.query_end));
+  if (part.has_key_range()) texts.push_back(fmt::format("keys {}:{}", part.key_begin, part.key_end));
+  if (part.has_distances()) texts.push_back(fmt::format("distances {} to {}", part.distance_min, part.distance_max));
+  if (!part.query_positions.empty()) texts.push_back(fmt::format("{} query positions", part.query_positions.size()));
+  if (!part.key_positions.empty()) texts.push_back(fmt::format("{} key positions", part.key_positions.size()));
+  return fmt::format("{}", fmt::join(texts, "; "));
 }
 
 // The facts that the part makes stricter, so that whoever reads the smaller graph knows how it was made.
@@ -38,6 +64,11 @@ Metadata part_metadata(const Metadata& metadata, const Part& part) {
       std::from_chars(fact->second.data(), fact->second.data() + fact->second.size(), before);
     if (before <= 0 || part.top_k < before) out.facts["top_k"] = fmt::format("{}", part.top_k);
   }
+  const std::string text = part_text(part);
+  if (!text.empty()) {
+    std::string& fact = out.facts["part"];
+    fact = fact.empty() ? text : fact + "; " + text;
+  }
   return out;
 }
 
@@ -51,10 +82,36 @@ void push_weight(EdgeList& graph, double weight) {
 
 }  // namespace
 
-EdgeList part_of(const EdgeList& graph, const Part& part) {
-  require_present(graph, part.layers, &SliceId::layer, "layer");
-  require_present(graph, part.heads, &SliceId::head, "head");
+Choice::Choice(const EdgeList& graph, const Part& part)
+    : part_(part),
+      cut_(stored_cut(graph.metadata, graph.weight_dtype, part.threshold)),
+      key_begin_(part.key_begin),
+      key_end_(part.has_key_range() ? part.key_end : std::numeric_limits<std::int64_t>::max()),
+      plain_(!part.has_key_range() && !part.has_distances() && part.key_positions.empty()),
+      queries_(positions(part.query_positions)),
+      keys_(positions(part.key_positions)) {
+  require_present(graph, part);
+}
 
+Choice::Positions Choice::positions(const std::vector<std::int64_t>& list) {
+  Positions out;
+  out.any = !list.empty();
+  for (const std::int64_t position : list) {
+    const auto at = static_cast<std::size_t>(position);
+    if (at >= out.listed.size()) out.listed.resize(at + 1);
+    out.listed[at] = true;
+  }
+  return out;
+}
+
+bool Choice::wants_slice(const SliceId& id) const {
+  return contains(part_.layers, id.layer) && contains(part_.heads, id.head) &&
+         (part_.layer_heads.empty() || std::find(part_.layer_heads.begin(), part_.layer_heads.end(),
+                                                 std::pair(id.layer, id.head)) != part_.layer_heads.end());
+}
+
+EdgeList part_of(const EdgeList& graph, const Part& part) {
+  const Choice choice(graph, part);
   EdgeList out;
   out.weight_dtype = graph.weight_dtype;
   out.metadata = part_metadata(graph.metadata, part);
@@ -62,23 +119,35 @@ EdgeList part_of(const EdgeList& graph, const Part& part) {
   out.report.kept_mass_sum = 0;
   out.report.rows_with_keys = 0;
   out.report.empty_rows = 0;
+  // Room for all: pages that stay empty are never touched, and growing would move what is there.
+  out.keys.reserve(graph.keys.size());
+  (out.weight_dtype == DType::kF32 ? out.weights_f32.reserve(graph.keys.size())
+                                   : out.weights_f64.reserve(graph.keys.size()));
 
-  const double cut = stored_cut(graph.metadata, graph.weight_dtype, part.threshold);
+  const std::int64_t offset = query_offset(graph.metadata);
   const Selection selection{.threshold = 0, .top_k = part.top_k};
   std::vector<RowEdge> row_edges;
   for (const Slice& slice : graph.slices) {
-    if (!contains(part.layers, slice.info.id.layer) || !contains(part.heads, slice.info.id.head)) continue;
+    if (!choice.wants_slice(slice.info.id)) continue;
+    const std::int64_t first_row = choice.first_row(slice.info), end_row = choice.end_row(slice.info);
     Slice kept = slice;
+    kept.info.query_begin += first_row;
+    kept.info.query_count = end_row - first_row;
+    if (kept.info.query_count != slice.info.query_count) kept.sums = {};
     kept.first_row = static_cast<std::int64_t>(out.rows.size());
     kept.first_offset = static_cast<std::int64_t>(out.offsets.size());
     kept.first_edge = out.edge_count();
     const std::int64_t* offsets = graph.offsets.data() + slice.first_offset;
     out.offsets.push_back(0);
-    for (std::int64_t r = 0; r < slice.info.query_count; ++r) {
+    for (std::int64_t r = first_row; r < end_row; ++r) {
+      const std::int64_t position = position_of(slice.info.query_begin + r, offset);
       row_edges.clear();
-      for (std::int64_t e = slice.first_edge + offsets[r]; e < slice.first_edge + offsets[r + 1]; ++e) {
-        const double weight = graph.weight(e);
-        if (weight >= cut) row_edges.push_back({weight, graph.keys[static_cast<std::size_t>(e)]});
+      if (choice.wants_query(position)) {
+        for (std::int64_t e = slice.first_edge + offsets[r]; e < slice.first_edge + offsets[r + 1]; ++e) {
+          const double weight = graph.weight(e);
+          const std::int32_t key = graph.keys[static_cast<std::size_t>(e)];
+          if (choice.wants_edge(position, key, weight)) row_edges.push_back({weight, key});
+        }
       }
       select_row(selection, row_edges);
       double mass = 0;

@@ -90,7 +90,7 @@ class CsrWriter : public GraphWriter {
     arrays_[place].append(doubles_.data(), doubles_.size());
   }
 
-  // Two arrays and their index are there only when a slice has such sums.
+  // Sums and their index are there only when a slice has such sums.
   void on_end_slice(const SliceSums& sums) override {
     const std::int64_t number = slices_++;
     if (!sums.received.empty()) {
@@ -108,6 +108,14 @@ class CsrWriter : public GraphWriter {
         add("distances_slices", DType::kI64, 4);
       }
       append_sums(*distances_, sums.distances, {number, sums.distance_begin});
+    }
+    if (!sums.tokens.empty()) {
+      if (!tokens_) {
+        tokens_ = arrays_.size();
+        add("token_mass", DType::kF64, 0);
+        add("token_mass_slices", DType::kI64, 3);
+      }
+      append_sums(*tokens_, sums.tokens, {number});
     }
   }
 
@@ -134,7 +142,7 @@ class CsrWriter : public GraphWriter {
   GraphFormat format_;
   OutputFile file_;
   std::vector<StoredArray> arrays_;  // by Place, then the sums
-  std::optional<std::size_t> received_, distances_;
+  std::optional<std::size_t> received_, distances_, tokens_;
   std::int64_t slices_ = 0, offsets_ = 0, edges_ = 0, slice_edges_ = 0;
   std::vector<std::int64_t> integers_;
   std::vector<double> doubles_;

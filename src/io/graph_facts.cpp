@@ -101,6 +101,7 @@ void read_facts(const Facts& facts, const std::string& where, Metadata& metadata
     fail(Status::kUnsupported, "{}: a graph of format version {}; version {} is read", where, in_quotes(version, 40),
          kGraphFormatVersion);
   }
+  report.forget_decisions();  // unless the file says
   visit_report(report, [&](const char* name, auto& value) {
     const std::string full = fmt::format("{}{}", kReportPrefix, name);
     if (metadata.facts.contains(full)) parse(value, take(full), full, where);

@@ -44,6 +44,7 @@ class CsrReader {
     for (std::size_t s = 0; s < graph_.slices.size(); ++s) check_slice(s);
     read_received();
     read_distances();
+    read_token_sums();
     return std::move(graph_);
   }
 
@@ -209,6 +210,14 @@ class CsrReader {
       }
       slice.sums.distance_begin = first_distance;
       slice.sums.distances = std::move(values);
+    });
+  }
+
+  void read_token_sums() {
+    read_sums("token_mass", 3, [&](Slice& slice, std::int64_t, std::vector<double> values) {
+      if (values.size() != kTokenRelations)
+        bad("token_mass has {} values for a slice; there are {} relations", values.size(), kTokenRelations);
+      slice.sums.tokens = std::move(values);
     });
   }
 

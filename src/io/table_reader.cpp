@@ -137,6 +137,7 @@ class TableReader {
   TableReader(const std::string& path, bool json) : file_(path), json_(json), records_(file_, !json) {}
 
   EdgeList read() {
+    graph_.report.forget_decisions();  // a table does not say
     if (!json_) read_header();
     while (const auto record = records_.next()) {
       if (record->empty()) {

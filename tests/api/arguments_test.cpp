@@ -204,7 +204,7 @@ INSTANTIATE_TEST_SUITE_P(
                     CASE("heads descending", ARGUMENT, "ascend",
                          (c.numbers = {1, 0}, c.options.heads = c.numbers.data(), c.options.head_count = 2)),
                     CASE("layer negative", ARGUMENT, "layer is -1", c.options.layer = -1),
-                    CASE("stats unknown", ARGUMENT, "unknown bits 0x8", c.options.stats = 9),
+                    CASE("stats unknown", ARGUMENT, "unknown bits 0x10", c.options.stats = 17),
                     CASE("threads negative", ARGUMENT, "threads is -1", c.options.threads = -1),
                     CASE("threads 4097", ARGUMENT, "4096", c.options.threads = 4097),
                     CASE("products", ARGUMENT, "products is 2", c.options.products = 2),

@@ -54,7 +54,7 @@ inline FinishedChunk finish_chunk(const Problem& problem, const DeviceChunk& mad
                                 static_cast<std::int64_t>(shape.distances.size())};
     cuda_ok(cuda::launch_sums(chunk, pass.states, sums, in_double, kDefaultStream));
     wait_for_device();
-    done.sums = {received.download(), distances.download(), shape.distance_begin};
+    done.sums = {received.download(), distances.download(), shape.distance_begin, {}};
   }
   wait_for_device();
   done.keys = keys.download();

@@ -2,6 +2,7 @@
 // Two graphs compared, and parts of one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -199,10 +200,70 @@ TEST(Part, OfWhatIsNotThereIsNotFound) {
   }
 }
 
+TEST_P(EveryPart, HoldsEveryConditionOnPositions) {
+  EdgeList graph = random_graph(12, GetParam());
+  graph.metadata.facts["query_offset"] = "2";
+  const auto listed = [](const std::vector<std::int64_t>& list, std::int64_t n) {
+    return list.empty() || std::find(list.begin(), list.end(), n) != list.end();
+  };
+  for (const Part& part :
+       {Part{.layer_heads = {{3, 1}, {4, 2}}}, Part{.query_begin = 3, .query_end = 9},
+        Part{.key_begin = 1, .key_end = 99}, Part{.distance_min = 0, .distance_max = 4}, Part{.distance_max = -1},
+        Part{.query_positions = {4, 5, 100}}, Part{.key_positions = {0, 7}},
+        Part{.threshold = 0.25,
+        .layers = {3},
+        .query_begin = 4,
+        .query_end = 11,
+        .key_begin = 2,
+        .key_end = 8,
+        .distance_min = 1,
+        .query_positions = {6, 8, 10},
+        .key_positions = {3, 4, 5}}}) {
+    std::map<EdgeKey, double> expected;
+    for (const Edge& e : table_of(graph)) {
+      const std::int64_t distance = e.query + 2 - e.key;
+      const bool pair =
+          part.layer_heads.empty() || std::find(part.layer_heads.begin(), part.layer_heads.end(),
+                                                std::pair(e.slice.layer, e.slice.head)) != part.layer_heads.end();
+      if (e.weight >= part.threshold && pair && listed(part.layers, e.slice.layer) &&
+          (!part.has_query_range() || (e.query >= part.query_begin && e.query < part.query_end)) &&
+          (!part.has_key_range() || (e.key >= part.key_begin && e.key < part.key_end)) &&
+          distance >= part.distance_min && distance <= part.distance_max && listed(part.query_positions, e.query + 2) &&
+          listed(part.key_positions, e.key))
+        expected[{e.slice, e.query, e.key}] = e.weight;
+    }
+    ASSERT_FALSE(expected.empty());
+    const EdgeList out = part_of(graph, part);
+    EXPECT_EQ(by_ends(out), expected);
+    std::vector<Edge> heaviest = top(out, 7);
+    const std::vector<Edge> directly = top_of(graph, part, 7);
+    ASSERT_EQ(directly.size(), heaviest.size());
+    for (std::size_t n = 0; n < heaviest.size(); ++n) {
+      EXPECT_EQ(directly[n].slice, heaviest[n].slice);
+      EXPECT_EQ(directly[n].query, heaviest[n].query);
+      EXPECT_EQ(directly[n].key, heaviest[n].key);
+    }
+  }
+}
+
+TEST(Part, LeavesRowsOutByTheirRangeOnly) {
+  EdgeList graph = random_graph(13);
+  for (Slice& slice : graph.slices) slice.sums.received.assign(4, 1.0);
+  const EdgeList rows = part_of(graph, Part{.query_begin = 3, .query_end = 7});
+  EXPECT_EQ(rows.slices[0].info.query_begin, 3);
+  EXPECT_EQ(rows.slices[0].info.query_count, 4);
+  EXPECT_TRUE(rows.slices[0].sums.received.empty());
+  const EdgeList keys = part_of(graph, Part{.key_begin = 1, .key_end = 99});
+  EXPECT_EQ(keys.rows.size(), graph.rows.size());
+  EXPECT_EQ(keys.slices[0].sums.received.size(), 4u);
+  EXPECT_EQ(keys.metadata.facts.at("part"), "keys 1:99");
+  EXPECT_THROW(part_of(graph, Part{.layer_heads = {{3, 7}}}), Error);
+}
+
 TEST(Part, KeepsTheSumsOfItsSlices) {
   CollectSink sink;
   sink.begin_slice({{0, 0, 1}, 0, 0, 3}, DType::kF32);
-  sink.end_slice({{1, 2, 3}, {4, 5}, -1});
+  sink.end_slice({{1, 2, 3}, {4, 5}, -1, {}});
   const EdgeList out = part_of(sink.take(), {.threshold = 0.5});
   ASSERT_EQ(out.slices.size(), 1u);
   EXPECT_EQ(out.slices[0].sums.received, (std::vector<double>{1, 2, 3}));

@@ -34,6 +34,7 @@ void expect_same_graph(const EdgeList& a, const EdgeList& b) {
     EXPECT_EQ(a.slices[s].edge_count, b.slices[s].edge_count);
     EXPECT_EQ(a.slices[s].sums.received, b.slices[s].sums.received);
     EXPECT_EQ(a.slices[s].sums.distances, b.slices[s].sums.distances);
+    EXPECT_EQ(a.slices[s].sums.tokens, b.slices[s].sums.tokens);
     EXPECT_EQ(a.slices[s].sums.distance_begin, b.slices[s].sums.distance_begin);
   }
   expect_same_doubles(a.rows.logsumexp, b.rows.logsumexp);

@@ -195,7 +195,7 @@ inline EdgeList small_graph(DType dtype = DType::kF32) {
     sink.begin_slice({{0, 4, head}, 1, 3, 6}, dtype);
     sink.rows({1, 3, offsets.data(), keys.data(), data, dtype, stats.data()});
     SliceSums sums;
-    if (head == 1) sums = {{0.1, 0.2, 0.3, 0.4, 0.5, 0.6}, {1, 2.5}, -1};
+    if (head == 1) sums = {{0.1, 0.2, 0.3, 0.4, 0.5, 0.6}, {1, 2.5}, -1, {0.5, 0.25, 0.125}};
     sink.end_slice(sums);
   }
   RunReport report;

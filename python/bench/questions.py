@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times the questions of docs/questions.md: parts, groups, differences of a graph of so many edges, with the memory that
+they take beyond it; and what statistics add to a capture.
+
+usage: python questions.py [--edges N] [--capture]
+"""
+
+import argparse
+import os
+import resource
+import time
+
+import numpy as np
+
+import attngraph as ag
+
+
+def graph_of(edges, seed):
+    """Rows of about 16 edges over 8,192 positions, as many heads as it takes."""
+    rng = np.random.default_rng(seed)
+    rows, per_row = 8192, 16
+    heads = max(1, round(edges / (rows * per_row)))
+    slices = []
+    offsets = np.arange(rows + 1, dtype=np.int64) * per_row
+    for head in range(heads):
+        keys = np.cumsum(rng.integers(1, 2 * rows // per_row // 2, (rows, per_row)), axis=1).astype(np.int32)
+        weights = rng.random((rows, per_row), np.float32) + 0.05
+        weights /= weights.sum(1, keepdims=True) * 1.1
+        label = ag.Slice(0, head // 32, head % 32, 0, rows, rows, rows * per_row)
+        slices.append((label, ag.Csr(offsets, keys.ravel(), weights.ravel())))
+    return ag.from_slices(slices, metadata={"threshold": "0.001", "weights": "softmax"})
+
+
+def resident():
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def timed(name, work, graph_bytes):
+    before = resident()
+    start = time.perf_counter()
+    answer = work()
+    elapsed = time.perf_counter() - start
+    print(f"{name:<28} {elapsed:8.3f} s   {(resident() - before) / graph_bytes:5.2f} x the graph's memory", flush=True)
+    del answer
+
+
+def questions(edges):
+    before = resident()
+    a = graph_of(edges, 1)
+    graph_bytes = max(resident() - before, 8 * len(a))
+    b = graph_of(edges, 2)
+    print(f"{len(a):,} edges, {graph_bytes / 1e6:.0f} MB")
+    words = [(n, n + 2) for n in range(0, 8192, 2)]
+    timed("filter(0.05)", lambda: a.filter(0.05), graph_bytes)
+    timed("filter(keys, distance)", lambda: a.filter(without_first=True, distance=(1, 4096)), graph_bytes)
+    timed("group(two tokens each)", lambda: a.group(words), graph_bytes)
+    timed("diff", lambda: a.diff(b), graph_bytes)
+    timed("diff_heads", lambda: a.diff_heads(b), graph_bytes)
+    timed("diff_pairs(20)", lambda: a.diff_pairs(b, 20), graph_bytes)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"peak of the process: {peak / graph_bytes:.2f} x one graph, of which two are its input")
+
+
+def capture():
+    """One layer of 9 heads of 64 over 8,192 tokens, as SmolLM2 has 30 of."""
+    rng = np.random.default_rng(0)
+    tokens = 4096
+    q = (2 * rng.standard_normal((9, tokens, 64))).astype(np.float32)
+    k = (2 * rng.standard_normal((3, tokens, 64))).astype(np.float32)
+    ids = rng.zipf(1.3, tokens) % 5000
+    kinds = {
+        "edges alone": {},
+        "entropy, columns, distances": {"stats": ["entropy", "columns", "distances"]},
+        "all of heads()": {"stats": "heads", "token_ids": ids, "word_ids": np.arange(tokens) // 2},
+    }
+    times = {name: [] for name in kinds}
+    for _ in range(5):  # interleaved
+        for name, how in kinds.items():
+            start = time.perf_counter()
+            ag.extract(q, k, threshold=0.05, **how)
+            times[name].append(time.perf_counter() - start)
+    base = np.median(times["edges alone"])
+    for name, values in times.items():
+        print(f"{name:<28} {np.median(values):8.3f} s   {np.median(values) / base:5.2f} x")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--edges", type=int, default=1_750_000)
+parser.add_argument("--capture", action="store_true")
+how = parser.parse_args()
+if how.capture:
+    capture()
+else:
+    questions(how.edges)

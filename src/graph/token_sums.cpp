@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "token_sums.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <system_error>
+#include <thread>
+#include <unordered_map>
+
+namespace ag {
+namespace {
+
+using Sums = std::array<double, kTokenRelations>;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+// Rows of one sum: fixed, so that sums of doubles come out the same for every number of threads.
+constexpr std::int64_t kChunkRows = 64;
+// Below so many multiplications a slice is not worth a thread.
+constexpr double kWorkPerThread = 2e6;
+
+std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// Where every id occurs, ascending.
+class Occurrences {
+ public:
+  explicit Occurrences(const std::vector<std::int64_t>& ids) : ids_(ids) {
+    std::unordered_map<std::int64_t, std::size_t> lists;
+    list_of_.reserve(ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const auto [list, is_new] = lists.emplace(ids[i], places_.size());
+      if (is_new) places_.emplace_back();
+      list_of_.push_back(list->second);
+      if (ids[i] >= 0) places_[list->second].push_back(static_cast<std::int64_t>(i));
+    }
+  }
+  // All positions with the id of this one, itself too; none for a position without an id.
+  const std::vector<std::int64_t>& alike(std::int64_t position) const {
+    static const std::vector<std::int64_t> kNone;
+    return position >= 0 && position < static_cast<std::int64_t>(ids_.size()) ? places_[list_of_[idx(position)]]
+                                                                              : kNone;
+  }
+  double pairs() const {
+    double sum = 0;
+    for (const auto& list : places_) sum += static_cast<double>(list.size()) * static_cast<double>(list.size());
+    return sum;
+  }
+
+ private:
+  const std::vector<std::int64_t>& ids_;
+  std::vector<std::size_t> list_of_;
+  std::vector<std::vector<std::int64_t>> places_;
+};
+
+// ln of the weights of one head's pairs.
+class ScoreWeights {
+ public:
+  explicit ScoreWeights(const Problem& problem) : p_(problem) {}
+
+  void open(std::int64_t batch, std::int64_t head) {
+    const std::int64_t key_head = p_.key_head_of(head);
+    batch_ = batch;
+    head_ = head;
+    if (batch == loaded_batch_ && key_head == loaded_head_) return;
+    loaded_batch_ = batch;
+    loaded_head_ = key_head;
+    const std::int64_t count = p_.mask.key_count(batch, p_.keys());
+    keys_.resize(idx(count * p_.head_dim()));
+    for (std::int64_t j = 0; j < count; ++j) load(p_.k, batch, key_head, j, keys_.data() + j * p_.head_dim());
+  }
+
+  double work_per_pair() const { return static_cast<double>(p_.head_dim()); }
+
+  struct Row {
+    std::vector<double> query;
+    double logsumexp = 0;
+  };
+  void open_row(std::int64_t i, double logsumexp, Row& row) const {
+    row.query.resize(idx(p_.head_dim()));
+    load(p_.q, batch_, head_, i, row.query.data());
+    row.logsumexp = logsumexp;
+  }
+  // 0 for a pair that is masked.
+  double weight(const Row& row, std::int64_t i, std::int64_t j) const {
+    const double bias = p_.mask.tensor ? mask_bias(p_.mask.tensor.dtype, p_.mask.tensor.at(batch_, head_, i, j)) : 0.0;
+    double score = p_.scale * dot(row.query.data(), keys_.data() + j * p_.head_dim());
+    if (p_.softcap > 0) score = p_.softcap * std::tanh(score / p_.softcap);
+    score += bias;
+    // Not finite: a masked key, or one that holds NaN and is skipped.
+    return std::isfinite(score) ? std::min(1.0, std::exp(score - row.logsumexp)) : 0.0;
+  }
+
+ private:
+  void load(const TensorView& tensor, std::int64_t b, std::int64_t h, std::int64_t n, double* row) const {
+    const std::byte* element = tensor.at(b, h, n);
+    const std::int64_t step = tensor.strides[3] * static_cast<std::int64_t>(size_of(tensor.dtype));
+    for (std::int64_t d = 0; d < p_.head_dim(); ++d, element += step) row[d] = load_double(tensor.dtype, element);
+  }
+  // Eight chains, so that the additions do not wait for each other.
+  double dot(const double* a, const double* b) const {
+    std::array<double, 8> sums{};
+    const std::int64_t dim = p_.head_dim();
+    std::int64_t d = 0;
+    for (; d + 8 <= dim; d += 8)
+      for (std::int64_t n = 0; n < 8; ++n) sums[idx(n)] += a[d + n] * b[d + n];
+    double sum = 0;
+    for (; d < dim; ++d) sum += a[d] * b[d];
+    for (const double s : sums) sum += s;
+    return sum;
+  }
+
+  const Problem& p_;
+  std::int64_t batch_ = 0, head_ = 0, loaded_batch_ = -1, loaded_head_ = -1;
+  std::vector<double> keys_;  // of the key head at hand, [key_count][D]
+};
+
+// The weights of a matrix are there.
+class StoredWeights {
+ public:
+  explicit StoredWeights(const MatrixProblem& problem) : p_(problem) {}
+  void open(std::int64_t batch, std::int64_t head) {
+    batch_ = batch;
+    head_ = head;
+  }
+  double work_per_pair() const { return 4; }
+  struct Row {};
+  void open_row(std::int64_t, double, Row&) const {}
+  double weight(const Row&, std::int64_t i, std::int64_t j) const {
+    const MaskRules& mask = p_.mask;
+    if (mask.tensor && std::isinf(mask_bias(mask.tensor.dtype, mask.tensor.at(batch_, head_, i, j)))) return 0;
+    const double weight = load_double(p_.weights.dtype, p_.weights.at(batch_, head_, i, j));
+    return std::isfinite(weight) ? weight : 0.0;
+  }
+
+ private:
+  const MatrixProblem& p_;
+  std::int64_t batch_ = 0, head_ = 0;
+};
+
+template <class AnyProblem, class Weights>
+class TokenSums : public RowSink {
+ public:
+  TokenSums(const AnyProblem& problem, const TokenIds& ids, int threads, Control& control, RowSink& next)
+      : p_(problem), threads_(std::max(threads, 1)), control_(control), next_(next), weights_(problem) {
+    for (const auto& list : ids.tokens) tokens_.emplace_back(list);
+    for (const auto& list : ids.words) words_.emplace_back(list);
+  }
+
+  void begin_slice(const SliceInfo& slice, DType weight_dtype) override {
+    slice_ = slice;
+    logsumexp_.clear();
+    next_.begin_slice(slice, weight_dtype);
+  }
+  void rows(const RowBlock& block) override {
+    for (std::int64_t r = 0; r < block.row_count; ++r)
+      logsumexp_.push_back(block.stats[r].max_key < 0 ? kNaN : block.stats[r].logsumexp);
+    next_.rows(block);
+  }
+  void end_slice(const SliceSums& sums) override {
+    SliceSums more = sums;
+    const Sums found = sum_slice();
+    more.tokens.assign(found.begin(), found.end());
+    next_.end_slice(more);
+  }
+
+ private:
+  static const Occurrences& of_batch(const std::vector<Occurrences>& lists, std::int64_t batch) {
+    return lists.size() == 1 ? lists.front() : lists[idx(batch)];
+  }
+
+  Sums sum_slice() {
+    weights_.open(slice_.id.batch, slice_.id.head);
+    const std::int64_t chunks = (slice_.query_count + kChunkRows - 1) / kChunkRows;
+    std::vector<Sums> parts(idx(chunks));
+    std::atomic<std::int64_t> next_chunk{0};
+    std::atomic<bool> stop{false};
+    const auto work = [&](bool is_caller) {
+      typename Weights::Row row;
+      while (!stop.load(std::memory_order_relaxed)) {
+        const std::int64_t chunk = next_chunk.fetch_add(1);
+        if (chunk >= chunks) return;
+        for (std::int64_t r = chunk * kChunkRows; r < std::min(slice_.query_count, (chunk + 1) * kChunkRows); ++r)
+          add_row(r, row, parts[idx(chunk)]);
+        if (is_caller) control_.poll();
+      }
+    };
+    const double share =
+        static_cast<double>(slice_.query_count) / static_cast<double>(std::max<std::int64_t>(p_.keys(), 1));
+    const double total = share * of_batch(tokens_, slice_.id.batch).pairs() * weights_.work_per_pair();
+    const auto helpers = static_cast<int>(std::min({static_cast<double>(threads_), total / kWorkPerThread + 1,
+                                                    static_cast<double>(chunks)})) -
+                         1;
+    std::vector<std::thread> team;
+    for (int n = 0; n < helpers; ++n) {
+      try {
+        team.emplace_back(work, false);
+      } catch (const std::system_error&) {
+        break;  // the system has no more threads for us: fewer do the same work
+      }
+    }
+    const auto join = [&] {
+      for (std::thread& helper : team) helper.join();
+    };
+    try {
+      work(true);
+    } catch (...) {
+      stop = true;
+      join();
+      throw;
+    }
+    join();
+    Sums sums{};
+    for (const Sums& part : parts)
+      for (std::size_t n = 0; n < sums.size(); ++n) sums[n] += part[n];
+    if (words_.empty()) sums[static_cast<std::size_t>(TokenRelation::kSameWord)] = kNaN;
+    return sums;
+  }
+
+  void add_row(std::int64_t r, typename Weights::Row& row, Sums& sums) const {
+    if (std::isnan(logsumexp_[idx(r)])) return;  // a row without keys
+    const std::int64_t i = slice_.query_begin + r;
+    const std::int64_t position = i + p_.mask.query_offset;
+    const std::vector<std::int64_t>& alike = of_batch(tokens_, slice_.id.batch).alike(position);
+    const KeyRange range = p_.mask.range(slice_.id.batch, i, p_.keys());
+    weights_.open_row(i, logsumexp_[idx(r)], row);
+    const auto add = [&](TokenRelation relation, std::int64_t key) {
+      if (key >= range.begin && key < range.end)
+        sums[static_cast<std::size_t>(relation)] += weights_.weight(row, i, key);
+    };
+    for (const std::int64_t other : alike) {
+      if (other < position) add(TokenRelation::kInduction, other + 1);
+      if (other != position) add(TokenRelation::kDuplicate, other);
+    }
+    if (words_.empty()) return;
+    for (const std::int64_t other : of_batch(words_, slice_.id.batch).alike(position))
+      if (other != position) add(TokenRelation::kSameWord, other);
+  }
+
+  const AnyProblem& p_;
+  const int threads_;
+  Control& control_;
+  RowSink& next_;
+  Weights weights_;
+  std::vector<Occurrences> tokens_, words_;
+  SliceInfo slice_;
+  std::vector<double> logsumexp_;  // of the slice's rows; NaN for a row without keys
+};
+
+}  // namespace
+
+std::unique_ptr<RowSink> with_token_sums(const Problem& problem, const TokenIds& ids, int threads, Control& control,
+                                         RowSink& next) {
+  return std::make_unique<TokenSums<Problem, ScoreWeights>>(problem, ids, threads, control, next);
+}
+
+std::unique_ptr<RowSink> with_token_sums(const MatrixProblem& problem, const TokenIds& ids, int threads,
+                                         Control& control, RowSink& next) {
+  return std::make_unique<TokenSums<MatrixProblem, StoredWeights>>(problem, ids, threads, control, next);
+}
+
+}  // namespace ag
