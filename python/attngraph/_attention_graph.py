@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from . import _values
 from ._extract import from_matrix
 from ._inputs import is_array, nested, numbers
 from ._operations import row_numbers
@@ -51,6 +52,7 @@ def attention_graph(
     [[0.0, 0.0, 1.0], [1.0, 1.0, 0.75]]
     """
     pandas = optional("pandas", "attention_graph")
+    tokens = tokens if isinstance(tokens, str) else _values.listed(tokens, "tokens")
     tokens = list(tokens)
     matrix = numbers(attn if is_array(attn) else nested(attn), "attn")
     if matrix.shape == (0,) and not tokens:

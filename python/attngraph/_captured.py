@@ -62,7 +62,9 @@ def _best(stream, ids, share=0.0):
             break
         for row in range(stream.passes[number].batch):
             own = stream.ids(number, row)
-            if max(read, 1) <= len(own) <= len(ids) and all(a is None or a == b for a, b in zip(own, ids)):
+            # Where nobody saw token ids (a model given embeddings), nothing says whose row it is.
+            known = any(n is not None for n in own)
+            if known and read <= len(own) <= len(ids) and all(a is None or a == b for a, b in zip(own, ids)):
                 best = [*best, (number, row)] if len(own) == read else [(number, row)]
                 read = len(own)
     # The beams of an input all come from its first row, and inputs stay in order.

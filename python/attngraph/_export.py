@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
-from . import _native
+from . import _native, _values
+from ._labels import lists_of, two_sided
 from ._optional import optional
 from .errors import ArgumentError, LimitError
 
@@ -35,6 +36,8 @@ class Exports:
     def to_pandas(self) -> pandas.DataFrame:
         """The table of edges as a pandas DataFrame; tokens, where there are any, as categories.
 
+        What is no UTF-8 in a token is U+FFFD there, and in all other tables and graphs that are made for other programs.
+
         Examples
         --------
         >>> import attngraph as ag
@@ -42,15 +45,13 @@ class Exports:
         (2, 6)
         """
         pandas = optional("pandas", "to_pandas")
-        edges, tokens = self.edges, self.tokens
+        edges, words = self.edges, self._words
         columns = {name: edges[name] for name in edges.columns if not name.endswith("_token")}
-        if tokens is not None:
-            texts, codes = np.unique(np.array(tokens, dtype=object), return_inverse=True)
-            for end in ("query", "key"):
-                positions = edges._positions(f"{end}_token")
-                known = (positions >= 0) & (positions < len(tokens))
-                code = np.where(known, codes[np.where(known, positions, 0)], -1)
-                columns[f"{end}_token"] = pandas.Categorical.from_codes(code, categories=texts)
+        if words.there:
+            texts, codes = np.unique(np.array(words.plain[:-1], dtype=object), return_inverse=True)
+            codes = np.append(codes, -1)  # no word
+            for name in ("query_token", "key_token"):
+                columns[name] = pandas.Categorical.from_codes(codes[edges._word_places(name)], categories=texts)
         return pandas.DataFrame(columns)
 
     def to_polars(self) -> polars.DataFrame:
@@ -90,7 +91,7 @@ class Exports:
         optional("pyarrow", "to_parquet")
         if partition_by is None:
             parquet = optional("pyarrow.parquet", "to_parquet", "pyarrow")
-            path = os.fspath(path)
+            path = _values.path(path)
             unfinished = f"{path}.{os.getpid()}.tmp"
             try:
                 parquet.write_table(self.to_arrow(), unfinished)
@@ -100,8 +101,8 @@ class Exports:
                     os.unlink(unfinished)
             return
         dataset = optional("pyarrow.dataset", "to_parquet", "pyarrow")
-        by = [partition_by] if isinstance(partition_by, str) else list(partition_by)
-        unknown = [name for name in by if name not in ("batch", "layer", "head")]
+        by = [partition_by] if isinstance(partition_by, str) else _values.listed(partition_by, "partition_by")
+        unknown = [name for name in by if not isinstance(name, str) or name not in ("batch", "layer", "head")]
         if unknown or not by:
             raise ArgumentError(f"partition_by is {partition_by!r}; it names batch, layer or head")
         table = self.to_arrow()
@@ -109,7 +110,7 @@ class Exports:
         slices = len({tuple(s[("batch", "layer", "head").index(name)] for name in by) for s in self.slices})
         dataset.write_dataset(
             table,
-            os.fspath(path),
+            _values.path(path),
             format="parquet",
             partitioning=layout,
             max_partitions=max(slices, 1),
@@ -142,8 +143,9 @@ class Exports:
     def to_networkx(self, direction: Direction = "query_to_key", force: bool = False) -> networkx.MultiDiGraph:
         """All edges as a ``networkx.MultiDiGraph``.
 
-        Nodes are positions (query i stands at ``i + query_offset``), with the attribute token where it is known; edges have the key (batch, layer, head) and
-        the attribute weight. More than a million edges are refused without `force`: networkx takes about a
+        Nodes are positions (query i stands at ``i + query_offset``), with the attribute token where it is known; names
+        like "b1_5", "b1_q5" and "b1_k5" where every sequence has its own words, or queries and keys are different
+        sequences. Edges have the key (batch, layer, head) and the attribute weight. More than a million edges are refused without `force`: networkx takes about a
         kilobyte for each.
 
         Examples
@@ -161,13 +163,9 @@ class Exports:
             )
         edges = self.edges
         columns = {name: edges[name].tolist() for name in ("batch", "layer", "head", "weight")}
-        source, target = (ends.tolist() for ends in _positions(edges, direction))
+        nodes, source, target = _nodes(self, edges, direction)
         out = networkx.MultiDiGraph()
-        tokens = self.tokens or []
-        out.add_nodes_from(
-            (position, {"token": tokens[position]} if position < len(tokens) else {})
-            for position in range(self._positions())
-        )
+        out.add_nodes_from(nodes)
         labels = zip(columns["batch"], columns["layer"], columns["head"])
         out.add_edges_from(
             (a, b, label, {"weight": weight})
@@ -190,7 +188,7 @@ class Exports:
         graphistry = optional("graphistry", "to_graphistry")
         pandas = optional("pandas", "to_graphistry")
         table = self.edges
-        source, target = _positions(table, direction)
+        nodes, source, target = _nodes(self, table, direction)
         edges = pandas.DataFrame(
             {
                 "src": source,
@@ -201,9 +199,9 @@ class Exports:
                 "head": table["head"],
             }
         )
-        tokens = self.tokens or []
-        tokens += [str(position) for position in range(len(tokens), self._positions())]
-        nodes = pandas.DataFrame({"id": np.arange(len(tokens)), "token": tokens})
+        nodes = pandas.DataFrame(
+            {"id": [name for name, _ in nodes], "token": [facts.get("token", str(name)) for name, facts in nodes]}
+        )
         plotter = graphistry.edges(edges, "src", "dst").nodes(nodes, "id")
         return plotter.bind(edge_weight="weight", point_title="token")
 
@@ -221,7 +219,7 @@ class Exports:
         >>> len(ag.load(path))
         1
         """
-        kind = os.path.splitext(os.fspath(path))[1].lstrip(".")
+        kind = os.path.splitext(_values.path(path))[1].lstrip(".").lower()
         if kind not in ("npz", "safetensors"):
             raise ArgumentError(f"the name ends with {kind!r}; a saved graph is .npz or .safetensors")
         self._write(path, kind, rows=rows)
@@ -294,20 +292,43 @@ class Exports:
 
     def _write(self, path, kind, *, direction="query_to_key", labels=None, raw=False, rows=False):
         if labels is None:
-            labels = self.tokens is not None and kind in ("csv", "jsonl")
+            labels = self._words.there and kind in ("csv", "jsonl")
         key_to_query = _ends(direction)[0] == "key"
-        sink = _native.Sink.file(os.fspath(path), kind, key_to_query, bool(labels), bool(raw), bool(rows))
+        sink = _native.Sink.file(_values.path(path), kind, key_to_query, bool(labels), bool(raw), bool(rows))
         self._result.write(sink)
         sink.finish()
 
 
-def _positions(edges, direction):
-    """Where every edge begins and ends."""
-    source, target = _ends(direction)
-    return edges._positions(f"{source}_token"), edges._positions(f"{target}_token")
+def _nodes(graph, edges, direction):
+    """[(name, attributes)] of the nodes, and the names where every edge begins and ends.
+
+    A node is a position, the same for all sequences, unless each has words of its own; and the same for queries and
+    keys, unless these are different sequences. Then it has a name like those in files: b1_5, b1_q5, b1_k5.
+    """
+    words, plain, ends = graph._words, graph._words.plain, _ends(direction)
+    apart_sides, apart = two_sided(graph._result), len(lists_of(graph._result, False)) > 1
+    if not apart_sides and not apart:
+        count = graph._positions()
+        places = words.places("key", np.zeros(count, np.int64), np.arange(count))
+        nodes = [
+            (position, {} if place == len(plain) - 1 else {"token": plain[place]})
+            for position, place in enumerate(places.tolist())
+        ]
+        return nodes, *(edges._positions(f"{end}_token").tolist() for end in ends)
+    nodes, names = {}, {}
+    for end in ("query", "key"):
+        side = end[0] if apart_sides else ""
+        positions = edges[end] if apart_sides else edges._positions(f"{end}_token")
+        places = words.places(end, edges["batch"], edges[end])
+        names[end] = [f"b{b}_{side}{i}" for b, i in zip(edges["batch"].tolist(), positions.tolist())]
+        for name, b, i, place in zip(names[end], edges["batch"].tolist(), positions.tolist(), places.tolist()):
+            if name not in nodes:
+                nodes[name] = {"batch": b, "position": i, **({"side": end} if apart_sides else {})}
+                if place < len(plain) - 1:
+                    nodes[name]["token"] = plain[place]
+    return list(nodes.items()), *(names[end] for end in ends)
 
 
 def _ends(direction):
-    if direction not in ("query_to_key", "key_to_query"):
-        raise ArgumentError(f"direction is {direction!r}; it is 'query_to_key' or 'key_to_query'")
+    _values.one_of(direction, "direction", "query_to_key", "key_to_query")
     return ("query", "key") if direction == "query_to_key" else ("key", "query")

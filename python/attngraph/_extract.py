@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _generated, _native, _values
 from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
-from ._labels import Labels, is_many, set_labels, without_last
+from ._labels import Labels, is_many, require_one_each, set_labels, without_last
 from ._stitch import stitched
 from .errors import ArgumentError, DtypeError, ShapeError, UnsupportedError
 from .graph import Graph
@@ -156,7 +156,7 @@ def extract(
     """
     pairs, many = _pairs(q, k, layers, layer)
     heads, key_lengths, stats = _values.kept(heads), _values.kept(key_lengths), _values.kept(stats)
-    sink = _collector(tokens, query_tokens)
+    sink, words = _collector(tokens, query_tokens)
     context = _native.Context(_values.text(device, "device"))
     for label, (queries, keys) in pairs.items():
         queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
@@ -194,7 +194,7 @@ def extract(
             products=products,
         )
         context.extract(queries, keys, options, sink)
-    return Graph(sink.take_result())
+    return require_one_each(words, Graph(sink.take_result()))
 
 
 def from_matrix(
@@ -277,12 +277,15 @@ def from_matrix(
     weights, beams = _generated.weights_of(attn, part)
     if not _generated.is_steps(weights):
         matrices, many = _matrices(weights, layers, layer, layout)
-        sink = _collector(tokens, query_tokens, part)
+        sink, words = _collector(tokens, query_tokens, part)
         _filter(context, matrices, many, sink, by_layer, query_offset=query_offset, **how)
-        return Graph(sink.take_result())
+        return require_one_each(words, Graph(sink.take_result()))
 
     how["has_tokens"] = False  # they label the whole
-    given = {"token_ids": token_ids, "word_ids": word_ids, "mask": mask, "key_lengths": key_lengths, "query_range": query_range, "query_offset": query_offset}
+    given = {
+        "token_ids": token_ids, "word_ids": word_ids, "mask": mask, "key_lengths": key_lengths,
+        "query_range": query_range, "query_offset": query_offset,
+    }  # fmt: skip
     for name, value in given.items():
         if value is not None:
             raise UnsupportedError(f"{name} with the steps of a generation; filter them one by one, and concat the graphs")
@@ -324,10 +327,10 @@ def _filter(context, matrices, many, sink, by_layer, *, query_offset, **how):
 
 def _collector(tokens, query_tokens, part=None):
     sink = _native.Sink.collect()
-    set_labels(sink, tokens, query_tokens)
+    counts = set_labels(sink, tokens, query_tokens)
     if part is not None:
         sink.set_metadata("attention", part)
-    return sink
+    return sink, counts
 
 
 def _pairs(q, k, layers, layer):

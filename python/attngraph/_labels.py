@@ -3,26 +3,117 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Union
+from typing import NamedTuple, Union
+
+import numpy as np
 
 from ._token_texts import token_texts
-from .errors import ArgumentError, DtypeError, UnsupportedError
+from .errors import ArgumentError, DtypeError, ShapeError, UnsupportedError
 
 Labels = Union[Sequence[Union[str, bytes]], Sequence[Sequence[Union[str, bytes]]]]
 
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Words:
+    """The words of a graph, all in one list: `texts`, whose last is "" for what has none; `plain` are the same as text
+    for other programs."""
+
+    def __init__(self, keys, queries, query_offset, two_sided):
+        self._keys = self._lay_out(keys, 0)
+        self._queries = self._lay_out(queries, len(self._keys.texts))
+        # Queries without words of their own are called by the key that stands where they stand, unless they are others.
+        self._shift = None if queries or two_sided else query_offset
+        self.texts = [*self._keys.texts, *self._queries.texts, ""]
+        self.there = len(self.texts) > 1
+
+    @staticmethod
+    def _lay_out(lists, begin):
+        lengths = np.array([len(own) for own in lists], dtype=np.int64)
+        starts = begin + np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
+        return _Lists([text for own in lists for text in own], starts, lengths)
+
+    @property
+    def plain(self):
+        return [written(text) for text in self.texts]
+
+    def places(self, side, batch, index):
+        """Where the words of queries or keys stand in `texts`, for arrays of sequences and of their own numbers."""
+        batch, index = np.asarray(batch), np.asarray(index)
+        lists = self._queries if side == "query" else self._keys
+        if side == "query" and self._shift is not None:
+            lists, index = self._keys, index + self._shift
+        nothing = np.full(index.shape, len(self.texts) - 1)
+        if not len(lists.lengths):
+            return nothing
+        own = np.zeros_like(batch) if len(lists.lengths) == 1 else batch
+        known = own < len(lists.lengths)
+        own = np.where(known, own, 0)
+        known &= (index >= 0) & (index < lists.lengths[own])
+        return np.where(known, lists.starts[own] + index, nothing)
+
+    def text(self, side, batch, index):
+        return self.texts[int(self.places(side, batch, index))]
+
+
+class _Lists(NamedTuple):
+    texts: list
+    starts: np.ndarray  # of each list, in Words.texts
+    lengths: np.ndarray
+
+
+def written(token):
+    """A token as text for other programs: each byte that is no UTF-8 (half an emoji, say) becomes U+FFFD.
+
+    Python keeps such bytes as lone surrogates, which no file of text can hold.
+    """
+    return _LONE_SURROGATE.sub("\ufffd", token)
+
+
 def set_labels(sink, tokens, query_tokens=None):
-    """Hand both to a sink; None is none."""
-    for side, texts in (("keys", tokens), ("queries", query_tokens)):
+    """Hand both to a sink; None is none. Gives how many lists, one per sequence, there were of each."""
+    counts = {}
+    for name, texts in (("tokens", tokens), ("query_tokens", query_tokens)):
         if texts is not None:
-            for batch, own in _lists(texts, "tokens" if side == "keys" else "query_tokens"):
-                if side == "keys" and batch == -1:
-                    sink.set_tokens(own)
-                elif hasattr(sink, "set_labels"):
-                    sink.set_labels(side == "queries", batch, own)
-                else:
-                    raise UnsupportedError("words of each sequence, or of queries alone, need a newer libattngraph")
+            lists = _lists(texts, name)
+            for batch, own in lists:
+                _set(sink, name, batch, own)
+            if lists[0][0] >= 0:
+                counts[name] = len(lists)
+    return counts
+
+
+def _set(sink, name, batch, texts):
+    if hasattr(sink, "set_labels"):
+        sink.set_labels(name == "query_tokens", batch, texts)
+    elif name == "tokens" and batch == -1:
+        sink.set_tokens(texts)
+    else:
+        raise UnsupportedError("words of each sequence, or of queries alone, need a newer libattngraph")
+
+
+def lists_of(result, queries):
+    """The lists of words that a result has for a side: one for all sequences, or one for each."""
+    if hasattr(result, "labels"):
+        return [[text.decode("utf-8", "surrogateescape") for text in own] for own in result.labels(queries)]
+    texts = [] if queries else [text.decode("utf-8", "surrogateescape") for text in result.tokens()]
+    return [texts] if texts else []
+
+
+def two_sided(result):
+    return hasattr(result, "two_sided") and result.two_sided()
+
+
+def require_one_each(counts, graph):
+    """Lists that are one per sequence must be as many as there are sequences: a single one would go to all."""
+    sequences = max((s.batch for s in graph.slices), default=-1) + 1
+    for name, count in counts.items():
+        if count != sequences:
+            raise ShapeError(f"{name} has {count} lists; there are {sequences} sequences, and each has one")
+    return graph
 
 
 def is_many(texts):

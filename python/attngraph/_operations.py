@@ -5,13 +5,31 @@ import numpy as np
 
 from . import _values
 from ._optional import optional
-from .errors import ArgumentError, ShapeError
+from .errors import ArgumentError, DtypeError, ShapeError
 from .records import Csr, Rows, Slice
+
+
+def slice_parts(given):
+    """A slice that somebody made: (Slice, Csr) or (Slice, Csr, Rows), as plain tuples."""
+    parts = given if isinstance(given, (tuple, list)) else ()
+    if len(parts) not in (2, 3) or any(not hasattr(part, "__len__") or isinstance(part, str) for part in parts):
+        raise ArgumentError(f"a slice is {type(given).__name__}; it is (Slice, Csr) or (Slice, Csr, Rows)")
+    for part, least, name in zip(parts, (6, 3, 5), ("Slice", "Csr", "Rows")):
+        if len(part) < least or (name != "Slice" and len(part) != least):
+            raise ArgumentError(f"a {name} has {least} fields; one that was given has {len(part)}")
+    head = list(parts[0])[:6]
+    return (head if all(type(n) is int for n in head) else _values.integers(head, "slice"), *parts[1:])
 
 
 def plain_csr(csr):
     """Arrays of the types that the library keeps."""
-    indptr, indices, data = csr
+    try:
+        return _plain_csr(*csr)
+    except (TypeError, ValueError) as error:
+        raise DtypeError(f"indptr, indices and data are arrays of numbers: {error}") from None
+
+
+def _plain_csr(indptr, indices, data):
     data = np.asarray(data)
     if data.dtype not in (np.float32, np.float64):
         data = data.astype(np.float64)
@@ -24,7 +42,10 @@ def plain_csr(csr):
 
 def plain_rows(rows):
     types = (np.float64, np.float64, np.int32, np.float64, np.float64)
-    return tuple(np.ascontiguousarray(column, dtype=dtype) for column, dtype in zip(rows, types))
+    try:
+        return tuple(np.ascontiguousarray(column, dtype=dtype) for column, dtype in zip(rows, types))
+    except (TypeError, ValueError) as error:
+        raise DtypeError(f"statistics of rows are arrays of numbers: {error}") from None
 
 
 def parts(graph):

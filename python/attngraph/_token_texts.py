@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ._values import integer, listed
 from .errors import ArgumentError
 
 
@@ -31,13 +32,13 @@ def token_texts(tokens: Sequence[str | int], tokenizer: Any = None) -> list[str 
     >>> ag.token_texts(["The", "\u0120caf", "\u00c3\u00a9", "\u010a", "<|endoftext|>"])
     ['The', ' caf', 'é', '\\n', '<|endoftext|>']
     """
-    tokens = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    tokens = listed(tokens.tolist() if hasattr(tokens, "tolist") else tokens, "tokens", "texts or ids")
     special = frozenset()
     if tokenizer is not None:
         convert = getattr(tokenizer, "convert_ids_to_tokens", None)
         if convert is None:
             raise ArgumentError(f"tokenizer is a {type(tokenizer).__name__}, which has no convert_ids_to_tokens")
-        tokens = [token if isinstance(token, (str, bytes)) else convert(int(token)) for token in tokens]
+        tokens = [token if isinstance(token, (str, bytes)) else convert(integer(token, "a token id")) for token in tokens]
         special = frozenset(map(str, getattr(tokenizer, "all_special_tokens", ())))
         special |= {str(token) for token in getattr(tokenizer, "get_added_vocab", dict)()}
     for place, token in enumerate(tokens):

@@ -65,6 +65,13 @@ def chosen(values, name, among=None):
     return sorted({integer(item, f"{name}[{place}]") for place, item in enumerate(items)})
 
 
+def listed(values, name, of="texts"):
+    """A list of whatever a caller gave in order; a single text is none."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise ArgumentError(f"{name} is {_shown(values)}; it is a list of {of}")
+    return list(values)
+
+
 def kept(values):
     """What is looked at once for every layer: an iterator would be used up by the first."""
     return list(values) if hasattr(values, "__next__") else values

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _attention_graph, _inputs
+from . import _attention_graph, _inputs, _values
 from ._inputs import is_array
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class GraphistryBuilders:
         """
         if not is_array(attention):
             attention = _inputs.nested(attention)
-        if tokens is None or len(tokens) == 0:
+        threshold = _values.number(threshold, "threshold")
+        tokens = [] if tokens is None else list(tokens) if isinstance(tokens, str) else _values.listed(tokens, "tokens")
+        if not tokens:
             tokens = [str(position) for position in range(attention.shape[-1] if len(attention.shape) else 0)]
         nodes, edges = _attention_graph.attention_graph(attention, tokens, max(threshold, 0.0))
         if threshold <= 0:  # the library's 0 keeps every pair, also one of negative weight (scores, not a softmax)

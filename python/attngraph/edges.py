@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .errors import ColumnNotFoundError
+
 _INDICES = ("batch", "layer", "head", "query", "key")
 _TOKENS = ("query_token", "key_token")
 
@@ -36,9 +38,11 @@ class Edges:
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return [*_INDICES, "weight", *(_TOKENS if self._graph.tokens is not None else ())]
+        return [*_INDICES, "weight", *(_TOKENS if self._graph._words.there else ())]
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if not isinstance(name, str) or name not in self.columns:
+            raise ColumnNotFoundError(f"there is no column {name!r}; there are {', '.join(self.columns)}")
         if name not in self._made:
             self._made[name] = self._make(name)
         return self._made[name]
@@ -75,9 +79,12 @@ class Edges:
                 for place, s in enumerate(graph._slices)
             ]
             return np.concatenate(made) if made else np.empty(0, dtype)
-        if name in _TOKENS and graph.tokens is not None:
-            return _labels(graph.tokens, self._positions(name))
-        raise KeyError(name)
+        return np.array(graph._words.texts, dtype=object)[self._word_places(name)]
+
+    def _word_places(self, name):
+        """Where the words of the column query_token or key_token stand among those of the graph."""
+        end = name.removesuffix("_token")
+        return self._graph._words.places(end, self["batch"], self[end])
 
     def _positions(self, name):
         """Where the ends stand that the column query_token or key_token labels."""
@@ -99,15 +106,15 @@ class Edges:
 
     def _head(self):
         """The first ten rows as texts, without making whole columns."""
-        tokens, left = self._graph.tokens, 10
+        words, left = self._graph._words, 10
         for place, s in enumerate(self._graph._slices):
             indptr, indices, data = self._graph._result.csr(place)
             for e in range(min(left, len(indices))):
                 left -= 1
                 query, key = s.query_begin + int(np.searchsorted(indptr, e, "right")) - 1, int(indices[e])
                 cells = [*map(str, s[:3]), str(query), str(key), f"{data[e]:.6g}"]
-                ends = np.array([query + self._graph._query_offset, key])
-                yield cells + ([repr(t) for t in _labels(tokens, ends)] if tokens is not None else [])
+                ends = [repr(words.text("query", s.batch, query)), repr(words.text("key", s.batch, key))]
+                yield cells + (ends if words.there else [])
             if left == 0:
                 return
 
@@ -135,7 +142,7 @@ class Edges:
 
         schema = self._arrow_schema()
         children = [
-            _strings(self._graph.tokens, self._positions(name))
+            _strings(self._graph._words.plain, self._word_places(name))
             if name in _TOKENS
             else na.c_array_from_buffers(field, len(self), [None, self[name]], null_count=0)
             for name, field in zip(self.columns, schema.fields)
@@ -145,22 +152,12 @@ class Edges:
         return stream.__arrow_c_stream__(requested_schema)
 
 
-def _labels(tokens, positions):
-    """The token of each position; "" where no key stands."""
-    return np.array([*tokens, ""], dtype=object)[_known(tokens, positions)]
-
-
-def _known(tokens, positions):
-    return np.where((positions >= 0) & (positions < len(tokens)), positions, len(tokens))
-
-
-def _strings(tokens, positions):
-    """One text per position. What is no UTF-8 is replaced: Arrow strings must be valid."""
+def _strings(words, places):
+    """One text per place."""
     import nanoarrow as na
 
-    texts = [token.encode("utf-8", "replace") for token in tokens] + [b""]
-    positions = _known(tokens, positions)
+    texts = [word.encode("utf-8") for word in words]
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[positions])])
-    data = b"".join([texts[position] for position in positions.tolist()])
-    return na.c_array_from_buffers(na.large_string(), len(positions), [None, offsets, data], null_count=0)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[places])])
+    data = b"".join([texts[place] for place in places.tolist()])
+    return na.c_array_from_buffers(na.large_string(), len(places), [None, offsets, data], null_count=0)

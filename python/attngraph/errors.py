@@ -46,6 +46,12 @@ class NotFoundError(Error, OSError, LookupError):
     """A file, tensor, slice, layer or head that is not there."""
 
 
+class ColumnNotFoundError(NotFoundError, KeyError):
+    """A column that a table does not have; a KeyError, as tables raise it."""
+
+    __str__ = Exception.__str__  # KeyError shows quotes round its message
+
+
 class LimitError(Error, ValueError):
     """A limit set by the caller, with the number needed."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from . import _export, _native, _operations, _parts, _values
-from ._labels import Labels, is_many, set_labels, token_bytes
+from ._labels import Labels, Words, is_many, lists_of, require_one_each, set_labels, token_bytes, two_sided
 from ._questions import Questions
 from .edges import Edges
 from .errors import ArgumentError, NotFoundError, UnsupportedError
@@ -36,7 +36,7 @@ class Graph(_export.Exports, Questions):
         self._places = {}
         for place, s in enumerate(self._slices):
             self._places.setdefault(s[:3], []).append(place)
-        self._tokens = None  # not asked for yet
+        self._known_words = None  # not asked for yet
         offset = result.metadata().get(b"query_offset", b"0")
         self._query_offset = int(offset) if offset.lstrip(b"-").isdigit() else 0  # query i stands at this + i
 
@@ -69,8 +69,8 @@ class Graph(_export.Exports, Questions):
         from html import escape
 
         rows = "".join(
-            f"<tr><td>{e.layer}</td><td>{e.head}</td><td>{escape(self._label(e.query, self._query_offset))}</td>"
-            f"<td>{escape(self._label(e.key))}</td><td>{e.weight:.3f}</td></tr>"
+            f"<tr><td>{e.layer}</td><td>{e.head}</td><td>{escape(self._label('query', e.batch, e.query))}</td>"
+            f"<td>{escape(self._label('key', e.batch, e.key))}</td><td>{e.weight:.3f}</td></tr>"
             for e in self.top(5)
         )
         return (
@@ -78,9 +78,17 @@ class Graph(_export.Exports, Questions):
             f"<table><tr><th>layer</th><th>head</th><th>query</th><th>key</th><th>weight</th></tr>{rows}</table></div>"
         )
 
-    def _label(self, index, offset=0):
-        tokens, position = self.tokens or [], index + offset
-        return f"{index} {tokens[position]!r}" if 0 <= position < len(tokens) else str(index)
+    def _label(self, side, batch, index):
+        if int(self._words.places(side, batch, index)) == len(self._words.texts) - 1:
+            return str(index)
+        return f"{index} {self._words.text(side, batch, index)!r}"
+
+    @property
+    def _words(self):
+        if self._known_words is None:
+            keys, queries = (lists_of(self._result, side) for side in (False, True))
+            self._known_words = Words(keys, queries, self._query_offset, two_sided(self._result))
+        return self._known_words
 
     def _positions(self):
         """Number of positions at which a query or a key stands."""
@@ -102,11 +110,10 @@ class Graph(_export.Exports, Questions):
 
     @property
     def tokens(self) -> list[str] | None:
-        """Labels of the positions, as a list of str; None when there are none. Bytes that are no UTF-8 come as lone
-        surrogates (``errors="surrogateescape"``)."""
-        if self._tokens is None:
-            self._tokens = [text.decode("utf-8", "surrogateescape") for text in self._result.tokens()]
-        return list(self._tokens) or None
+        """Labels of the positions, as a list of str; None when there are none, or when every sequence of the batch has
+        its own, see `labels`. Bytes that are no UTF-8 come as lone surrogates (``errors="surrogateescape"``)."""
+        lists = lists_of(self._result, False)
+        return (lists[0] or None) if len(lists) == 1 else None
 
     def labels(self, side: Literal["keys", "queries"] = "keys") -> list[str] | list[list[str]] | None:
         """Words of the keys or of the queries: one list for all, or one for each sequence of the batch; None when there
@@ -119,9 +126,7 @@ class Graph(_export.Exports, Questions):
         ['cat']
         """
         _values.one_of(side, "side", "keys", "queries")
-        if not hasattr(self._result, "labels"):
-            return self.tokens if side == "keys" else None
-        lists = [[text.decode("utf-8", "surrogateescape") for text in own] for own in self._result.labels(side == "queries")]
+        lists = lists_of(self._result, side == "queries")
         return None if not lists else lists[0] if len(lists) == 1 else lists
 
     @property
@@ -444,9 +449,13 @@ def from_slices(
     """
     sink = _native.Sink.collect()
     set_labels(sink, tokens, query_tokens)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ArgumentError(f"metadata is {type(metadata).__name__}; it is a dict of texts")
     for name, value in (metadata or {}).items():
         sink.set_metadata(str(name), str(value))
-    for s, csr, *rows in slices:
+    if not hasattr(slices, "__iter__"):
+        raise ArgumentError(f"slices is {type(slices).__name__}; it is a list of (Slice, Csr) or (Slice, Csr, Rows)")
+    for s, csr, *rows in map(_operations.slice_parts, slices):
         sink.add_slice(list(s[:6]), *_operations.plain_csr(csr), _operations.plain_rows(rows[0]) if rows else None)
     if report is not None:
         sink.set_report(*report[:2], *report[3:5], *report[6:])
@@ -458,11 +467,11 @@ def with_words(graph, tokens=None, query_tokens=None, facts=None):
     if tokens is None and query_tokens is None and not facts:
         return graph
     sink = _native.Sink.collect()
-    set_labels(sink, tokens, query_tokens)
+    counts = set_labels(sink, tokens, query_tokens)
     for name, value in (facts or {}).items():
         sink.set_metadata(name, value)
     graph._result.write(sink)
-    return Graph(sink.take_result())
+    return require_one_each(counts, Graph(sink.take_result()))
 
 
 def concat(

@@ -213,10 +213,12 @@ class Capture:
         NotFoundError
             When a sequence is none that the model read.
         """
-        found = self._found()
-        rows = getattr(sequences, "tolist", lambda: sequences)()
-        rows = [rows] if rows and not isinstance(rows[0], (list, tuple)) else rows
-        return _captured.followed([stream for stream, kind in found if kind == attention], rows, attention)
+        _values.one_of(attention, "attention", "encoder", "decoder", "cross")
+        rows = _values.listed(getattr(sequences, "tolist", lambda: sequences)(), "sequences", "token ids")
+        rows = rows if rows and hasattr(rows[0], "__iter__") else [rows]
+        rows = [_values.integers(row, f"sequences[{n}]") for n, row in enumerate(rows)]
+        streams = [stream for stream, kind in self._found() if kind == attention]
+        return _captured.followed(streams, rows, attention)
 
     def _found(self):
         self._settle()

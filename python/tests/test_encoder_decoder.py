@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pytest
+from conftest import LISTS_OF_WORDS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -17,8 +18,6 @@ from test_transformers import THRESHOLD, ids, run  # noqa: E402
 
 # The truth is another run of the model, whose scores are larger than those of test_transformers.
 assert_same = functools.partial(test_transformers.assert_same, band=1e-3)
-
-WORDS = pytest.mark.skipif(not hasattr(ag._native.Sink, "set_labels"), reason="libattngraph has one list of words")
 
 BART = dict(
     vocab_size=97, d_model=48, encoder_layers=3, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4,
@@ -84,6 +83,32 @@ def test_one_pass_gives_three_graphs(name, attention):
         cap.graph
 
 
+@pytest.mark.parametrize("name", ["Marian", "MBart", "M2M100", "UMT5"])
+def test_other_families(name):
+    kind = {"Marian": "MarianMTModel"}.get(name, f"{name}ForConditionalGeneration")
+    torch.manual_seed(5)
+    model = getattr(transformers, kind)(getattr(transformers, f"{name}Config")(**(T5 if name == "UMT5" else BART))).eval()
+    inputs, decoded = {"input_ids": ids(2, 9)}, ids(2, 7, seed=4)
+    with capture(model, THRESHOLD) as cap:
+        run(model, **inputs, decoder_input_ids=decoded)
+    weights = weights_of(model, inputs, decoded)
+    for kind, graph in zip(weights, (cap.encoder, cap.decoder, cap.cross)):
+        assert_same(graph, weights[kind])
+
+
+def test_layers_of_both_kinds_in_one_stack():
+    """Every other layer of mllama's decoder attends to pictures, and has no attention of its own."""
+    config = transformers.MllamaConfig().text_config.__class__(
+        vocab_size=97, hidden_size=48, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=64, cross_attention_layers=[1, 3], pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.MllamaForCausalLM(config).eval()
+    with capture(model, THRESHOLD) as cap:
+        run(model, input_ids=ids(1, 7), cross_attention_states=torch.randn(1, 5, 48))
+    found = {g.metadata["attention"]: ({s.layer for s in g.slices}, g.slices[0].key_count) for g in cap.graphs}
+    assert found == {"decoder": ({0, 2}, 7), "cross": ({1, 3}, 5)}
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("name", ["bart", "t5", "whisper"])
 def test_generation_gives_three_graphs(name, beams):
@@ -125,7 +150,7 @@ def test_layers_and_heads_are_chosen():
         assert_same(graph, weights[kind], layers=[1], heads=[0, 3])
 
 
-@WORDS
+@LISTS_OF_WORDS
 def test_words_of_both_sides():
     model, inputs, decoded = model_of("t5"), inputs_of("t5", 1), ids(1, 7, seed=4)
     words = {"encoder": [f"e{n}" for n in range(11)], "decoder": [f"d{n}" for n in range(8)]}
@@ -140,7 +165,7 @@ def test_words_of_both_sides():
         cap.encoder
 
 
-@WORDS
+@LISTS_OF_WORDS
 def test_a_tokenizer_names_both_sides():
     from test_transformers import Letters
 

@@ -190,3 +190,27 @@ def test_a_file_that_cannot_be_written_leaves_nothing(graph, tmp_path):
     with pytest.raises(ag.errors.ArgumentError):
         graph.save(tmp_path / "graph.pkl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_characters_go_to_every_other_program(tmp_path):
+    g = ag.from_matrix(np.eye(3), tokens=["a", b"\xf0\x9f", b"\x98\x80"])
+    assert g.tokens == ["a", "\udcf0\udc9f", "\udc98\udc80"], "Python keeps the bytes"
+    shown = ["a", "\ufffd\ufffd", "\ufffd\ufffd"]
+    pandas = pytest.importorskip("pandas")
+    frame = g.to_pandas()
+    assert frame["key_token"].tolist() == shown
+    frame.to_csv(tmp_path / "e.csv")
+    assert pandas.read_csv(tmp_path / "e.csv")["query_token"].tolist() == shown
+    frame.to_json(tmp_path / "e.json")
+    networkx = pytest.importorskip("networkx")
+    networkx.write_graphml(g.to_networkx(), tmp_path / "e.graphml")
+    assert list(networkx.get_node_attributes(g.to_networkx(), "token").values()) == shown
+    pytest.importorskip("pyarrow")
+    assert g.to_arrow()["key_token"].to_pylist() == shown
+    g.to_parquet(tmp_path / "e.parquet")
+    assert pandas.read_parquet(tmp_path / "e.parquet")["key_token"].tolist() == shown
+
+
+def test_suffixes_may_be_in_capitals(graph, tmp_path):
+    graph.save(tmp_path / "G.NPZ")
+    assert len(ag.load(tmp_path / "G.NPZ")) == len(graph)

@@ -98,6 +98,26 @@ def test_beams_are_followed(name, changes):
     assert_same(graph, truth(model, input_ids=alive))
 
 
+@pytest.mark.parametrize("cache", [None, "static"])
+def test_beams_of_padded_prompts_are_followed(cache):
+    model, prompt = build("Llama"), ids(2, 9)
+    real = torch.ones(2, 9, dtype=torch.long)
+    real[0, :4] = 0
+    how = {"num_beams": 3, "attention_mask": real, "cache_implementation": cache, "disable_compile": True}
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, **how)
+    real = torch.cat([real, torch.ones(2, 7, dtype=torch.long)], 1)
+    assert_same(cap.follow(during), truth(model, input_ids=during[:, :-1], attention_mask=real), real=real)
+
+
+def test_a_prompt_read_in_chunks_and_samples_of_it():
+    model, prompt = build("Mistral", sliding_window=6), ids(2, 21)
+    with capture(model, THRESHOLD) as cap:
+        during = generated(model, prompt, prefill_chunk_size=5, do_sample=True, num_return_sequences=2)
+    for graph in (cap.graph, cap.follow(during)):
+        assert_same(graph, truth(model, input_ids=during[:, :-1]))
+
+
 def test_beams_that_end_early_are_followed():
     model, prompt = build("Llama"), ids(1, 9)
     free = generated(model, prompt, num_beams=3)
@@ -110,9 +130,23 @@ def test_beams_that_end_early_are_followed():
         assert_same(cap.follow([answer]), truth(model, input_ids=torch.tensor([answer[:stop]])))
     with pytest.raises(ag.errors.NotFoundError, match="sequence 0 is none"):
         cap.follow([[1, 2, 3]])
+    for odd in (None, "x", [None], [[1.5]], []):
+        with pytest.raises(ag.Error):
+            cap.follow(odd)
+    with pytest.raises(ag.errors.ArgumentError, match="attention is 'self'"):
+        cap.follow(answers, "self")
 
 
-@pytest.mark.parametrize("name, changes", [FAMILIES[0], FAMILIES[1]])
+def test_a_model_given_embeddings_is_not_followed_by_ids():
+    model, inputs = build("Llama"), ids(1, 9)
+    with capture(model, THRESHOLD) as cap:
+        run(model, inputs_embeds=model.model.embed_tokens(inputs))
+    assert_same(cap.graph, truth(model, input_ids=inputs))
+    with pytest.raises(ag.errors.NotFoundError):
+        cap.follow(inputs)
+
+
+@pytest.mark.parametrize("name, changes", SOME)
 def test_drafts_by_prompt_lookup_are_one_graph(name, changes):
     model = family(name, changes)
     prompt = ids(1, 6).repeat(1, 3)  # something to look up

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from conftest import LISTS_OF_WORDS
 
 import attngraph as ag
 
@@ -25,15 +26,15 @@ def test_other_tokens_stay_as_they_are():
         assert ag.token_texts(tokens) == tokens
 
 
-@pytest.mark.skipif(not hasattr(ag._native.Sink, "set_labels"), reason="libattngraph has one list of words")
+@LISTS_OF_WORDS
 def test_a_tokenizer_says_how_its_tokens_are_written():
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
     level = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "Ġ": 1, "Ġa": 2, "<x>": 3}, merges=[("Ġ", "a")]))
     level.decoder = tokenizers.decoders.ByteLevel()
+    level.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=level, additional_special_tokens=["<x>"])
     assert ag.token_texts(np.array([0, 2, 3, 0]), tokenizer) == ["a", " a", "<x>", "a"]
-    level.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     for text, expected in (("a a", ["a", " a"]), (["a a", " a a"], [["a", " a"], [" a", " a"]])):
         graph = ag.from_matrix(np.full((len(np.atleast_1d(text)), 1, 2, 2), 0.5), layout="bhqk", tokens=tokenizer(text))
         assert graph.labels("keys") == expected

@@ -106,6 +106,36 @@ def test_every_method_fails_as_an_error_of_attngraph(odd, tmp_path):
             assert str(error)
 
 
+SLICE = ag.Slice(0, 0, 0, 0, 1, 1, 1)
+CSR = ag.Csr(np.array([0, 1]), np.array([0], np.int32), np.array([0.5], np.float32))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_every_function_fails_as_an_error_of_attngraph(odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    eye, builders = np.eye(2), ag.compat.GraphistryBuilders
+    graph = ag.from_matrix(eye)
+    calls = [
+        lambda: ag.attention_graph(odd, ["a", "b"]), lambda: ag.attention_graph(eye, odd),
+        lambda: ag.attention_graph(eye, ["a", "b"], odd), lambda: ag.attention_graph(eye, ["a", "b"], nonfinite=odd),
+        lambda: builders.attention_graph(odd), lambda: builders.attention_graph(eye, odd),
+        lambda: builders.attention_graph(eye, None, odd), lambda: ag.from_slices(odd),
+        lambda: ag.from_slices([(SLICE, odd)]), lambda: ag.from_slices([(odd, CSR)]),
+        lambda: ag.from_slices([(SLICE, CSR, odd)]), lambda: ag.from_slices([(SLICE, CSR)], odd),
+        lambda: ag.from_slices([(SLICE, CSR)], None, odd), lambda: ag.token_texts(odd),
+        lambda: ag.token_texts([1], odd), lambda: graph.edges[odd], lambda: graph.to_networkx(odd),
+        lambda: graph.to_csv(odd), lambda: graph.save(odd), lambda: graph.to_parquet(odd),
+        lambda: graph.to_parquet("p", odd), lambda: graph.to_graphml("x.graphml", direction=odd),
+        lambda: graph.to_scipy(odd), lambda: graph.rollout(residual=odd), lambda: graph.rollout(threshold=odd),
+        lambda: graph.rows(odd), lambda: graph.columns(odd),
+    ]  # fmt: skip
+    for call in calls:
+        try:
+            call()
+        except ag.Error as error:
+            assert str(error)
+
+
 def test_messages_name_the_value():
     for how, text in (
         ({"threshold": None}, "threshold is None; it is a number"),
