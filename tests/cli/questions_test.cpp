@@ -90,7 +90,9 @@ TEST_F(Questions, DiffSaysWhatMoved) {
     EXPECT_GT(heads[i]["variation_min"], 0);
     EXPECT_LE(heads[i]["variation_min"], heads[i]["variation_max"]);
     EXPECT_LE(heads[i]["divergence_min"], heads[i]["divergence_max"]);
-    if (i > 0) EXPECT_LE(heads[i]["variation_min"], heads[i - 1]["variation_min"]);
+    if (i > 0) {
+      EXPECT_LE(heads[i]["variation_min"], heads[i - 1]["variation_min"]);
+    }
   }
   const json pairs = json::parse(output({"diff", "a.npz", "b.npz", "--by", "pair", "-n", "5", "--json"}));
   ASSERT_EQ(pairs.size(), 5u);
