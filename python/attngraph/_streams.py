@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 
+from . import _native
 from ._operations import joined, parts
 from ._stitch import Place, stitched
 from .graph import Graph, from_slices
@@ -90,6 +91,39 @@ class Pass:
         own = torch.arange(later.batch).clamp(max=self.batch - 1)
         stays = same[torch.arange(later.batch), own] if straight else torch.zeros(later.batch, dtype=torch.bool)
         return torch.where(stays, own, same.int().argmax(1)).tolist()
+
+
+class Running:
+    """What a stack of layers has done in the pass that is running."""
+
+    def __init__(self):
+        self.begin = None  # position of the first query, once a layer has said it
+        self.prints = {}
+        self.self_layer = 0
+        self.decodes = False
+        self._sinks = {}  # (kind, Place): what its layers share, so that their edges are stored once
+        self._size = None
+
+    def sink(self, where, place, batch, queries):
+        self._size = batch, queries
+        if where.kind == "decoder":
+            self.self_layer, self.decodes = where.layer, True
+        key = where.kind, place
+        if key not in self._sinks:
+            self._sinks[key] = sink = _native.Sink.collect()
+            sink.set_metadata("attention", where.kind)
+            sink.set_metadata("stack", where.stack)
+        return self._sinks[key]
+
+    def finished(self, cache):
+        if self._size is None:  # none of its layers was asked for
+            return None
+        batch, queries = self._size
+        step = Pass(self.begin or 0, queries, batch, cache)
+        step.prints = self.prints
+        for (kind, place), sink in self._sinks.items():
+            step.graphs.setdefault(kind, []).append((Graph(sink.take_result()), place))
+        return step
 
 
 class Stream:

@@ -13,14 +13,14 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _captured, _live, _native, _values
+from . import _captured, _live, _values
 from ._extract import _options, _score_options, ids_at
 from ._inputs import tensor
 from ._labels import Labels
 from ._optional import optional
 from ._stacks import Modules
 from ._stitch import Place
-from ._streams import Pass, Streams, print_of
+from ._streams import Running, Streams, print_of
 from .errors import ArgumentError, NotFoundError, UnsupportedError
 from .graph import Graph, with_words
 
@@ -151,7 +151,7 @@ class Capture:
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
         self._streams = Streams()
-        self._running = {}  # stack: _Running, of the pass that is running
+        self._running = {}  # stack: Running, of the pass that is running
         self._masks = {}  # (queries, keys): Place, of the pass that is running
         self._ids = {}  # name of a model within the model: the token ids that it was given in this pass
         self._called = set()  # modules that this pass has called
@@ -411,7 +411,7 @@ class Capture:
             raise UnsupportedError(f"{name} attends with a paged cache, which cannot be read")
 
         queries, keys = query.shape[2], key.shape[2]
-        running = self._running.setdefault(where.stack, _Running())
+        running = self._running.setdefault(where.stack, Running())
         causal = False
         if own == "sdpa" and mask is None and queries > 1:  # what sdpa means by no mask; eager means no mask
             causal = kwargs.get("is_causal")
@@ -454,39 +454,6 @@ class Capture:
             sinks=move(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
         )  # fmt: skip
         return options
-
-
-class _Running:
-    """What a stack of layers has done in the pass that is running."""
-
-    def __init__(self):
-        self.begin = None  # position of the first query, once a layer has said it
-        self.prints = {}
-        self.self_layer = 0
-        self.decodes = False
-        self._sinks = {}  # (kind, Place): what its layers share, so that their edges are stored once
-        self._size = None
-
-    def sink(self, where, place, batch, queries):
-        self._size = batch, queries
-        if where.kind == "decoder":
-            self.self_layer, self.decodes = where.layer, True
-        key = where.kind, place
-        if key not in self._sinks:
-            self._sinks[key] = sink = _native.Sink.collect()
-            sink.set_metadata("attention", where.kind)
-            sink.set_metadata("stack", where.stack)
-        return self._sinks[key]
-
-    def finished(self, cache):
-        if self._size is None:  # none of its layers was asked for
-            return None
-        batch, queries = self._size
-        step = Pass(self.begin or 0, queries, batch, cache)
-        step.prints = self.prints
-        for (kind, place), sink in self._sinks.items():
-            step.graphs.setdefault(kind, []).append((Graph(sink.take_result()), place))
-        return step
 
 
 def _setter(config, value):
