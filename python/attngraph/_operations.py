@@ -136,14 +136,14 @@ def _merged(label, group, how, over):
     return Slice(*label, begin, count, keys, len(columns)), Csr(indptr, columns, weights)
 
 
-def rollout(graph, residual, threshold, fusion):
+def rollout(graph, residual, threshold, fusion, without_first):
     residual, threshold = _values.number(residual, "residual"), _values.number(threshold, "threshold")
     if not 0 <= residual <= 1:
         raise ArgumentError(f"residual is {residual}; it is in [0, 1]")
     _values.one_of(fusion, "fusion", "mean", "max")
     sparse = optional("scipy.sparse", "rollout", "scipy")
     products = {}
-    for s, csr, _ in parts(aggregate(graph, fusion, "head")):  # by batch, layers ascending
+    for s, csr, _ in parts(aggregate(graph.filter(without_first=True) if without_first else graph, fusion, "head")):  # by batch, layers ascending
         if s.query_begin != 0 or s.query_count != s.key_count:
             raise ShapeError(
                 f"rollout needs as many queries as keys; layer {s.layer} has the queries {s.query_begin} to "

@@ -362,7 +362,12 @@ class Graph(_export.Exports, Questions):
         return _operations.aggregate(self, how, over)
 
     def rollout(
-        self, *, residual: float = 0.5, threshold: float = 0.0, fusion: Literal["mean", "max"] = "mean"
+        self,
+        *,
+        residual: float = 0.5,
+        threshold: float = 0.0,
+        fusion: Literal["mean", "max"] = "mean",
+        without_first: bool = False,
     ) -> Graph:
         """Attention rollout (Abnar & Zuidema 2020) on the kept edges: how much of every input position reaches every
         position through all layers of the graph.
@@ -371,7 +376,8 @@ class Graph(_export.Exports, Questions):
         identity, ``(1 - residual) * A + residual * I``; the layers are multiplied, later ones from the left. A row
         without edges passes on its own position only. Needs square slices and SciPy; the product fills up, so a
         `threshold` on the answer is advisable for long inputs. The answer has one slice per batch, labelled layer 0,
-        head 0.
+        head 0. With `without_first`, edges to key 0, on which many heads rest, are left out before rows are
+        renormalised: what is left is where the attention goes that goes anywhere.
 
         Examples
         --------
@@ -379,8 +385,10 @@ class Graph(_export.Exports, Questions):
         >>> g = ag.from_matrix([[1.0, 0.0], [0.5, 0.5]], threshold=0.2)
         >>> g.rollout().to_scipy().toarray().tolist()
         [[1.0, 0.0], [0.25, 0.75]]
+        >>> g.rollout(without_first=True).to_scipy().toarray().tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
         """
-        return _operations.rollout(self, residual, threshold, fusion)
+        return _operations.rollout(self, residual, threshold, fusion, bool(without_first))
 
     # ------------------------------------------------------------------------------------------------------------
     # copies

@@ -6,9 +6,11 @@ usage: python questions.py [--edges N] [--capture]
 """
 
 import argparse
+import json
 import os
 import resource
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -62,13 +64,22 @@ def questions(edges):
     print(f"peak of the process: {peak / graph_bytes:.2f} x one graph, of which two are its input")
 
 
+def genesis_ids(count):
+    """Tokens of a real text, as often as it takes."""
+    path = Path(__file__).resolve().parents[2] / "data" / "genesis-1k.safetensors"
+    raw = path.read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    tokens = np.array(json.loads(header["__metadata__"]["tokens"]), dtype=object)
+    return np.resize(np.unique(tokens, return_inverse=True)[1], count)
+
+
 def capture():
     """One layer of 9 heads of 64 over 8,192 tokens, as SmolLM2 has 30 of."""
     rng = np.random.default_rng(0)
     tokens = 4096
     q = (2 * rng.standard_normal((9, tokens, 64))).astype(np.float32)
     k = (2 * rng.standard_normal((3, tokens, 64))).astype(np.float32)
-    ids = rng.zipf(1.3, tokens) % 5000
+    ids = genesis_ids(tokens)
     kinds = {
         "edges alone": {},
         "entropy, columns, distances": {"stats": ["entropy", "columns", "distances"]},
