@@ -474,6 +474,30 @@ typedef struct attngraph_join {
 ATTNGRAPH_API attngraph_status attngraph_results_join(const attngraph_result* const* results, int64_t count,
                                                       const attngraph_join* how, attngraph_result** out);
 
+/* What a cell of a grid says: its heaviest edge (at least 0); the mean over the pairs that it covers, where a pair that
+ * is no edge counts as 0; the sum of its edges. */
+typedef enum attngraph_bin_value {
+  ATTNGRAPH_BIN_MAX = 0,
+  ATTNGRAPH_BIN_MEAN = 1,
+  ATTNGRAPH_BIN_SUM = 2
+} attngraph_bin_value;
+
+/** A window of one slice as a grid, for pictures. Position p of the n in the window is in cell p * cells / n. */
+typedef struct attngraph_bins {
+  size_t struct_size;
+  int64_t rows, columns;          /* of the grid; each at least 1, together at most 2^28 cells */
+  int64_t query_begin, query_end; /* queries in the window; both 0: all of the slice */
+  int64_t key_begin, key_end;     /* keys in the window; both 0: all */
+  int32_t value;                  /* attngraph_bin_value */
+} attngraph_bins;
+#define ATTNGRAPH_BINS_INIT \
+  { sizeof(attngraph_bins), 0, 0, 0, 0, 0, 0, ATTNGRAPH_BIN_MAX }
+
+/** Write rows * columns cells, row-major, queries down and keys across; 0 where there is no edge. @param cells room for
+ * them */
+ATTNGRAPH_API attngraph_status attngraph_result_bins(const attngraph_result* result, int64_t slice,
+                                                     const attngraph_bins* bins, double* cells);
+
 /** What sets two graphs apart. An edge in one only whose weight is within band (relative) of its threshold is not a
  * difference. */
 typedef struct attngraph_difference {

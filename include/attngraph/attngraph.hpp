@@ -348,6 +348,13 @@ struct join_options {
   std::vector<std::string> fact_names = {}, fact_values = {};
 };
 
+/// attngraph_bins: a window of a slice as a grid; both ends 0 mean all.
+struct bins {
+  std::int64_t rows = 0, columns = 0;
+  attngraph_bin_value value = ATTNGRAPH_BIN_MAX;
+  std::int64_t query_begin = 0, query_end = 0, key_begin = 0, key_end = 0;
+};
+
 // ---------------------------------------------------------------------------------------------------------------------
 // results
 
@@ -507,6 +514,21 @@ class result {
     std::vector<std::int64_t> words(static_cast<std::size_t>(token_count()));
     check(attngraph_result_words(c(), words.data()));
     return words;
+  }
+  /// A window of a slice as a grid, row-major: rows * columns cells.
+  std::vector<double> bins(std::int64_t i, const attngraph::bins& how) const {
+    attngraph_bins b = ATTNGRAPH_BINS_INIT;
+    b.rows = how.rows;
+    b.columns = how.columns;
+    b.query_begin = how.query_begin;
+    b.query_end = how.query_end;
+    b.key_begin = how.key_begin;
+    b.key_end = how.key_end;
+    b.value = how.value;
+    const bool sensible = how.rows > 0 && how.columns > 0 && how.rows <= (std::int64_t{1} << 28) / how.columns;
+    std::vector<double> cells(sensible ? static_cast<std::size_t>(how.rows * how.columns) : 1);
+    check(attngraph_result_bins(c(), i, &b, cells.data()));
+    return cells;
   }
   difference diff(const result& other, double band) const {
     difference d{};

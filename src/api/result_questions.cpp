@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 
+#include "../graph/bins.hpp"
 #include "c_views.hpp"
 #include "caller_struct.hpp"
 #include "guard.hpp"
@@ -75,6 +76,26 @@ attngraph_status attngraph_result_summary(const attngraph_result* result, int64_
     out.previous_share = s.previous_share;
     out.first_share = s.first_share;
     required(summary, "summary") = out;
+  });
+}
+
+attngraph_status attngraph_result_bins(const attngraph_result* result, int64_t slice, const attngraph_bins* bins,
+                                       double* cells) {
+  return guarded([&] {
+    const ag::EdgeList& graph = required(result, "result").graph;
+    const auto count = static_cast<std::int64_t>(graph.slices.size());
+    if (slice < 0 || slice >= count)
+      ag::fail(Status::kNotFound, "there is no slice {}; the result has {}", slice, count);
+    const auto b = ag::api::read_struct<attngraph_bins>(&required(bins, "bins"), ATTNGRAPH_BINS_INIT, "bins",
+                                                        "ATTNGRAPH_BINS_INIT");
+    if (b.value < ATTNGRAPH_BIN_MAX || b.value > ATTNGRAPH_BIN_SUM)
+      ag::fail(Status::kArgument, "bins.value is {}; it is {} (max), {} (mean) or {} (sum)", b.value,
+               static_cast<int>(ATTNGRAPH_BIN_MAX), static_cast<int>(ATTNGRAPH_BIN_MEAN),
+               static_cast<int>(ATTNGRAPH_BIN_SUM));
+    const ag::Slice& asked = graph.slices[static_cast<std::size_t>(slice)];
+    const ag::Bins how = ag::checked_bins(asked, {b.query_begin, b.query_end, b.key_begin, b.key_end, b.rows, b.columns,
+                                                  static_cast<ag::BinValue>(b.value)});
+    ag::bin_edges(graph, asked, how, {&required(cells, "cells"), static_cast<std::size_t>(b.rows * b.columns)});
   });
 }
 

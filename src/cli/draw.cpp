@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "links.hpp"
 #include "text.hpp"
@@ -25,31 +26,24 @@ struct Shade {
 constexpr std::array<Shade, 6> kShades = {
     {{0.002, " ", 0}, {0.02, "·", 60}, {0.10, "░", 67}, {0.25, "▒", 73}, {0.50, "▓", 179}, {2.00, "█", 221}}};
 
-// Which of `cells` cells position p of n falls into; cells <= n.
 std::int64_t cell_of(std::int64_t p, std::int64_t n, std::int64_t cells) { return p * cells / n; }
 std::int64_t first_in(std::int64_t cell, std::int64_t n, std::int64_t cells) { return (cell * n + cells - 1) / cells; }
 
-struct HeatMap {
-  std::int64_t rows, columns;
-  std::vector<double> shares;  // [rows * columns]
-
-  HeatMap(const slice& s, std::int64_t row_cells, std::int64_t column_cells)
-      : rows(row_cells), columns(column_cells), shares(static_cast<std::size_t>(rows * columns), 0) {
-    s.each_edge([&](std::int64_t query, std::int64_t key, double weight) {
-      const std::int64_t row = cell_of(query - s.query_begin, s.query_count, rows);
-      shares[static_cast<std::size_t>(row * columns + cell_of(key, s.key_count, columns))] += weight;
-    });
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const auto queries = first_in(r + 1, s.query_count, rows) - first_in(r, s.query_count, rows);
-      for (std::int64_t c = 0; c < columns; ++c)
-        shares[static_cast<std::size_t>(r * columns + c)] /= static_cast<double>(queries);
-    }
-    // The rows of a ready matrix may sum to anything.
-    const double most = shares.empty() ? 0 : *std::max_element(shares.begin(), shares.end());
-    if (most > 1.001)
-      for (double& share : shares) share /= most;
+// Row-major: the share of its queries' attention that a cell's keys get.
+std::vector<double> shares_of(const result& graph, std::int64_t index, const slice& s, std::int64_t rows,
+                              std::int64_t columns) {
+  std::vector<double> shares = graph.bins(index, {.rows = rows, .columns = columns, .value = ATTNGRAPH_BIN_SUM});
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto queries = first_in(r + 1, s.query_count, rows) - first_in(r, s.query_count, rows);
+    for (std::int64_t c = 0; c < columns; ++c)
+      shares[static_cast<std::size_t>(r * columns + c)] /= static_cast<double>(queries);
   }
-};
+  // The rows of a ready matrix may sum to anything.
+  const double most = shares.empty() ? 0 : *std::max_element(shares.begin(), shares.end());
+  if (most > 1.001)
+    for (double& share : shares) share /= most;
+  return shares;
+}
 
 std::string painted(double share, int repeat, bool colour) {
   const auto shade = std::find_if(kShades.begin(), kShades.end() - 1, [&](const Shade& s) { return share < s.below; });
@@ -63,7 +57,7 @@ std::string padded(const std::string& text, std::size_t width) {
   return std::string(width - std::min(used, width), ' ') + text;
 }
 
-std::string draw_map(const result& graph, const slice& s, int width, bool colour) {
+std::string draw_map(const result& graph, std::int64_t index, const slice& s, int width, bool colour) {
   // With a row to each query there is room for its word, with fewer rows only for a position.
   const bool words = graph.token_count() > 0 && s.query_count <= kMostRows;
   constexpr std::size_t kWordColumns = 14;
@@ -75,7 +69,7 @@ std::string draw_map(const result& graph, const slice& s, int width, bool colour
   // A character is twice as high as wide.
   const std::int64_t square = std::max<std::int64_t>(4, columns * repeat * s.query_count / (2 * s.key_count));
   const std::int64_t rows = std::min({s.query_count, kMostRows, words ? kMostRows : square});
-  const HeatMap map(s, rows, columns);
+  const std::vector<double> shares = shares_of(graph, index, s, rows, columns);
 
   std::string out;
   std::string rule;
@@ -87,7 +81,7 @@ std::string draw_map(const result& graph, const slice& s, int width, bool colour
     const auto token = graph.token(query + graph.query_offset());
     out += padded(words && token ? quoted_token(*token, kWordColumns - 3) : fmt::format("{}", query), margin) + " │";
     for (std::int64_t c = 0; c < columns; ++c)
-      out += painted(map.shares[static_cast<std::size_t>(r * columns + c)], repeat, colour);
+      out += painted(shares[static_cast<std::size_t>(r * columns + c)], repeat, colour);
     out += "│\n";
   }
   out += indent + "└" + rule + "┘\n";
@@ -125,7 +119,7 @@ std::string draw_head(const result& graph, std::int64_t index, int width, bool c
   if (figures.edges > 0)
     out += fmt::format("of it: {} on the query itself, {} on the one before, {} on the first\n",
                        percent(figures.self_share), percent(figures.previous_share), percent(figures.first_share));
-  out += draw_map(graph, s, width, colour);
+  out += draw_map(graph, index, s, width, colour);
   const std::int64_t offset = graph.query_offset();
   std::vector<edge> links;
   add_links(s, offset, kLinks, links);
