@@ -7,10 +7,13 @@ return a `Graph`. Attention weights say where a head looked, not why a model ans
 
 from . import _native, compat, errors, llama_cpp, toy, transformers, vllm_hook
 from ._attention_graph import attention_graph
+from ._bertviz import head_view, model_view
 from ._cache import CacheLoss, cache_loss
 from ._extract import extract, from_matrix
 from ._imports import from_arrow, from_networkx, from_pandas
+from ._picture import Picture
 from ._token_texts import token_texts
+from ._views import Page
 from .edges import Edges
 from .errors import Error
 from .graph import Graph, concat, from_slices, load
@@ -30,6 +33,8 @@ __all__ = [
     "Edges",
     "Error",
     "Graph",
+    "Page",
+    "Picture",
     "Report",
     "Rows",
     "Slice",
@@ -48,8 +53,10 @@ __all__ = [
     "from_networkx",
     "from_pandas",
     "from_slices",
+    "head_view",
     "llama_cpp",
     "load",
+    "model_view",
     "token_texts",
     "toy",
     "transformers",

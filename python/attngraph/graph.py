@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from . import _export, _native, _operations, _parts, _values
+from . import _export, _native, _operations, _parts, _values, _views
 from ._labels import Labels, Words, is_many, lists_of, require_one_each, set_labels, token_bytes, two_sided
 from ._questions import Questions
 from .edges import Edges
@@ -16,7 +16,7 @@ from .errors import ArgumentError, NotFoundError, UnsupportedError
 from .records import Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
 
 
-class Graph(_export.Exports, Questions):
+class Graph(_export.Exports, Questions, _views.Views):
     """Edges query -> key with their attention weights, in one slice per (batch, layer, head).
 
     Graphs come from `extract`, `from_matrix`, `from_slices`, `concat` and `load`, and do not change. Arrays that a
@@ -64,24 +64,6 @@ class Graph(_export.Exports, Questions):
 
     def _mass_text(self):
         return f"{100 * self._result.report()['kept_mass']:.1f} % of the mass kept"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><td>{e.layer}</td><td>{e.head}</td><td>{escape(self._label('query', e.batch, e.query))}</td>"
-            f"<td>{escape(self._label('key', e.batch, e.key))}</td><td>{e.weight:.3f}</td></tr>"
-            for e in self.top(5)
-        )
-        return (
-            f"<div><p><b>attngraph.Graph</b>: {self._shape_text()}, {len(self):,} edges, {self._mass_text()}</p>"
-            f"<table><tr><th>layer</th><th>head</th><th>query</th><th>key</th><th>weight</th></tr>{rows}</table></div>"
-        )
-
-    def _label(self, side, batch, index):
-        if int(self._words.places(side, batch, index)) == len(self._words.texts) - 1:
-            return str(index)
-        return f"{index} {self._words.text(side, batch, index)!r}"
 
     @property
     def _words(self):

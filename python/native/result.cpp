@@ -118,6 +118,15 @@ nb::dict summary(const result& r, std::int64_t slice) {
   return d;
 }
 
+// float64 [rows, columns]
+nb::object bins(const result& r, std::int64_t slice, const attngraph::bins& how) {
+  auto cells = std::make_unique<std::vector<double>>(unlocked([&] { return r.bins(slice, how); }));
+  double* const data = cells->data();
+  nb::capsule owner(cells.release(), [](void* p) noexcept { delete static_cast<std::vector<double>*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, double, nb::ndim<2>>(
+      data, {static_cast<std::size_t>(how.rows), static_cast<std::size_t>(how.columns)}, owner));
+}
+
 nb::dict report(const result& r) {
   const attngraph::report p = r.report();
   nb::dict d;
@@ -180,6 +189,13 @@ void bind_result(nb::module_& m) {
              return all;
            })
       .def("summary", &summary, nb::arg("slice") = -1)
+      .def("bins",
+           [](const result& r, std::int64_t slice, std::int64_t rows, std::int64_t columns, int value,
+              std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin, std::int64_t key_end) {
+             return bins(
+                 r, slice,
+                 {rows, columns, static_cast<attngraph_bin_value>(value), query_begin, query_end, key_begin, key_end});
+           })
       .def("diff", &difference, nb::arg("other"), nb::arg("band"))
       .def("write", [](const result& r, attngraph::sink& to) { unlocked([&] { r.write(to); }); });
   bind_questions(graph);

@@ -51,7 +51,7 @@ def test_repr_says_shape_edges_and_mass(graph):
         f"<attngraph.Graph: 2 batches x 2 layers x 3 heads, 30 queries x 30 keys, {len(graph):,} edges, "
         f"{100 * graph.report.kept_mass:.1f} % of the mass kept>"
     )
-    html = ag.from_matrix([[1.0]], tokens=["<script>"])._repr_html_()
+    html = ag.from_matrix([[1, 0, 0], [0, 1, 0], [0, 0.9, 0.1]], tokens=["a", "<script>", "b"])._repr_html_()
     assert "<script>" not in html and "&lt;script&gt;" in html
 
 

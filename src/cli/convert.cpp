@@ -38,7 +38,7 @@ void add_convert(CLI::App& app, Run& run) {
       ->type_name("FILE");
   command
       ->add_option("output", flags->output.path,
-                   ".csv .jsonl .npz .safetensors .graphml .dot, or - for standard output")
+                   ".csv .jsonl .npz .safetensors .graphml .dot .html, or - for standard output")
       ->required()
       ->type_name("FILE");
   flags->output.add_format(*command);

@@ -190,7 +190,8 @@ void RunFlags::add(CLI::App& app) {
 void RunFlags::apply(options& o) const { o.backend(backend).threads(threads).workspace_bytes(workspace_mib << 20); }
 
 void OutputFlags::add_path(CLI::App& app) {
-  app.add_option("-o,--output", path, "Output: .csv .jsonl .npz .safetensors .graphml .dot, or - for standard output")
+  app.add_option("-o,--output", path,
+                 "Output: .csv .jsonl .npz .safetensors .graphml .dot .html, or - for standard output")
       ->type_name("FILE");
 }
 
@@ -205,7 +206,7 @@ void OutputFlags::add_format(CLI::App& app) {
 
 void OutputFlags::require_path() const {
   if (path.empty())
-    throw UsageError("give -o FILE (.csv .jsonl .npz .safetensors .graphml .dot), or -o - for standard output");
+    throw UsageError("give -o FILE (.csv .jsonl .npz .safetensors .graphml .dot .html), or -o - for standard output");
 }
 
 write_options OutputFlags::how() const {

@@ -59,7 +59,7 @@ int run(int argc, char** argv) {
   app.footer("Exit status: 0 success, 1 failure (diff: the graphs differ), 2 usage.");
   Run command;
   for (const auto add : {add_extract, add_filter, add_sweep, add_top, add_heads, add_stats, add_diff, add_part,
-                         add_group, add_convert, add_doctor, add_bench})
+                         add_group, add_convert, add_view, add_doctor, add_bench})
     add(app, command);
 
   try {

@@ -5,6 +5,7 @@
 
 #include "escape.hpp"
 #include "graph_writer.hpp"
+#include "page_writer.hpp"
 
 namespace ag {
 namespace {
@@ -12,8 +13,9 @@ namespace {
 constexpr std::pair<std::string_view, GraphFormat> kFormats[] = {
     {"csv", GraphFormat::kCsv},         {"jsonl", GraphFormat::kJsonl},
     {"npz", GraphFormat::kNpz},         {"safetensors", GraphFormat::kSafetensors},
-    {"graphml", GraphFormat::kGraphml}, {"dot", GraphFormat::kDot}};
-constexpr const char* kFormatNames = "csv, jsonl, npz, safetensors, graphml and dot";
+    {"graphml", GraphFormat::kGraphml}, {"dot", GraphFormat::kDot},
+    {"html", GraphFormat::kHtml}};
+constexpr const char* kFormatNames = "csv, jsonl, npz, safetensors, graphml, dot and html";
 
 }  // namespace
 
@@ -36,6 +38,7 @@ std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphForma
     case GraphFormat::kSafetensors: return open_csr_writer(path, format);
     case GraphFormat::kGraphml:
     case GraphFormat::kDot: return open_drawing_writer(path, format, options);
+    case GraphFormat::kHtml: return open_page_writer(path, options);
   }
   fail(Status::kArgument, "there is no graph format {}", static_cast<int>(format));
 }

@@ -10,7 +10,7 @@
 
 namespace ag {
 
-enum class GraphFormat { kCsv, kJsonl, kNpz, kSafetensors, kGraphml, kDot };
+enum class GraphFormat { kCsv, kJsonl, kNpz, kSafetensors, kGraphml, kDot, kHtml };
 
 // By explicit name ("csv"), or by the path's suffix when `name` is empty; standard output takes csv then. kArgument
 // lists the formats.

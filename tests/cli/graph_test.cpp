@@ -10,6 +10,7 @@ namespace attngraph::test {
 namespace {
 
 using nlohmann::json;
+using testing::AllOf;
 using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
@@ -162,6 +163,31 @@ TEST_F(Graph, ConversionsComeBackTheSame) {
               HasSubstr("digraph"));
   expect_error(1, {"convert", "a.npz", "a.npz"}, {"input"});
   expect_error(1, {"convert", "a.npz", "./a.npz"}, {"input"});
+}
+
+TEST_F(Graph, ViewWritesAPage) {
+  make("e.npz");
+  run({"view", "e.npz"});  // e.html, here
+  const std::string page = text("e.html");
+  EXPECT_THAT(page, AllOf(StartsWith("<!doctype html>"), HasSubstr("default-src 'none'"), HasSubstr("SmolLM2")));
+  EXPECT_EQ(output({"view", "e.npz", "-o", "-"}), page);
+  EXPECT_THAT(run({"view", "e.npz", "-o", "part.html", "-t", "0.5", "--layers", "12", "--heads", "0,8"}).err,
+              AllOf(HasSubstr("part.html"), HasSubstr("of 2 heads")));
+  EXPECT_LT(text("part.html").size(), page.size() - 10'000);
+  output({"extract", genesis(), "--layers", "12", "-t", "0.1", "-o", "direct.html", "--quiet"});
+  EXPECT_EQ(text("direct.html"), page);
+
+  expect_error(2, {"view", "e.npz", "-o", "-", "--open"}, {"--open"});
+  expect_error(1, {"view", "e.npz", "--layers", "3"}, {"no layer 3"});
+  expect_error(1, {"view", "e.npz", "-o", "e.npz"}, {"input"});
+  write("short.npz", text("e.npz").substr(0, 5000));
+  expect_error(1, {"view", "short.npz", "-o", "short.html"}, {"short.npz"});
+  EXPECT_THAT(files(), Not(testing::Contains("short.html")));
+  // No browser to hand it to: the page is there, and the message names it.
+  const Outcome closed = run({"view", "e.npz", "-o", "open.html", "--open"}, {"PATH=/nowhere"});
+  EXPECT_EQ(closed.status, 1);
+  EXPECT_THAT(closed.err, HasSubstr("open.html"));
+  EXPECT_EQ(text("open.html"), page);
 }
 
 TEST_F(Graph, DoctorNamesEveryBackend) {

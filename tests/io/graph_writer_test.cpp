@@ -330,7 +330,7 @@ EdgeList large_graph() {
 TEST(Writers, AFullDeviceIsAnError) {
   const EdgeList graph = large_graph();
   for (const GraphFormat format : {GraphFormat::kCsv, GraphFormat::kJsonl, GraphFormat::kNpz, GraphFormat::kSafetensors,
-                                   GraphFormat::kGraphml, GraphFormat::kDot}) {
+                                   GraphFormat::kGraphml, GraphFormat::kDot, GraphFormat::kHtml}) {
     for (const EdgeList& g : {graph, one_row({0}, {1})}) {
       expect_error(Status::kNoSpace, {"'/dev/full'", "No space left"},
                    [&] { replay(g, *open_graph_writer("/dev/full", format, {})); });
@@ -339,7 +339,7 @@ TEST(Writers, AFullDeviceIsAnError) {
 }
 
 TEST(Writers, AWriteThatFailsLeavesTheTargetAsItWas) {
-  for (const std::string format : {"csv", "jsonl", "npz", "safetensors", "graphml", "dot"}) {
+  for (const std::string format : {"csv", "jsonl", "npz", "safetensors", "graphml", "dot", "html"}) {
     SCOPED_TRACE(format);
     const TempDir dir;
     const std::string path = dir.write("g." + format, "what stood here");

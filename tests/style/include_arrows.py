@@ -27,7 +27,7 @@ LIBRARIES = {
     "nanobind": r"nanobind/.*",
     "ggml": r"ggml(-\w+)?\.h|llama\.h",
     "cuda": r"cuda.*|cub/.*|thrust/.*|cooperative_groups.*|cublas.*|nv/.*",
-    "posix": r"(sys|arpa|netinet|linux)/.*\.h|(unistd|fcntl|dirent|malloc|pthread|sched|dlfcn|poll|termios|strings|ftw|glob|ucontext)\.h",
+    "posix": r"(sys|arpa|netinet|linux)/.*\.h|(unistd|fcntl|dirent|malloc|pthread|sched|dlfcn|poll|termios|strings|ftw|glob|ucontext|spawn)\.h",
     "intrinsics": r"(\w*mmintrin|immintrin|arm_\w+|cpuid)\.h",
 }
 C_HEADERS = {
