@@ -56,7 +56,7 @@ def genesis_graph(genesis):
     import json
 
     layers = {5: (tensors["q.5"], tensors["k.5"]), 12: (tensors["q.12"], tensors["k.12"])}
-    return ag.extract(layers, threshold=0.05, scale=float(facts["scale"]), tokens=json.loads(facts["tokens"]))
+    return ag.extract(layers, threshold=0.05, scale=float(facts["scale"]), tokens=json.loads(facts["tokens"]), stats="heads")
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +225,13 @@ def test_heads_are_chosen_sorted_filtered_and_combined(reader, genesis_graph, ge
     names = [thumb.get_attribute("data-name") for thumb in reader.all("#heads .thumb")]
     first = {f"{s.layer}:{s.head}": genesis_graph.stats(s.layer, s.head).first_share for s in genesis_graph.slices}
     assert names == sorted(first, key=lambda name: -first[name])
+    reader.state(sort="induction")
+    table = genesis_graph.heads()
+    best = int(np.argmax(table["induction_share"]))
+    shown = reader.one("#heads .thumb")
+    assert shown.get_attribute("data-name") == f"{table['layer'][best]}:{table['head'][best]}"
+    assert shown.text.endswith(f"{100 * table['induction_share'][best]:.1f} %")
+    reader.state(sort="first")
     reader.one("#least").send_keys("30 %")
     reader.wait()
     assert len(reader.all("#heads .thumb")) == sum(share >= 0.3 for share in first.values())

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "../graph/bins.hpp"
 #include "../graph/heads.hpp"
@@ -78,6 +79,7 @@ std::string slice_json(const EdgeList& graph, const Slice& slice, const EdgeBloc
 }  // namespace
 
 std::vector<HeadColumn> head_columns(const EdgeList& graph) {
+  constexpr std::size_t kColumns = 11;
   std::vector<HeadColumn> columns = {
       {"edges", "edges", "edges of the head", 0, false, {}},
       {"kept", "kept", "attention that the edges hold, mean over the queries", 1, true, {}},
@@ -87,12 +89,7 @@ std::vector<HeadColumn> head_columns(const EdgeList& graph) {
       {"previous", "before", "share of the weight on the position before", 1, true, {}},
       {"first", "first", "share of the weight on the first key: a sink", 1, true, {}},
       {"heaviest", "heaviest", "the heaviest edge", 3, false, {}},
-      {"induction",
-       "induction",
-       "of all attention, on the key after an earlier copy of the query's token",
-       1,
-       true,
-       {}},
+      {"induction", "induction", "of all attention, on the key after an earlier copy of the query", 1, true, {}},
       {"duplicate", "copies", "of all attention, on other copies of the query's token", 1, true, {}},
       {"punctuation", "punctuation", "of all attention, on keys that are punctuation", 1, true, {}}};
   constexpr std::int64_t kAnyWindow = 1;  // none of the figures shown depends on it
@@ -106,7 +103,11 @@ std::vector<HeadColumn> head_columns(const EdgeList& graph) {
                               s.self_share,
                               s.previous_share,
                               s.first_share,
-                              s.weight_max};
+                              s.weight_max,
+                              all[i].induction_share,
+                              all[i].duplicate_share,
+                              all[i].punctuation_share};
+    static_assert(std::size(figures) == kColumns);
     for (std::size_t c = 0; c < columns.size(); ++c) columns[c].figures.push_back(figures[c]);
   }
   // What no head knows is no column.

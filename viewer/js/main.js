@@ -66,9 +66,10 @@ class Viewer {
     const batch = batches.includes(state.get('batch')) ? state.get('batch') : batches[0] ?? 0;
     const here = page.heads.filter((h) => h.batch === batch);
     let heads = state.get('heads').filter((name) => here.some((h) => h.name === name));
-    // The first picture is of a head that does more than rest on the first token.
+    // The first picture is of a head that copies, where that is known, or does more than rest on the first token.
     if (!heads.length && here.length) {
-      const telling = (h) => h.edges > 0 ? (1 - (h.figures.first ?? 0)) * (1 - (h.figures.self ?? 0)) * (h.figures.kept ?? 0) : -1;
+      const rest = ({first = 0, self = 0, kept = 0}) => (1 - first) * (1 - self) * kept;
+      const telling = (h) => h.edges === 0 ? -1 : Number.isFinite(h.figures.induction) ? h.figures.induction : rest(h.figures);
       heads = [here.reduce((best, h) => telling(h) > telling(best) ? h : best).name];
     }
     state.set({batch, heads});
