@@ -350,3 +350,29 @@ def test_caches_that_cannot_be_meant_are_refused():
         ag.cache_loss(q, q, window=2, threshold=0.1)
     with pytest.raises(ag.errors.NotFoundError, match='stats="heads"'):
         ag.extract(q, q).cache_loss(heavy=2)
+
+
+def test_the_heaviest_path_is_the_best_of_all_ways():
+    rng = np.random.default_rng(21)
+    n, layers, heads = 6, 3, 2
+    weights = rng.random((layers, heads, n, n)) * np.tri(n) + np.eye(n) * 1e-3
+    weights /= weights.sum(-1, keepdims=True)
+    g = ag.from_matrix(weights, threshold=0.05)
+    kept = np.where(weights >= 0.05, weights, 0)
+    step = np.maximum(0.5 * kept.max(1), 0.5 * np.eye(n))  # [layer, query, key]
+    for query in range(n):
+        for key in range(query + 1):
+            ways = np.zeros((n,) * layers)
+            for middle in np.ndindex((n,) * (layers - 1)):
+                stops = (key, *middle, query)
+                ways[middle] = np.prod([step[la, stops[la + 1], stops[la]] for la in range(layers)])
+            if ways.max() == 0:
+                continue
+            way = g.heaviest_path(query, key)
+            assert np.prod(way["weight"]) == pytest.approx(ways.max())
+            assert way["key"][0] == key and way["query"][-1] == query
+            assert (way["key"][1:] == way["query"][:-1]).all()
+    with pytest.raises(ag.errors.NotFoundError, match="no edges lead"):
+        g.heaviest_path(0, 5)
+    with pytest.raises(ag.errors.ArgumentError, match="has 6 positions"):
+        g.heaviest_path(6, 0)
