@@ -52,27 +52,37 @@ def si(value):
     return f"{value / 1e12:.2f}"
 
 
-def kernel(head_dim, dtype="f16", variant="lean"):
-    return f"attention_edges_kernel<Shape<{dtype}, {head_dim}, {variant}>>"
+def kernels(head_dim, dtype="f16", variant="lean"):
+    return [f"{name}_kernel<Shape<{dtype}, {head_dim}, {variant}>>" for name in ("row_sums", "row_edges")]
+
+
+def both_passes(head_dim, dtype, architecture, budget):
+    """Slots of a score in both passes together, or None where the budget does not know them."""
+    entries = [budget["kernels"].get(name, {}).get(architecture) for name in kernels(head_dim, dtype)]
+    if None in entries:
+        return None
+    slots = {}
+    for entry in entries:
+        for pipe, n in entry["slots"].items():
+            slots[pipe] = slots.get(pipe, 0) + n
+    return slots
 
 
 def streaming_limits(device, head_dim, budget, dtype="f16"):
-    """Scores per second that each resource allows, a block of 128 rows, long sequences."""
+    """Scores per second that each resource allows to both passes, a block of 128 rows, long sequences."""
     products = 3 if dtype == "f32" else 1
-    entries = budget["kernels"].get(kernel(head_dim, dtype), {})
-    entry = entries.get(str(device.architecture))
+    slots = both_passes(head_dim, dtype, str(device.architecture), budget)
     rows = 128
     limits = {
-        "tensor": device.per_second(device.tensor) / (2 * head_dim * products),
-        "2^x": device.per_second(device.special) / (entry["slots"].get("special", 1) if entry else 1),
-        "L2": device.l2 * device.clock / (2 * head_dim * (2 if dtype == "f32" else 1) / rows),
+        "tensor": device.per_second(device.tensor) / (2 * 2 * head_dim * products),
+        "2^x": device.per_second(device.special) / (slots.get("special", 1) if slots else 1),
+        "L2": device.l2 * device.clock / (2 * 2 * head_dim * (2 if dtype == "f32" else 1) / rows),
     }
-    if entry:
-        slots = entry["slots"]
+    if slots:
         limits["issue"] = device.per_second(ISSUE) / sum(slots.values())
         limits["fma"] = device.per_second(device.fma) / slots.get("fma", 1e-9)
         limits["alu"] = device.per_second(device.alu) / slots.get("other", 1e-9)
-    return limits, entry is not None
+    return limits, slots is not None
 
 
 def materialised_limits(device, head_dim, budget):
@@ -128,7 +138,8 @@ def slots_table(budget):
             total = sum(slots.values())
             words = re.search(r"Shape<(\w+), (\d+), (\w+)>", name)
             dtype = "f16, bf16" if words and words.group(1) == "f16" and same_as_bf16(budget, name, architecture) else None
-            label = f"{dtype or words.group(1)} D {words.group(2)} {words.group(3)}" if words else f"`{name}`"
+            passes = "edges" if name.startswith("row_edges") else "sums"
+            label = f"{passes} {dtype or words.group(1)} D {words.group(2)} {words.group(3)}" if words else f"`{name}`"
             lines.append(f"| {label} | {architecture} | {entry['registers']} | {entry['blocks']} | " + " | ".join(cells) +
                          f" | {total:.2f} | {total - slots.get('tensor', 0):.2f} |")
     return "\n".join(lines)
@@ -141,7 +152,7 @@ def same_as_bf16(budget, name, architecture):
 
 def sort_key(name):
     words = re.search(r"Shape<(\w+), (\d+), (\w+)>", name)
-    return (words.group(3) != "lean", ("f16", "bf16", "f32").index(words.group(1)), int(words.group(2))) if words else (9,)
+    return (name.startswith("row_edges"), words.group(3) != "lean", ("f16", "bf16", "f32").index(words.group(1)), int(words.group(2))) if words else (2,)
 
 
 def tables():

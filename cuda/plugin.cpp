@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "common/batch_run.hpp"
 #include "common/device_answer.hpp"
 #include "common/devices.hpp"
 #include "common/extract.hpp"
@@ -41,6 +42,12 @@ class CudaBackend : public Backend {
     auto graph = noticing_loss([&] { return cuda::extract_on_device(pass_, problem, plan, control); });
     graph->report = signed_report(graph->report);
     return graph;
+  }
+
+  void release_memory() const override {
+    if (obstacle().status != Status::kOk) return;
+    release_idle_lanes();
+    release_idle_results();
   }
 
  protected:

@@ -23,7 +23,7 @@ struct BandInput {
   std::int64_t keys = 0;
   DType dtype = DType::kF32;  // of the operands: f32 is split; f64: the pass is rows_f64, whatever the problem's type
   double scale = 1;
-  double key_norm = 0;  // max |k| of the head
+  double key_norm = 1;  // max |k| of the head; the model of 1 serves any by with_key_norm()
   double softcap = 0;
   bool additive_mask = false;
   double log_cut = 0;  // ln of the smallest weight of interest; 0: none
@@ -31,30 +31,35 @@ struct BandInput {
 
 // Plain numbers, passed to kernels by value; all in nats.
 struct BandModel {
-  double per_norm = 0;   // of a score, per |q|
+  double per_norm = 0;   // of a score, per |q|: S / |q| is |scale| max|k|
   double constant = 0;   // of a score and its exponential, whatever the norm
   double sum = 0;        // of the row's sum
   double bias_unit = 0;  // of a score, per nat of bias: 0 without an additive mask
   double depth = 0;      // nats below the row's maximum at which weights still matter
-  double mask_room = 0;  // with an additive mask, what the cut leaves for biases, which are known too late
 
-  // RowFacts::band: a pair whose computed score is lower than (logsumexp + ln t) - band is no edge, whatever rounding
-  // did to either.
-  __host__ __device__ double band(double q_norm) const { return 2 * (per_norm * q_norm + constant) + sum + mask_room; }
+  // A pair whose computed score is lower than (logsumexp + ln t) - band is no edge, whatever rounding did to either.
+  // Without what biases add, which is known with the row's maximum: 2 bias_error().
+  __host__ __device__ double band(double q_norm) const { return 2 * (per_norm * q_norm + constant) + sum; }
 
   // Of a finished row: a margin in double, with the logsumexp of the pass, is right beyond it. The score is exact to
-  // double there, so that the pass's error counts once. `band` is what band() gave.
-  __host__ __device__ double eps(double band, double maximum) const {
-    return (band - mask_room + sum) / 2 * (1 + 1e-6) + bias_error(maximum);
+  // double there, so that the pass's error counts once.
+  __host__ __device__ double eps(double q_norm, double maximum) const {
+    return (band(q_norm) + sum) / 2 * (1 + 1e-6) + bias_error(maximum);
   }
 
-  // The mask has moved a row of this maximum further than its candidates' cut allowed for.
-  __host__ __device__ bool too_wide(double maximum) const {
-    return mask_room > 0 && 2 * bias_error(maximum) > mask_room;
-  }
+  // Biases have moved a row of this maximum further than float can hold.
+  __host__ __device__ bool too_wide(double maximum) const { return 2 * bias_error(maximum) > kWidestBand; }
 
+  // Of the logsumexp: scores that matter are at most so far below the maximum.
   __host__ __device__ double bias_error(double maximum) const {
     return bias_unit > 0 ? bias_unit * ((maximum < 0 ? -maximum : maximum) + depth) : 0;
+  }
+
+  // The model of another largest key: what depends on it is proportional.
+  __host__ __device__ BandModel with_key_norm(double key_norm) const {
+    BandModel other = *this;
+    other.per_norm *= key_norm;
+    return other;
   }
 };
 
@@ -84,11 +89,7 @@ inline BandModel make_band_model(const BandInput& in) {
     // Low parts below the smallest f16: 2^-25 of an operand that is scaled to 2^9 or more.
     model.per_norm += 2 * 0x1p-34 * std::sqrt(d) * score_per_norm;
   }
-  if (in.additive_mask) {
-    model.bias_unit = 2 * w;
-    // rows_f64 needs none: what it cuts is, bit for bit, what finish_rows decides.
-    model.mask_room = in_double ? 0 : kWidestBand;
-  }
+  if (in.additive_mask) model.bias_unit = 2 * w;
   model.sum = (in_double ? static_cast<double>(in.keys) + 8 : kFloatTerms) * w;
   // What is done in double after the pass.
   model.per_norm += (16 + d / 8) * v * score_per_norm;

@@ -12,12 +12,11 @@ struct CandidateRow {
   std::int64_t capacity = 0;
 };
 
-// Of row `row` and split `split` of a chunk of `rows`.
-__device__ __forceinline__ CandidateRow candidate_row(const Candidates& candidates, std::int64_t rows,
-                                                      std::int64_t split, std::int64_t row) {
-  const std::int64_t n = split * rows + row;
-  if (candidates.offsets == nullptr) return {n * candidates.capacity, candidates.capacity};
-  return {candidates.offsets[n], candidates.offsets[n + 1] - candidates.offsets[n]};
+// Of row `row` of a batch.
+__device__ __forceinline__ CandidateRow candidate_row(const Candidates& candidates, std::int64_t row) {
+  if (candidates.keys == nullptr) return {};
+  if (candidates.offsets == nullptr) return {row * candidates.capacity, candidates.capacity};
+  return {candidates.offsets[row], candidates.offsets[row + 1] - candidates.offsets[row]};
 }
 
 }  // namespace ag::cuda

@@ -41,6 +41,11 @@ class DeviceBuffer {
   T* data() const { return data_; }
   std::int64_t size() const { return size_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
+  // The memory is the caller's from now on.
+  T* release() {
+    size_ = 0;
+    return std::exchange(data_, nullptr);
+  }
 
  private:
   void swap(DeviceBuffer& other) noexcept {
@@ -52,6 +57,28 @@ class DeviceBuffer {
   T* data_ = nullptr;
   std::int64_t size_ = 0;
   cudaStream_t stream_ = nullptr;
+};
+
+// Device memory that is kept from one use to the next, in the order of one stream: it grows, and never shrinks.
+// Contents do not survive growth.
+template <class T>
+class KeptBuffer {
+ public:
+  T* resize(std::int64_t size, cudaStream_t stream) {
+    if (size > buffer_.size()) {
+      buffer_ = DeviceBuffer<T>();  // given back first: the device may not have room for both
+      buffer_ = DeviceBuffer<T>(size, stream);
+    }
+    size_ = size;
+    return data();
+  }
+  T* data() const { return size_ > 0 ? buffer_.data() : nullptr; }
+  std::int64_t size() const { return size_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
+
+ private:
+  DeviceBuffer<T> buffer_;
+  std::int64_t size_ = 0;
 };
 
 }  // namespace ag::cuda

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "../materialised/cublas.hpp"
+#include "../streaming/shape.hpp"
 #include "error.hpp"
 
 namespace ag::cuda {
@@ -86,10 +87,10 @@ Devices ask_the_driver() {
     }
     if (info.devices.empty()) {
       info.target = properties.name;
-      info.compute_capability = capability;
       info.multiprocessors = properties.multiProcessorCount;
       info.memory_bytes = properties.totalGlobalMem;
-      info.shared_bytes = properties.sharedMemPerBlockOptin;
+      info.fused_rows = kStreamingRows;
+      info.fused_head_dim = kLargestStreamingHeadDim;
       info.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
     }
     info.devices.push_back(n);

@@ -38,8 +38,9 @@ __device__ __forceinline__ std::int64_t block_exclusive_scan(std::int64_t x, std
   return before + inclusive - x;
 }
 
+template <class Count>
 __global__ void __launch_bounds__(kThreads)
-    tile_sums_kernel(const std::int64_t* counts, std::int64_t n, std::int64_t* tile_sums) {
+    tile_sums_kernel(const Count* counts, std::int64_t n, std::int64_t* tile_sums) {
   ATTNGRAPH_SHARED(s_sums, std::int64_t[kWarps]);
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kTile;
   std::int64_t sum = 0;
@@ -67,18 +68,36 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) *last = carry;
 }
 
-__global__ void __launch_bounds__(kThreads) scan_tiles_kernel(const std::int64_t* counts, std::int64_t n,
-                                                              const std::int64_t* tile_sums, std::int64_t* offsets) {
+template <class Count>
+__global__ void __launch_bounds__(kThreads)
+    scan_tiles_kernel(const Count* counts, std::int64_t n, const std::int64_t* tile_sums, std::int64_t* offsets) {
   ATTNGRAPH_SHARED(s_sums, std::int64_t[kWarps]);
   std::int64_t carry = tile_sums[blockIdx.x];
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kTile;
   for (int m = 0; m < kPerThread; ++m) {
     const std::int64_t index = begin + m * kThreads + threadIdx.x;
     std::int64_t total = 0;
-    const std::int64_t before = block_exclusive_scan(index < n ? counts[index] : 0, s_sums, total);
+    const std::int64_t before = block_exclusive_scan(index < n ? std::int64_t{counts[index]} : 0, s_sums, total);
     if (index < n) offsets[index] = carry + before;
     carry += total;
   }
+}
+
+template <class Count>
+cudaError_t launch_scan(const Count* d_counts, std::int64_t* d_offsets, std::int64_t n, void* d_scratch,
+                        cudaStream_t stream) {
+  if (n < 0) return cudaErrorInvalidValue;
+  if (n == 0) return cudaMemsetAsync(d_offsets, 0, sizeof(std::int64_t), stream);
+  const std::int64_t tiles = blocks_for(n, kTile);
+  auto* const d_tile_sums = static_cast<std::int64_t*>(d_scratch);
+  const cudaLaunchConfig_t all = launch_config(tiles, kThreads, stream), one = launch_config(1, kThreads, stream);
+  cudaError_t code = cudaLaunchKernelEx(&all, tile_sums_kernel<Count>, d_counts, n, d_tile_sums);
+  if (code == cudaSuccess) code = cudaLaunchKernelEx(&one, scan_tile_sums_kernel, d_tile_sums, tiles, d_offsets + n);
+  if (code == cudaSuccess) {
+    const std::int64_t* const tile_sums = d_tile_sums;
+    code = cudaLaunchKernelEx(&all, scan_tiles_kernel<Count>, d_counts, n, tile_sums, d_offsets);
+  }
+  return code;
 }
 
 }  // namespace
@@ -89,18 +108,12 @@ std::size_t exclusive_scan_scratch_bytes(std::int64_t n) {
 
 cudaError_t launch_exclusive_scan(const std::int64_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
                                   void* d_scratch, cudaStream_t stream) {
-  if (n < 0) return cudaErrorInvalidValue;
-  if (n == 0) return cudaMemsetAsync(d_offsets, 0, sizeof(std::int64_t), stream);
-  const std::int64_t tiles = blocks_for(n, kTile);
-  auto* const d_tile_sums = static_cast<std::int64_t*>(d_scratch);
-  const cudaLaunchConfig_t all = launch_config(tiles, kThreads, stream), one = launch_config(1, kThreads, stream);
-  cudaError_t code = cudaLaunchKernelEx(&all, tile_sums_kernel, d_counts, n, d_tile_sums);
-  if (code == cudaSuccess) code = cudaLaunchKernelEx(&one, scan_tile_sums_kernel, d_tile_sums, tiles, d_offsets + n);
-  if (code == cudaSuccess) {
-    const std::int64_t* const tile_sums = d_tile_sums;
-    code = cudaLaunchKernelEx(&all, scan_tiles_kernel, d_counts, n, tile_sums, d_offsets);
-  }
-  return code;
+  return launch_scan(d_counts, d_offsets, n, d_scratch, stream);
+}
+
+cudaError_t launch_exclusive_scan(const std::int32_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
+                                  void* d_scratch, cudaStream_t stream) {
+  return launch_scan(d_counts, d_offsets, n, d_scratch, stream);
 }
 
 }  // namespace ag::cuda

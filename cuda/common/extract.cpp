@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Q and K to edges: the rows of all heads cut into chunks, done by the lanes of all devices, handed to the sink in
-// order.
+// Q and K to edges: the rows of all heads cut into chunks and batches, done by the lanes of all devices, handed to the
+// sink in order.
 #include "extract.hpp"
 
-#include "chunk_run.hpp"
+#include <atomic>
+
+#include "batch_run.hpp"
 #include "devices.hpp"
 #include "row_delivery.hpp"
 #include "team.hpp"
@@ -32,8 +34,8 @@ bool reads_device_memory(const Problem& p) {
 }
 
 // All chunks, in the order of the answer.
-std::vector<ChunkPlace> make_chunks(const Problem& problem, const CudaPlan& plan, const std::vector<Group>& groups) {
-  std::vector<ChunkPlace> chunks;
+std::vector<ChunkSpan> make_chunks(const Problem& problem, const CudaPlan& plan, const std::vector<Group>& groups) {
+  std::vector<ChunkSpan> chunks;
   const std::int64_t begin = problem.query_begin, end = problem.query_end;
   if (begin == end) return chunks;
   const std::int64_t step = plan.queries_per_chunk;
@@ -54,103 +56,110 @@ std::vector<ChunkPlace> make_chunks(const Problem& problem, const CudaPlan& plan
   return chunks;
 }
 
+std::uint64_t next_call() {
+  static std::atomic<std::uint64_t> calls{0};
+  return ++calls;
+}
+
 class Extraction {
  public:
-  Extraction(const ExtractJob& job, RowSink& sink, Control& control)
-      : job_(job),
+  Extraction(const ScorePass& pass, const Problem& problem, const Plan& plan, BatchSink& sink, Control& control,
+             const TensorView* weights, bool keeps_on_device)
+      : job_{problem, plan, pass, make_groups(problem), weights, keeps_on_device, next_call()},
         sink_(sink),
         control_(control),
-        groups_(make_groups(job.problem)),
-        chunks_(make_chunks(job.problem, job.plan.cuda, groups_)) {}
+        chunks_(make_chunks(problem, plan.cuda, job_.groups)),
+        batch_chunks_(static_cast<std::size_t>(std::max<std::int64_t>(1, plan.cuda.chunks_per_batch))) {}
 
   RunReport run() {
     if (chunks_.empty()) {
-      for (const Group& group : groups_) {
-        for (const std::int64_t head : group.heads) {
-          begin_slice(group, head);
-          sink_.end_slice(sums_);
-        }
-      }
+      sink_.no_rows(job_);
       return report_;
     }
-    const auto count = static_cast<std::int64_t>(chunks_.size());
-    // Destroyed in this order: results and their pinned memory last of all, lanes (which wait) after the groups' data.
-    std::vector<std::unique_ptr<GroupCache>> caches;
-    for (std::size_t n = 0; n < job_.plan.cuda.devices.size(); ++n) caches.push_back(std::make_unique<GroupCache>());
+    const auto count = static_cast<std::int64_t>((chunks_.size() + batch_chunks_ - 1) / batch_chunks_);
     Team team(job_.plan.cuda.devices, job_.plan.cuda.lanes, job_.problem.stream, reads_device_memory(job_.problem));
-    const ReleaseInOrder release{caches, team};
-    OrderedTasks<ChunkResult> tasks(count, team.size(), control_);
-    tasks.run(
-        [&](std::int64_t n, int worker, const Poll& poll, ChunkResult& result) {
-          work(chunks_[static_cast<std::size_t>(n)], *caches[team.place(worker)], team.lane(worker), poll, result);
-        },
-        [&](std::int64_t n, ChunkResult& result) { commit(chunks_[static_cast<std::size_t>(n)], result); },
-        [count](std::int64_t done) { return static_cast<double>(done) / static_cast<double>(count); });
+    OrderedTasks<KeptResult> tasks(count, team.size(), control_);
+    tasks.run([&](std::int64_t n, int worker, const Poll& poll,
+                  KeptResult& result) { work(n, team.lane(worker), poll, result.get()); },
+              [&](std::int64_t n, KeptResult& result) { commit(n, result.get()); },
+              [count](std::int64_t done) { return static_cast<double>(done) / static_cast<double>(count); });
+    sink_.end(team, job_);
     return report_;
   }
 
   bool began() const { return began_; }
 
  private:
-  // Device memory is given back on the streams it came from.
-  struct ReleaseInOrder {
-    std::vector<std::unique_ptr<GroupCache>>& caches;
-    Team& team;
-    ~ReleaseInOrder() {
-      for (int n = 0; n < team.size(); ++n) team.lane(n).settle();
-      for (std::size_t n = 0; n < caches.size(); ++n) {
-        const int before = use_device(team.lane(static_cast<int>(n)).device());
-        caches[n].reset();
-        use_device(before);
-      }
-    }
-  };
+  std::span<const ChunkSpan> batch(std::int64_t n) const {
+    const std::size_t first = static_cast<std::size_t>(n) * batch_chunks_;
+    return std::span(chunks_).subspan(first, std::min(batch_chunks_, chunks_.size() - first));
+  }
 
-  void work(const ChunkPlace& at, GroupCache& cache, Lane& lane, const Poll& poll, ChunkResult& result) {
+  void work(std::int64_t n, Lane& lane, const Poll& poll, BatchResult& result) {
     const CurrentDevice current(lane.device());
-    const Group& group = groups_[at.group];
     try {
-      const std::shared_ptr<const GroupData> data = cache.get(at.group, job_, group, lane, poll);
-      run_chunk(job_, group, *data, at, lane, poll, result);
-      // Counted once, with the first rows of the key head.
-      if (at.first == 0 && at.query_begin == job_.problem.query_begin)
-        result.report.skipped_nonfinite += data->bad_keys;
+      run_batch(job_, batch(n), lane, poll, result);
     } catch (...) {
       lane.settle();  // the result's memory must not be written to any more
       throw;
     }
   }
 
-  void commit(const ChunkPlace& at, ChunkResult& result) {
-    const Group& group = groups_[at.group];
-    for (std::size_t g = 0; g < at.heads; ++g) {
-      if (at.query_begin == job_.problem.query_begin) begin_slice(group, group.heads[at.first + g]);
-      const auto row = static_cast<std::int64_t>(g) * at.queries;
-      deliver_rows(sink_, at.query_begin, at.queries, result.offsets.data() + row, result.keys.data(),
-                   result.weights.data(), result.stats.data() + row);
-      report_.add_rows(result.stats.data() + row, at.queries);
-      if (job_.wants_sums()) add_sums(sums_, result.sums[g]);
-      if (at.query_begin + at.queries == job_.problem.query_end) sink_.end_slice(sums_);
-    }
+  void commit(std::int64_t n, BatchResult& result) {
+    began_ = true;
+    sink_.batch(job_, batch(n), result);
+    report_.add_rows(result.stats.data(), static_cast<std::int64_t>(result.stats.size()));
     report_.add(result.report);
   }
 
-  void begin_slice(const Group& group, std::int64_t head) {
-    const Problem& p = job_.problem;
-    began_ = true;
-    sink_.begin_slice({{group.batch, p.layer, head}, p.query_begin, p.query_end - p.query_begin, p.keys()},
-                      DType::kF32);
+  const ExtractJob job_;
+  BatchSink& sink_;
+  Control& control_;
+  const std::vector<ChunkSpan> chunks_;
+  const std::size_t batch_chunks_;
+  RunReport report_;
+  bool began_ = false;
+};
+
+// Rows of a batch to a sink that takes them slice by slice.
+class SliceSink final : public BatchSink {
+ public:
+  explicit SliceSink(RowSink& sink) : sink_(sink) {}
+
+  void no_rows(const ExtractJob& job) override {
+    for (const Group& group : job.groups) {
+      for (const std::int64_t head : group.heads) {
+        begin_slice(job.problem, group.batch, head);
+        sink_.end_slice(sums_);
+      }
+    }
+  }
+
+  void batch(const ExtractJob& job, std::span<const ChunkSpan> spans, BatchResult& result) override {
+    const Problem& p = job.problem;
+    std::int64_t row = 0;
+    std::size_t head = 0;
+    for (const ChunkSpan& span : spans) {
+      for (std::size_t g = 0; g < span.heads; ++g, ++head, row += span.queries) {
+        if (span.query_begin == p.query_begin) {
+          begin_slice(p, job.group_of(span).batch, job.head_of(span, static_cast<std::int64_t>(g)));
+        }
+        deliver_rows(sink_, span.query_begin, span.queries, result.offsets.data() + row, result.keys.data(),
+                     result.weights.data(), result.stats.data() + row);
+        if (job.wants_sums()) add_sums(sums_, result.sums[head]);
+        if (span.query_begin + span.queries == p.query_end) sink_.end_slice(sums_);
+      }
+    }
+  }
+
+ private:
+  void begin_slice(const Problem& p, std::int64_t batch, std::int64_t head) {
+    sink_.begin_slice({{batch, p.layer, head}, p.query_begin, p.query_end - p.query_begin, p.keys()}, DType::kF32);
     sums_ = empty_sums(p, p.keys());
   }
 
-  const ExtractJob job_;
   RowSink& sink_;
-  Control& control_;
-  const std::vector<Group> groups_;
-  const std::vector<ChunkPlace> chunks_;
-  RunReport report_;
   SliceSums sums_;  // of the slice that is being committed
-  bool began_ = false;
 };
 
 // Weights are written where they belong; the rows themselves are not wanted.
@@ -162,29 +171,39 @@ struct NoRows : RowSink {
 
 }  // namespace
 
-RunReport extract(const ScorePass& pass, const Problem& problem, const Plan& plan, RowSink& sink, Control& control) {
-  Extraction extraction({problem, plan, pass}, sink, control);
+RunReport extract_batches(const ScorePass& pass, const Problem& problem, const Plan& plan, BatchSink& sink,
+                          Control& control, bool keeps_on_device) {
+  Extraction extraction(pass, problem, plan, sink, control, nullptr, keeps_on_device);
   try {
     return extraction.run();
   } catch (const Error& error) {
     if (error.status() != Status::kDeviceOutOfMemory || extraction.began()) throw;
   }
+  release_idle_lanes();
   const Plan smaller = shrunk(plan);
-  return Extraction({problem, smaller, pass}, sink, control).run();
+  return Extraction(pass, problem, smaller, sink, control, nullptr, keeps_on_device).run();
+}
+
+RunReport extract(const ScorePass& pass, const Problem& problem, const Plan& plan, RowSink& sink, Control& control) {
+  SliceSink slices(sink);
+  return extract_batches(pass, problem, plan, slices, control, false);
 }
 
 RunReport write_weights(const ScorePass& pass, const Problem& problem, const Plan& plan, const TensorView& out,
                         Control& control) {
   // The dense rows lie beside the scores, and are as long.
   Plan own = plan;
-  if (own.cuda.heads_per_chunk > 1) {
+  if (own.cuda.chunks_per_batch > 1) {
+    own.cuda.chunks_per_batch = (own.cuda.chunks_per_batch + 1) / 2;
+  } else if (own.cuda.heads_per_chunk > 1) {
     own.cuda.heads_per_chunk = (own.cuda.heads_per_chunk + 1) / 2;
   } else {
     own.cuda.queries_per_chunk = (own.cuda.queries_per_chunk + 1) / 2;
   }
   if (out.device >= 0) own.cuda.devices = {out.device};
-  NoRows sink;
-  return Extraction({problem, own, pass, &out}, sink, control).run();
+  NoRows none;
+  SliceSink sink(none);
+  return Extraction(pass, problem, own, sink, control, &out, false).run();
 }
 
 }  // namespace ag::cuda

@@ -3,6 +3,7 @@
 #include <cfloat>
 
 #include "candidates.cuh"
+#include "chunk_place.cuh"
 #include "core/edge_rule.hpp"
 #include "launch.hpp"
 #include "score_f64.cuh"
@@ -29,39 +30,6 @@ struct ExactSum {
   __device__ double value() const { return high + low; }
 };
 
-// A row's splits as one.
-struct MergedState {
-  double reference = 0, sum = 0, maximum = 0, weighted = 0;
-  std::int64_t max_key = -1;
-};
-
-__device__ __forceinline__ MergedState merge_splits(const RowStates& states, std::int64_t rows, std::int64_t row) {
-  MergedState merged;
-  for (int s = 0; s < states.splits; ++s) {
-    const std::int64_t n = s * rows + row;
-    if (states.max_key[n] < 0) continue;
-    const bool first = merged.max_key < 0;
-    if (first || states.maximum[n] > merged.maximum ||
-        (states.maximum[n] == merged.maximum && states.max_key[n] < merged.max_key)) {
-      merged.maximum = states.maximum[n];
-      merged.max_key = states.max_key[n];
-    }
-    if (first || states.reference[n] > merged.reference) merged.reference = states.reference[n];
-  }
-  if (merged.max_key < 0) return merged;
-  for (int s = 0; s < states.splits; ++s) {
-    const std::int64_t n = s * rows + row;
-    if (states.max_key[n] < 0) continue;
-    const double shift = states.reference[n] - merged.reference, factor = exp(shift);
-    if (factor == 0) continue;
-    merged.sum = fma(factor, states.sum[n], merged.sum);
-    if (states.weighted != nullptr) {
-      merged.weighted = fma(factor, fma(shift, states.sum[n], states.weighted[n]), merged.weighted);
-    }
-  }
-  return merged;
-}
-
 // The keys that query i may see, counted as far as it takes to know whether there are more than `enough`.
 __device__ __forceinline__ std::int64_t count_allowed(const MaskView& mask, std::int64_t head, std::int64_t i,
                                                       std::int64_t enough) {
@@ -85,26 +53,21 @@ struct Candidate {
 
 // f(candidate) for all of a row, kGroups at a time; every lane calls it equally often.
 template <class F>
-__device__ __forceinline__ void for_each_candidate(const Candidates& candidates, std::int32_t splits, std::int64_t rows,
-                                                   std::int64_t row, F&& f) {
+__device__ __forceinline__ void for_each_candidate(const Candidates& candidates, const CandidateRow& place,
+                                                   std::int64_t count, F&& f) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int speaker = lane / kScorePartials * kScorePartials;
-  for (int s = 0; s < splits; ++s) {
-    const CandidateRow place = candidate_row(candidates, rows, s, row);
-    std::int64_t count = candidates.count[s * rows + row];
-    if (count > place.capacity) count = place.capacity;
-    for (std::int64_t n = 0; n < count; n += kGroups) {
-      Candidate c;
-      c.present = n + lane / kScorePartials < count;
-      c.at = place.begin + n + lane / kScorePartials;
-      if (c.present && lane == speaker) {
-        c.key = candidates.keys[c.at];
-        c.score = candidates.scores[c.at];
-      }
-      c.key = __shfl_sync(kAllLanes, c.key, speaker);
-      c.score = __shfl_sync(kAllLanes, c.score, speaker);
-      f(c);
+  for (std::int64_t n = 0; n < count; n += kGroups) {
+    Candidate c;
+    c.present = n + lane / kScorePartials < count;
+    c.at = place.begin + n + lane / kScorePartials;
+    if (c.present && lane == speaker) {
+      c.key = candidates.keys[c.at];
+      c.score = candidates.scores[c.at];
     }
+    c.key = __shfl_sync(kAllLanes, c.key, speaker);
+    c.score = __shfl_sync(kAllLanes, c.score, speaker);
+    f(c);
   }
 }
 
@@ -141,25 +104,38 @@ struct Tally {
 // A warp a row.
 template <DType kType>
 __global__ void __launch_bounds__(kThreads, 4)
-    finish_rows_kernel(Chunk chunk, RowFacts facts, BandModel model, RowStates states, Candidates candidates,
-                       double* weights_f64, RowResults results, std::int64_t* edge_counts, FinishReport* report) {
+    finish_rows_kernel(Batch batch, RowStates states, Candidates candidates, double* weights_f64, RowResults results,
+                       std::int64_t* edge_counts, FinishReport* report) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const bool speaks = lane % kScorePartials == 0;  // for its group
-  const std::int64_t rows = chunk.rows();
-  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (row >= rows) return;
-  const std::int64_t g = row / chunk.queries, head = chunk.head_ids[g];
-  const std::int64_t i = chunk.query_begin + row % chunk.queries;
+  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  if (n >= batch.count * batch.most_rows) return;
+  const ChunkPlace at(n, batch.most_rows);
+  const Chunk& chunk = batch.chunks[at.chunk];
+  const std::int64_t local = at.unit;
+  if (local >= chunk.rows()) return;
+  const std::int64_t row = chunk.first_row + local;
+  const std::int64_t g = local / chunk.queries, head = chunk.head_ids[g];
+  const std::int64_t i = chunk.query_begin + (local - g * chunk.queries);
+  const ChunkFacts& facts = batch.facts[at.chunk];
+  const BandModel& model = facts.model();
 
-  MergedState merged = merge_splits(states, rows, row);
   const double sink = chunk.sink != nullptr ? chunk.sink[g] : -infinity_f64();
   const bool is_given = chunk.given_logsumexp != nullptr;
-  const double given = is_given ? chunk.given_logsumexp[row] : 0.0;
-  if ((facts.unusable != nullptr && facts.unusable[row] != 0) || fabs(given) == infinity_f64()) merged.max_key = -1;
+  const double given = is_given ? chunk.given_logsumexp[local] : 0.0;
+  const double norm = chunk.norm_of(local);
+  const double sum = states.sum[row], reference = states.reference[row];
+  const double weighted = states.weighted != nullptr ? states.weighted[row] : 0.0;
+  const std::int32_t pass_max_key = states.max_key[row];
+  const CandidateRow place = candidate_row(candidates, row);
+  const std::int64_t counted = candidates.count[row];
+  const std::int64_t count = counted < place.capacity ? counted : place.capacity;
+  const bool empty = !(norm == norm) || fabs(given) == infinity_f64() || !(sum > 0);
   __syncwarp();  // lane 0 writes the states, which all have read
+  if (lane == 0 && facts.in_double()) atomicAdd(&report->rows_fp64, 1ull);
 
-  if (merged.max_key < 0) {
-    for_each_candidate(candidates, states.splits, rows, row, [&](const Candidate& c) {
+  if (empty) {
+    for_each_candidate(candidates, place, count, [&](const Candidate& c) {
       if (c.present && c.key >= 0 && speaks) candidates.keys[c.at] = ~c.key;
     });
     if (lane != 0) return;
@@ -177,20 +153,21 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 
   // The denominator stays reference + rest: at scores of 1e30 their sum could not tell one key from two equal ones.
-  const double reference = merged.reference, own_rest = log(merged.sum);
+  const double own_rest = log(sum);
   const double rest = is_given ? given - reference : log_add(own_rest, sink - reference);
   const double logsumexp = is_given ? given : reference + rest;
-  const double band = static_cast<double>(facts.band[row]);
-
   // The pass knew the maximum in its own precision; where its key is an edge, the candidates correct it.
+  const bool has_maximum = pass_max_key >= 0 && pass_max_key < batch.keys;  // anything else is a bug of the pass
+  const std::int32_t max_key = has_maximum ? pass_max_key : 0;
   Tally tally;
-  tally.max_key = merged.max_key;
-  const double max_bias = pair_bias(chunk.mask, head, i, merged.max_key);
-  const double pass_maximum = pair_score<kType>(chunk, head, i, merged.max_key, max_bias);
+  tally.max_key = max_key;
+  const double max_bias = pair_bias(chunk.mask, head, i, max_key);
+  const double pass_maximum = pair_score<kType>(chunk, head, i, max_key, max_bias);
   tally.maximum = pass_maximum;
-  const double eps = model.eps(band, pass_maximum) + 8 * kRoundoff * fabs(logsumexp);
+  const double eps = model.eps(norm, pass_maximum) + 8 * kRoundoff * fabs(logsumexp);
+  const double band = model.band(norm) + 2 * model.bias_error(pass_maximum);
 
-  for_each_candidate(candidates, states.splits, rows, row, [&](const Candidate& c) {
+  for_each_candidate(candidates, place, count, [&](const Candidate& c) {
     // What the final sum rules out costs no product. The pass may have had a score of more digits than float stores.
     const double stored = kLn2 * static_cast<double>(c.score);
     const double slack = band + 0x1p-22 * fabs(stored);
@@ -216,7 +193,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     }
     if (!speaks) return;
     if (edge && !(weight <= static_cast<double>(FLT_MAX))) {
-      atomicMax(&report->weight.inverse_place, ~static_cast<unsigned long long>(row * chunk.keys + key));
+      atomicMax(&report->weight.inverse_place, ~static_cast<unsigned long long>(row * batch.keys + key));
     }
     candidates.scores[c.at] = static_cast<float>(weight);
     if (weights_f64 != nullptr) weights_f64[c.at] = weight;
@@ -230,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   if (may_be_uniform && count_allowed(chunk.mask, head, i, tally.candidates) == tally.candidates) {
     const bool edge = is_uniform_row_edge(tally.candidates, chunk.threshold);
     const double weight = 1.0 / static_cast<double>(tally.candidates);
-    for_each_candidate(candidates, states.splits, rows, row, [&](const Candidate& c) {
+    for_each_candidate(candidates, place, count, [&](const Candidate& c) {
       if (!c.present || !speaks) return;
       candidates.scores[c.at] = static_cast<float>(weight);
       if (weights_f64 != nullptr) weights_f64[c.at] = weight;
@@ -249,7 +226,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   results.kept_mass[row] = kept_mass;
   if (results.entropy != nullptr) {
     // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
-    double entropy = exp(own_rest - rest) * (rest - merged.weighted / merged.sum);
+    double entropy = exp(own_rest - rest) * (rest - weighted / sum);
     if (sink > -infinity_f64()) entropy += exp(sink - logsumexp) * (logsumexp - sink);
     results.entropy[row] = entropy;
   }
@@ -260,42 +237,37 @@ __global__ void __launch_bounds__(kThreads, 4)
   // Bits of doubles that are not negative have the order of their values.
   atomicMax(&report->eps_bits, static_cast<unsigned long long>(__double_as_longlong(eps)));
   if (tally.borderline > 0) atomicAdd(&report->borderline, static_cast<unsigned long long>(tally.borderline));
-  if (model.too_wide(tally.maximum)) atomicAdd(&report->rows_too_wide, 1ull);
-  bool overflowed = false;
-  for (int s = 0; s < states.splits; ++s) {
-    overflowed = overflowed || candidates.count[s * rows + row] > candidate_row(candidates, rows, s, row).capacity;
-  }
-  if (overflowed) atomicAdd(&report->rows_overflowed, 1ull);
+  if (counted > place.capacity || !has_maximum) atomicAdd(&report->rows_overflowed, 1ull);
 }
 
 // The logarithm of the weight that no float holds: only a given logsumexp of other scores makes one.
 template <DType kType>
-__global__ void describe_weight_fault_kernel(Chunk chunk, RowResults results, FinishReport* report) {
+__global__ void describe_weight_fault_kernel(Batch batch, RowResults results, FinishReport* report) {
   if (report->weight.inverse_place == 0) return;
   const auto place = static_cast<std::int64_t>(~report->weight.inverse_place);
-  const std::int64_t row = place / chunk.keys, key = place % chunk.keys;
-  const std::int64_t head = chunk.head_ids[row / chunk.queries], i = chunk.query_begin + row % chunk.queries;
+  const std::int64_t row = place / batch.keys, key = place % batch.keys;
+  const Chunk& chunk = batch.chunks[chunk_of_row(batch, row)];
+  const std::int64_t local = row - chunk.first_row;
+  const std::int64_t head = chunk.head_ids[local / chunk.queries], i = chunk.query_begin + local % chunk.queries;
   const double score = pair_score<kType>(chunk, head, i, key, pair_bias(chunk.mask, head, i, key));
   if (threadIdx.x == 0) report->weight.value = score - results.logsumexp[row];
 }
 
 }  // namespace
 
-cudaError_t launch_finish_rows(const Chunk& chunk, const RowFacts& facts, const BandModel& model,
-                               const RowStates& states, const Candidates& candidates, double* d_weights_f64,
-                               const RowResults& results, std::int64_t* d_edge_counts, FinishReport* d_report,
-                               cudaStream_t stream) {
-  if (chunk.k.dtype != chunk.q.dtype || states.splits < 1) return cudaErrorInvalidValue;
-  const cudaError_t cleared = cudaMemsetAsync(d_report, 0, sizeof(FinishReport), stream);
-  if (cleared != cudaSuccess || chunk.rows() == 0) return cleared;
-  const cudaLaunchConfig_t config = launch_config(blocks_for(chunk.rows(), kThreads / 32), kThreads, stream);
+cudaError_t launch_finish_rows(const Batch& batch, const RowStates& states, const Candidates& candidates,
+                               double* d_weights_f64, const RowResults& results, std::int64_t* d_edge_counts,
+                               FinishReport* d_report, bool given_logsumexp, cudaStream_t stream) {
+  if (batch.rows == 0) return cudaSuccess;
+  const std::int64_t warps = batch.count * batch.most_rows;
+  const cudaLaunchConfig_t config = launch_config(blocks_for(warps, kThreads / 32), kThreads, stream);
   const cudaLaunchConfig_t one = launch_config(1, 32, stream);
-  return with_float_dtype(chunk.q.dtype, [&](auto type) {
+  return with_float_dtype(batch.dtype, [&](auto type) {
     constexpr DType kType = decltype(type)::value;
-    const cudaError_t code = cudaLaunchKernelEx(&config, finish_rows_kernel<kType>, chunk, facts, model, states,
-                                                candidates, d_weights_f64, results, d_edge_counts, d_report);
-    if (code != cudaSuccess || chunk.given_logsumexp == nullptr) return code;
-    return cudaLaunchKernelEx(&one, describe_weight_fault_kernel<kType>, chunk, results, d_report);
+    const cudaError_t code = cudaLaunchKernelEx(&config, finish_rows_kernel<kType>, batch, states, candidates,
+                                                d_weights_f64, results, d_edge_counts, d_report);
+    if (code != cudaSuccess || !given_logsumexp) return code;
+    return cudaLaunchKernelEx(&one, describe_weight_fault_kernel<kType>, batch, results, d_report);
   });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The length of every row, and whether all its numbers are finite.
+#include "chunk_place.cuh"
 #include "launch.hpp"
 #include "mask.cuh"
 #include "stages.hpp"
@@ -10,22 +11,29 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// kLanes threads a row: 32 where a row's elements are neighbours in memory, 1 where the rows' are.
+// kLanes threads a row: 32 where a row's elements are neighbours in memory, 1 where the rows' are. First the queries of
+// a chunk, then its keys.
 template <DType kType, int kLanes>
-__global__ void __launch_bounds__(kThreads)
-    inspect_rows_kernel(AnyTensor rows, const std::int64_t* head_ids, std::int64_t heads, std::int64_t first_row,
-                        std::int64_t count, std::int64_t dim, double* norm) {
+__global__ void __launch_bounds__(kThreads) inspect_rows_kernel(Batch batch) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const std::int64_t r = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
-  if (r >= heads * count) return;
-  const std::int64_t g = r / count;
-  const std::int64_t head = head_ids != nullptr ? head_ids[g] : 0;
-  const std::int64_t first = element_offset(rows, head, first_row + r % count, 0);
+  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
+  if (n >= batch.count * (batch.most_all_rows + batch.most_keys)) return;
+  const ChunkPlace at(n, batch.most_all_rows + batch.most_keys);
+  const Chunk& chunk = batch.chunks[at.chunk];
+  const bool is_key = at.unit >= batch.most_all_rows;
+  const std::int64_t r = is_key ? at.unit - batch.most_all_rows : at.unit;
+  if (r >= (is_key ? chunk.mask.key_count : chunk.heads * chunk.all_queries)) return;
+  const AnyTensor& rows = is_key ? chunk.k : chunk.q;
+  const std::int64_t g = is_key ? 0 : r / chunk.all_queries;
+  const std::int64_t head = is_key ? 0 : chunk.head_ids[g];
+  const std::int64_t first = element_offset(rows, head, is_key ? r : r - g * chunk.all_queries, 0);
+  const std::int64_t dim = batch.head_dim, stride = rows.stride_column;
+  const void* const data = rows.data;
 
   double largest = 0;
   bool finite = true;
   for (std::int64_t d = lane; d < dim; d += kLanes) {
-    const double x = fabs(load_double(static_cast<std::int32_t>(kType), rows.data, first + d * rows.stride_column));
+    const double x = fabs(load_double(static_cast<std::int32_t>(kType), data, first + d * stride));
     finite = finite && x < infinity_f64();
     largest = x > largest ? x : largest;
   }
@@ -43,30 +51,26 @@ __global__ void __launch_bounds__(kThreads)
   }
   double sum = 0;
   for (std::int64_t d = lane; d < dim; d += kLanes) {
-    const double x = load_double(static_cast<std::int32_t>(kType), rows.data, first + d * rows.stride_column) * inverse;
+    const double x = load_double(static_cast<std::int32_t>(kType), data, first + d * stride) * inverse;
     sum = fma(x, x, sum);
   }
   if constexpr (kLanes == 32) sum = warp_sum(sum);
-  if (lane == 0) norm[r] = finite ? unit * sqrt(sum) : __longlong_as_double(0x7FF8000000000000LL);
+  if (lane == 0)
+    (is_key ? chunk.k_norms : chunk.q_norms)[r] =
+        finite ? unit * sqrt(sum) : __longlong_as_double(0x7FF8000000000000LL);
 }
 
 }  // namespace
 
-cudaError_t launch_inspect_rows(AnyTensor rows, const std::int64_t* d_head_ids, std::int64_t heads,
-                                std::int64_t first_row, std::int64_t count, std::int64_t dim, double* d_norm,
-                                cudaStream_t stream) {
-  if (heads <= 0 || count <= 0) return cudaSuccess;
-  const bool columns_are_near = std::abs(rows.stride_column) <= std::abs(rows.stride_row);
-  return with_float_dtype(rows.dtype, [&](auto type) {
+cudaError_t launch_inspect_rows(const Batch& batch, bool columns_are_near, cudaStream_t stream) {
+  const std::int64_t rows = batch.count * (batch.most_all_rows + batch.most_keys);
+  if (rows == 0) return cudaSuccess;
+  return with_float_dtype(batch.dtype, [&](auto type) {
     constexpr DType kType = decltype(type)::value;
-    const std::int64_t threads = heads * count * (columns_are_near ? 32 : 1);
+    const std::int64_t threads = rows * (columns_are_near ? 32 : 1);
     const cudaLaunchConfig_t config = launch_config(blocks_for(threads, kThreads), kThreads, stream);
-    if (columns_are_near) {
-      return cudaLaunchKernelEx(&config, inspect_rows_kernel<kType, 32>, rows, d_head_ids, heads, first_row, count, dim,
-                                d_norm);
-    }
-    return cudaLaunchKernelEx(&config, inspect_rows_kernel<kType, 1>, rows, d_head_ids, heads, first_row, count, dim,
-                              d_norm);
+    return columns_are_near ? cudaLaunchKernelEx(&config, inspect_rows_kernel<kType, 32>, batch)
+                            : cudaLaunchKernelEx(&config, inspect_rows_kernel<kType, 1>, batch);
   });
 }
 

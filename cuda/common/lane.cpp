@@ -4,15 +4,19 @@
 #include <chrono>
 #include <thread>
 
+#include "lane_memory.hpp"
+
 namespace ag::cuda {
 
 Lane::Lane(int device) : device_(device) {
   // Not ordered with the default stream: the caller's work elsewhere in the process goes on.
   cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  memory_ = std::make_unique<LaneMemory>();
 }
 
 Lane::~Lane() {
   settle();
+  memory_.reset();  // on the stream that it came from
   cudaStreamDestroy(stream_);
 }
 
@@ -21,9 +25,10 @@ void Lane::wait(const Poll& poll) {
   wait_for(done_.get(), poll);
 }
 
-void Lane::settle() noexcept {
-  cudaStreamSynchronize(stream_);
+bool Lane::settle() noexcept {
+  const bool good = cudaStreamSynchronize(stream_) == cudaSuccess;
   cudaGetLastError();
+  return good;
 }
 
 void Lane::wait_for(cudaEvent_t event, const Poll& poll) {
@@ -49,7 +54,7 @@ std::byte* Lane::next_staging(std::int64_t bytes, const Poll& poll) {
   Staging& staging = staging_[next_];
   if (staging.in_use) wait_for(staging.sent.get(), poll);
   staging.in_use = false;
-  return staging.memory.resize(std::max(bytes, std::min(bytes * 4, kStagingBytes)));
+  return staging.memory.resize(bytes);
 }
 
 void Lane::send(void* destination, const std::byte* bytes, std::int64_t count) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One chunk at a time on one device: a stream, pinned memory on the way to it and back, and waiting that lets the
-// caller be heard.
+// One batch at a time on one device: a stream, memory that stays for the next one, pinned memory on the way there and
+// back, and waiting that lets the caller be heard.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <utility>
 
 #include "../../src/core/ordered_tasks.hpp"
@@ -105,7 +106,9 @@ class CurrentDevice {
   int before_ = 0;
 };
 
-// Used by one thread at a time, with `device` current.
+struct LaneMemory;
+
+// Used by one thread at a time, with `device` current. Lanes outlive calls (team.hpp): what they hold is kept.
 class Lane {
  public:
   explicit Lane(int device);
@@ -115,12 +118,18 @@ class Lane {
 
   int device() const { return device_; }
   cudaStream_t stream() const { return stream_; }
+  LaneMemory& memory() { return *memory_; }
+  PinnedBuffer<std::byte>& tables() { return tables_; }  // on their way to LaneMemory::tables
 
   // Until everything queued so far is done. Polls, so it throws what the poll throws; then the work may still run, and
   // what it uses must stay: the lane's destructor and settle() wait for it.
   void wait(const Poll& poll);
   // The same without a poll and without an error: for the way out of a failure.
-  void settle() noexcept;
+  // False when the lane cannot be used any more.
+  bool settle() noexcept;
+  // What is queued from now on comes after `event`, or after what is queued on `stream` by now.
+  void come_after(cudaEvent_t event) { cuda_check(cudaStreamWaitEvent(stream_, event, 0), "cudaStreamWaitEvent"); }
+  Event& mark() { return mark_; }
 
   // Host bytes to the device by way of pinned memory: fill(destination, first byte, bytes) is called for consecutive
   // pieces, each a multiple of `unit` bytes but for the last.
@@ -150,7 +159,9 @@ class Lane {
 
   const int device_;
   cudaStream_t stream_ = nullptr;
-  Event done_;
+  Event done_, mark_;
+  std::unique_ptr<LaneMemory> memory_;
+  PinnedBuffer<std::byte> tables_;
   std::array<Staging, 2> staging_;
   std::size_t next_ = 0;
 };

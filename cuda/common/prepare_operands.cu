@@ -2,6 +2,7 @@
 // Rows of any strides as contiguous rows, padded with zeros, in the form that the score passes take.
 #include <cuda_fp16.h>
 
+#include "chunk_place.cuh"
 #include "launch.hpp"
 #include "mask.cuh"
 #include "stages.hpp"
@@ -13,32 +14,51 @@ constexpr int kThreads = 128;
 
 enum class Form { kBits16, kSplit, kF32 };
 
-// A warp a row. Rows that hold NaN or infinity keep them: their scores are masked.
+// A warp a row: the queries of a chunk, then its keys. Rows that hold NaN or infinity keep them: their scores are
+// masked.
 template <DType kType, Form kForm>
-__global__ void __launch_bounds__(kThreads)
-    prepare_operands_kernel(AnyTensor rows, const std::int64_t* head_ids, std::int64_t heads, std::int64_t first_row,
-                            std::int64_t count, std::int64_t dim, std::int64_t pitch, double factor, void* out) {
-  const std::int64_t r = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (r >= heads * count) return;
-  const std::int64_t g = r / count;
-  const std::int64_t head = head_ids != nullptr ? head_ids[g] : 0;
-  const std::int64_t first = element_offset(rows, head, first_row + r % count, 0);
+__global__ void __launch_bounds__(kThreads) prepare_operands_kernel(Batch batch, Operands operands) {
+  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  if (n >= batch.count * (batch.most_rows + batch.keys)) return;
+  const ChunkPlace at(n, batch.most_rows + batch.keys);
+  // Kernels of our own leave such chunks alone; cuBLAS multiplies them with the rest.
+  if (operands.packed && batch.facts[at.chunk].in_double()) return;
+  const Chunk& chunk = batch.chunks[at.chunk];
+  const bool is_key = at.unit >= batch.most_rows;
+  const std::int64_t r = is_key ? at.unit - batch.most_rows : at.unit;
+  if (!is_key && r >= chunk.rows()) return;
+  const bool exists = !is_key || r < chunk.mask.key_count;
+  const AnyTensor& rows = is_key ? chunk.k : chunk.q;
+  std::int64_t g = 0, i = r;
+  if (!is_key) {
+    g = operands.packed ? r % chunk.heads : r / chunk.queries;
+    i = chunk.query_begin + (operands.packed ? r / chunk.heads : r % chunk.queries);
+  }
+  const std::int64_t first = exists ? element_offset(rows, is_key ? 0 : chunk.head_ids[g], i, 0) : 0;
+  const std::int64_t to = is_key ? at.chunk * batch.keys + r : chunk.first_row + r;
+  void* const out = is_key ? operands.k : operands.q;
+  const std::int64_t pitch = operands.pitch, dim = batch.head_dim, stride = rows.stride_column;
+  const void* const data = rows.data;
+  const ScoreUnits& units = batch.facts[at.chunk].units;
+  const int exponent = kForm == Form::kSplit ? (is_key ? units.k_exponent : units.q_exponent) : 0;
+  const double factor = __longlong_as_double(static_cast<long long>(exponent + 1023) << 52);
 
   for (std::int64_t d = threadIdx.x % 32; d < pitch; d += 32) {
-    const std::int64_t index = first + d * rows.stride_column;
+    const bool wanted = exists && d < dim;
+    const std::int64_t index = first + d * stride;
     if constexpr (kForm == Form::kBits16) {
-      static_cast<std::uint16_t*>(out)[r * pitch + d] =
-          d < dim ? static_cast<const std::uint16_t*>(rows.data)[index] : std::uint16_t{0};
+      static_cast<std::uint16_t*>(out)[to * pitch + d] =
+          wanted ? static_cast<const std::uint16_t*>(data)[index] : std::uint16_t{0};
     } else {
-      const double x = d < dim ? load_double(static_cast<std::int32_t>(kType), rows.data, index) : 0.0;
+      const double x = wanted ? load_double(static_cast<std::int32_t>(kType), data, index) : 0.0;
       if constexpr (kForm == Form::kF32) {
-        static_cast<float*>(out)[r * pitch + d] = static_cast<float>(x);
+        static_cast<float*>(out)[to * pitch + d] = static_cast<float>(x);
       } else {
         // Below 2^10 in size, so exact in float unless it is below 2^-126, where it is nothing to the row's length.
         const float scaled = static_cast<float>(x * factor);
         const __half high = __float2half_rn(scaled);
         const __half low = __float2half_rn(scaled - __half2float(high));
-        __half* const row = static_cast<__half*>(out) + r * 2 * pitch;
+        __half* const row = static_cast<__half*>(out) + to * 2 * pitch;
         row[d] = high;
         row[pitch + d] = low;
       }
@@ -46,48 +66,26 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct Request {
-  AnyTensor rows;
-  const std::int64_t* d_head_ids;
-  std::int64_t heads, first_row, count, dim, pitch;
-  double factor;
-  void* d_out;
-};
-
 template <DType kType, Form kForm>
-cudaError_t launch_form(const Request& r, cudaStream_t stream) {
-  const cudaLaunchConfig_t config = launch_config(blocks_for(r.heads * r.count * 32, kThreads), kThreads, stream);
-  return cudaLaunchKernelEx(&config, prepare_operands_kernel<kType, kForm>, r.rows, r.d_head_ids, r.heads, r.first_row,
-                            r.count, r.dim, r.pitch, r.factor, r.d_out);
+cudaError_t launch_form(const Batch& batch, const Operands& operands, cudaStream_t stream) {
+  const std::int64_t rows = batch.count * (batch.most_rows + batch.keys);
+  const cudaLaunchConfig_t config = launch_config(blocks_for(rows * 32, kThreads), kThreads, stream);
+  return cudaLaunchKernelEx(&config, prepare_operands_kernel<kType, kForm>, batch, operands);
 }
 
 }  // namespace
 
-cudaError_t launch_prepare_operands(AnyTensor rows, const std::int64_t* d_head_ids, std::int64_t heads,
-                                    std::int64_t first_row, std::int64_t count, std::int64_t dim, std::int32_t dtype,
-                                    std::int64_t pitch, std::int32_t exponent, void* d_out, cudaStream_t stream) {
-  if (dtype != rows.dtype || pitch < dim || pitch % 16 != 0) return cudaErrorInvalidValue;
-  if (exponent < -1022 || exponent > 1023) return cudaErrorInvalidValue;  // 2^exponent has to be a double
-  if (heads <= 0 || count <= 0) return cudaSuccess;
-  const Request request{rows, d_head_ids, heads, first_row, count, dim, pitch, std::ldexp(1.0, exponent), d_out};
-  switch (static_cast<DType>(dtype)) {
-    case DType::kF32: return launch_form<DType::kF32, Form::kSplit>(request, stream);
-    case DType::kF16:
-    case DType::kBF16: return launch_form<DType::kF16, Form::kBits16>(request, stream);
-    default: return cudaErrorInvalidValue;
+cudaError_t launch_prepare_operands(const Batch& batch, const Operands& operands, cudaStream_t stream) {
+  if (operands.dtype != batch.dtype || operands.pitch < batch.head_dim || operands.pitch % 16 != 0) {
+    return cudaErrorInvalidValue;
   }
-}
-
-cudaError_t launch_prepare_f32(AnyTensor rows, const std::int64_t* d_head_ids, std::int64_t heads,
-                               std::int64_t first_row, std::int64_t count, std::int64_t dim, std::int64_t pitch,
-                               float* d_out, cudaStream_t stream) {
-  if (pitch < dim) return cudaErrorInvalidValue;
-  if (heads <= 0 || count <= 0) return cudaSuccess;
-  const Request request{rows, d_head_ids, heads, first_row, count, dim, pitch, 1.0, d_out};
-  switch (static_cast<DType>(rows.dtype)) {
-    case DType::kF32: return launch_form<DType::kF32, Form::kF32>(request, stream);
-    case DType::kF16: return launch_form<DType::kF16, Form::kF32>(request, stream);
-    case DType::kBF16: return launch_form<DType::kBF16, Form::kF32>(request, stream);
+  if (batch.count == 0) return cudaSuccess;
+  switch (static_cast<DType>(operands.dtype)) {
+    case DType::kF32:
+      return operands.split ? launch_form<DType::kF32, Form::kSplit>(batch, operands, stream)
+                            : launch_form<DType::kF32, Form::kF32>(batch, operands, stream);
+    case DType::kF16:
+    case DType::kBF16: return launch_form<DType::kF16, Form::kBits16>(batch, operands, stream);
     default: return cudaErrorInvalidValue;
   }
 }

@@ -39,10 +39,11 @@ inline void add_sums(SliceSums& total, const SliceSums& part) {
   for (std::size_t n = 0; n < part.distances.size(); ++n) total.distances[shift + n] += part.distances[n];
 }
 
-// What is tried once after device memory was exhausted: a quarter of the rows, one chunk at a time.
+// What is tried once after device memory was exhausted: a quarter of the rows, one batch at a time.
 inline Plan shrunk(Plan plan) {
   plan.workspace_bytes /= 4;
   plan.cuda.lanes = 1;
+  plan.cuda.chunks_per_batch = 1;
   plan.cuda.heads_per_chunk = 1;
   plan.cuda.queries_per_chunk = std::max<std::int64_t>(1, plan.cuda.queries_per_chunk / 4);
   return plan;

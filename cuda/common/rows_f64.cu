@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The score pass in double: two sweeps over the keys, the second against the final cut. Reads the tensors as given.
 #include "candidates.cuh"
+#include "chunk_place.cuh"
 #include "launch.hpp"
 #include "score_f64.cuh"
 #include "stages.hpp"
@@ -14,24 +15,30 @@ constexpr double kLog2E = 1.4426950408889634;
 // what a row yields does not depend on the rows around it.
 template <DType kType>
 __global__ void __launch_bounds__(kTileThreads)
-    rows_f64_kernel(Chunk chunk, RowFacts facts, RowStates states, Candidates candidates) {
+    rows_f64_kernel(Batch batch, std::int64_t blocks_per_chunk, RowStates states, Candidates candidates) {
   ATTNGRAPH_SHARED(s_tile, TileMemory<double, 32>);
+  const ChunkPlace at(blockIdx.x, blocks_per_chunk);
+  if (!batch.facts[at.chunk].in_double()) return;
+  const Chunk& chunk = batch.chunks[at.chunk];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const std::int64_t blocks_per_head = (chunk.queries + kTileRows - 1) / kTileRows;
-  const std::int64_t g = blockIdx.x / blocks_per_head;
+  const std::int64_t g = at.unit / blocks_per_head;
+  if (g >= chunk.heads) return;
   const std::int64_t head = chunk.head_ids[g];
-  const std::int64_t first = chunk.query_begin + blockIdx.x % blocks_per_head * kTileRows;
+  const std::int64_t first = chunk.query_begin + at.unit % blocks_per_head * kTileRows;
   const std::int64_t end = chunk.query_begin + chunk.queries;
   const std::int64_t i = first + warp;
-  const std::int64_t row = g * chunk.queries + (i - chunk.query_begin);
+  const std::int64_t local = i < end ? g * chunk.queries + (i - chunk.query_begin) : 0;
+  const std::int64_t row = chunk.first_row + local;
   const std::int64_t last = (first + kTileRows < end ? first + kTileRows : end) - 1;
   const std::int64_t key_begin = key_range(chunk.mask, first).begin, key_end = key_range(chunk.mask, last).end;
 
+  const double norm = chunk.norm_of(local);
   DeviceKeyRange range{0, 0};
-  if (i < end && (facts.unusable == nullptr || facts.unusable[row] == 0)) range = key_range(chunk.mask, i);
+  if (i < end && norm == norm) range = key_range(chunk.mask, i);
   double given = 0;
   if (i < end && chunk.given_logsumexp != nullptr) {
-    given = chunk.given_logsumexp[row];
+    given = chunk.given_logsumexp[local];
     if (fabs(given) == infinity_f64()) range = {0, 0};
   }
   load_tile_queries<kType>(chunk, head, first, end, s_tile);
@@ -75,8 +82,8 @@ __global__ void __launch_bounds__(kTileThreads)
       if (chunk.sink != nullptr) rest = log_add(rest, chunk.sink[g] - reference);
     }
   }
-  const double room = i < end ? static_cast<double>(facts.band[row]) : 0.0;
-  const CandidateRow place = candidate_row(candidates, chunk.rows(), 0, i < end ? row : 0);
+  const double room = batch.facts[at.chunk].band_f64.band(norm) * (1 + 0x1p-22);
+  const CandidateRow place = candidate_row(candidates, row);
   std::int64_t count = 0;
   for (std::int64_t first_key = key_begin / 32 * 32; first_key < key_end; first_key += 32) {
     const double score = tile_score(first_key);
@@ -93,21 +100,21 @@ __global__ void __launch_bounds__(kTileThreads)
   candidates.count[row] = static_cast<std::int32_t>(count);
   states.reference[row] = max_key >= 0 ? reference : 0.0;
   states.sum[row] = sum;
-  states.maximum[row] = reference;
   states.max_key[row] = static_cast<std::int32_t>(max_key);
   if (states.weighted != nullptr) states.weighted[row] = weighted;
 }
 
 }  // namespace
 
-cudaError_t launch_rows_f64(const Chunk& chunk, const RowFacts& facts, const PassOptions&, const RowStates& states,
-                            const Candidates& candidates, cudaStream_t stream) {
-  if (chunk.head_dim > kMaxDims || states.splits != 1 || chunk.k.dtype != chunk.q.dtype) return cudaErrorInvalidValue;
-  if (chunk.rows() == 0) return cudaSuccess;
-  const cudaLaunchConfig_t config =
-      launch_config(chunk.heads * blocks_for(chunk.queries, kTileRows), kTileThreads, stream);
-  return with_float_dtype(chunk.q.dtype, [&](auto type) {
-    return cudaLaunchKernelEx(&config, rows_f64_kernel<decltype(type)::value>, chunk, facts, states, candidates);
+cudaError_t launch_rows_f64(const Batch& batch, const RowStates& states, const Candidates& candidates,
+                            cudaStream_t stream) {
+  if (batch.head_dim > kMaxDims) return cudaErrorInvalidValue;
+  if (batch.rows == 0) return cudaSuccess;
+  const std::int64_t blocks_per_chunk = batch.most_heads * blocks_for(batch.most_queries, kTileRows);
+  const cudaLaunchConfig_t config = launch_config(batch.count * blocks_per_chunk, kTileThreads, stream);
+  return with_float_dtype(batch.dtype, [&](auto type) {
+    return cudaLaunchKernelEx(&config, rows_f64_kernel<decltype(type)::value>, batch, blocks_per_chunk, states,
+                              candidates);
   });
 }
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "../../src/core/problem.hpp"
 #include "device_buffer.hpp"
@@ -15,46 +16,49 @@
 
 namespace ag::cuda {
 
-// Memory of one chunk, on the device, used on its stream alone. The caller allocates the states and, for a pass with
-// fixed rows (packs_candidates() is false), the candidates.
-struct PassMemory {
+// A batch as the host knows it.
+struct PassWork {
+  Batch batch;
+  std::vector<Chunk> chunks;                // the table, as it was before the device judged it
+  std::int64_t key_begin = 0, key_end = 0;  // keys that some query may see
+  bool mask_tensor = false;
+  bool skips_bad_keys = false;  // there may be some
+  bool some_in_double = false;  // chunks that are, when candidates are written
+  bool given_logsumexp = false;
+  double scale = 1, softcap = 0;
+  Operands operands;
+  PassOptions options;
   RowStates states;
-  Candidates candidates;
-  DeviceBuffer<std::byte> scratch;  // scratch_bytes()
-  DenseWeights dense;               // cuda_materialised only
+  std::int32_t* count = nullptr;  // [rows] of candidates
+  DenseWeights dense;             // cuda_materialised only
+  std::size_t workspace_bytes = 0;
+};
 
-  // What `candidates` points to when the pass packs its rows: it knows their sizes only after it has counted.
-  DeviceBuffer<std::int32_t> packed_keys;
-  DeviceBuffer<float> packed_scores;
-  DeviceBuffer<std::int64_t> packed_offsets;
+// What passes keep on the device from one batch to the next, used in the order of one stream.
+struct PassMemory {
+  KeptBuffer<float> top, group_tops;  // cuda_streaming
+  KeptBuffer<std::byte> cuts;
+  KeptBuffer<std::byte> scratch;  // cuda_materialised
 };
 
 class ScorePass {
  public:
   virtual ~ScorePass() = default;
   virtual std::string_view name() const = 0;  // of the backend: "cuda_streaming", "cuda_materialised"
-  // True: run() counts first and fills packed_*; false: it fills rows of candidates.capacity.
-  virtual bool packs_candidates() const = 0;
-  // Whether f32 operands come split into two f16 or as they are (work.hpp).
+  // Whether f32 operands come split into two f16 or as they are, and rows packed (work.hpp).
   virtual bool splits_f32() const = 0;
-  // Heads larger than this go through rows_f64.
-  virtual std::int64_t largest_head_dim() const { return kMaxHeadDim; }
-  // Bytes of scratch that run() needs for this chunk (shape and mask ranges only). It grows with the chunk's queries:
-  // the caller makes chunks small enough for its workspace.
-  virtual std::size_t scratch_bytes(const Chunk& chunk, const PassOptions& options,
-                                    std::size_t workspace_bytes) const = 0;
-  // Of a pass with fixed rows: the candidates.capacity for this chunk (shape and mask ranges only). `sure`: enough
-  // whatever the scores. Otherwise enough but for rows of many equal scores with top_k, and for a given logsumexp that
-  // is not that of its row; finish_rows reports such rows, and the chunk is run again.
-  virtual std::int64_t row_capacity(const Chunk& chunk, const PassOptions& options, bool sure) const {
-    (void)options;
-    (void)sure;
-    return chunk.keys;
-  }
-  // Queue the pass on the stream. Throws ag::Error when a launch is refused. Must not wait for the device unless the
-  // size of its candidates makes it (materialised: once a chunk).
-  virtual void run(const Chunk& chunk, const Operands& operands, const RowFacts& facts, const PassOptions& options,
-                   PassMemory& memory, cudaStream_t stream) const = 0;
+  virtual bool packs_rows() const = 0;
+  // Whether it makes the scores of this batch base 2 before it compares them.
+  virtual bool compares_base2(const PassWork& work) const = 0;
+  // Whether candidates() needs rows whose candidates have been counted.
+  virtual bool packs_candidates(const PassOptions& options) const = 0;
+
+  // Both queue their work on the stream and throw ag::Error when a launch is refused. Chunks that are done in double
+  // are left alone. After statistics() states are written, cuts known, and chunks flagged whose biases need double.
+  virtual void statistics(const PassWork& work, PassMemory& memory, cudaStream_t stream) const = 0;
+  // After statistics() of the same batch, once or, with keys null first, twice.
+  virtual void candidates(const PassWork& work, const Candidates& candidates, PassMemory& memory,
+                          cudaStream_t stream) const = 0;
 };
 
 }  // namespace ag::cuda

@@ -23,68 +23,75 @@ struct DeviceFault {
   std::int64_t place() const { return static_cast<std::int64_t>(~inverse_place); }
 };
 
-// What finish_rows says of a chunk as a whole.
+// What finish_rows says of a batch as a whole.
 struct FinishReport {
   unsigned long long eps_bits = 0;         // of eps(): the widest band of a row
   unsigned long long borderline = 0;       // candidates inside their row's band
-  unsigned long long rows_too_wide = 0;    // rows whose additive mask needs double: the chunk is void, run rows_f64
-  unsigned long long rows_overflowed = 0;  // rows with more candidates than room: a bug of the pass, the chunk is void
+  unsigned long long rows_fp64 = 0;        // of chunks that were done in double
+  unsigned long long rows_overflowed = 0;  // rows with more candidates than room: a bug of the pass, the batch is void
   DeviceFault weight;                      // a weight that no float holds; value is its logarithm
+  DeviceFault mask;                        // what inspect_mask found
+  DeviceFault logsumexp;                   // NaN; its place is the row
 
   double eps() const { return std::bit_cast<double>(eps_bits); }
 };
 
-// Euclidean length of rows [first_row, first_row + count) of each head, in double and without overflow; NaN for a row
-// that holds NaN or infinity. d_norm is [heads][count]; d_head_ids may be null for one head whose stride is 0.
-cudaError_t launch_inspect_rows(AnyTensor rows, const std::int64_t* d_head_ids, std::int64_t heads,
-                                std::int64_t first_row, std::int64_t count, std::int64_t dim, double* d_norm,
+// Euclidean length of all queries and keys of the chunks, in double and without overflow, to Chunk::q_norms and
+// k_norms; NaN for a row that holds NaN or infinity.
+cudaError_t launch_inspect_rows(const Batch& batch, bool columns_are_near, cudaStream_t stream);
+
+// Chunk::logsumexp times unit to Chunk::given_logsumexp. Finds NaN.
+cudaError_t launch_read_logsumexp(const Batch& batch, double unit, DeviceFault* d_fault, cudaStream_t stream);
+
+// What judge_chunks goes by, apart from the lengths of rows.
+struct JudgeRules {
+  BandModel band, band_f64;  // of keys of length 1
+  double scale = 1;
+  double softcap = 0;          // 0: none
+  bool always_double = false;  // f64, or a head size that no pass has
+  bool splits_f32 = false;     // f32 operands come as two f16
+  bool base2 = false;          // the pass makes scores base 2 before it compares them: natural_unit is ln 2
+};
+
+// Batch::facts, and flags of bad keys: d_bad_keys is [chunks][keys].
+cudaError_t launch_judge_chunks(const Batch& batch, const JudgeRules& rules, std::uint8_t* d_bad_keys,
                                 cudaStream_t stream);
 
-// Finds NaN and +inf in an additive mask, at pairs of usable queries that the mask's other rules allow. Clears the
-// fault first.
-cudaError_t launch_inspect_mask(const Chunk& chunk, const RowFacts& facts, DeviceFault* d_fault, cudaStream_t stream);
+// Finds NaN and +inf in an additive mask, at pairs of usable queries that the mask's other rules allow.
+cudaError_t launch_inspect_mask(const Batch& batch, DeviceFault* d_fault, cudaStream_t stream);
 
-// Rows as Operands has them, [heads][count][pitch] or, for f32, [heads][count][2][pitch]. dtype is the problem's;
-// `exponent` is of f32 only, the largest that keeps every value times 2^exponent below 2^10.
-cudaError_t launch_prepare_operands(AnyTensor rows, const std::int64_t* d_head_ids, std::int64_t heads,
-                                    std::int64_t first_row, std::int64_t count, std::int64_t dim, std::int32_t dtype,
-                                    std::int64_t pitch, std::int32_t exponent, void* d_out, cudaStream_t stream);
+// Queries and keys of the chunks that are not done in double, as Operands has them.
+cudaError_t launch_prepare_operands(const Batch& batch, const Operands& operands, cudaStream_t stream);
 
-// The same rows as f32 values, [heads][count][pitch], from f32, f16 or bf16.
-cudaError_t launch_prepare_f32(AnyTensor rows, const std::int64_t* d_head_ids, std::int64_t heads,
-                               std::int64_t first_row, std::int64_t count, std::int64_t dim, std::int64_t pitch,
-                               float* d_out, cudaStream_t stream);
-
-// Of each row's norm its band, and whether it is unusable (its norm is NaN). d_unusable may be null.
-cudaError_t launch_row_bands(const double* d_q_norm, std::int64_t rows, BandModel model, float* d_band,
-                             std::uint8_t* d_unusable, cudaStream_t stream);
-
-// The score pass in double, for f64 and for heads whose scores float cannot hold: reads q and k as given, D up to 512.
-// Fills one split of states and fixed rows of candidates, by the final cut. When a row has more candidates than
-// capacity, its count says how many, and finish_rows reports it.
-cudaError_t launch_rows_f64(const Chunk& chunk, const RowFacts& facts, const PassOptions& options,
-                            const RowStates& states, const Candidates& candidates, cudaStream_t stream);
+// The score pass in double, for the chunks that are flagged for it: reads q and k as given, D up to 512. Fills states
+// and candidates, by the final cut; with candidates.keys null it counts them.
+cudaError_t launch_rows_f64(const Batch& batch, const RowStates& states, const Candidates& candidates,
+                            cudaStream_t stream);
 
 // Decides every candidate in double by core/edge_rule.hpp and finishes its row: replaces scores by weights, keys of
 // pairs that are no edges by ~key; writes results (offsets excepted), the number of edges of each row, and the report,
-// which it clears first; leaves the merged states in split 0 (work.hpp). d_weights_f64 is laid out as
+// all of which it expects cleared; leaves states as work.hpp says. d_weights_f64 is laid out as
 // candidates.scores, or null.
-cudaError_t launch_finish_rows(const Chunk& chunk, const RowFacts& facts, const BandModel& model,
-                               const RowStates& states, const Candidates& candidates, double* d_weights_f64,
-                               const RowResults& results, std::int64_t* d_edge_counts, FinishReport* d_report,
-                               cudaStream_t stream);
+cudaError_t launch_finish_rows(const Batch& batch, const RowStates& states, const Candidates& candidates,
+                               double* d_weights_f64, const RowResults& results, std::int64_t* d_edge_counts,
+                               FinishReport* d_report, bool given_logsumexp, cudaStream_t stream);
 
 // d_offsets[i] = the sum of the counts before i, for i in [0, n]. The two arrays may not overlap.
 std::size_t exclusive_scan_scratch_bytes(std::int64_t n);
 cudaError_t launch_exclusive_scan(const std::int64_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
                                   void* d_scratch, cudaStream_t stream);
+cudaError_t launch_exclusive_scan(const std::int32_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
+                                  void* d_scratch, cudaStream_t stream);
 
 // Edges of all rows in the order (row, key). d_out_weights_f64 goes with d_weights_f64; both or neither are null.
-cudaError_t launch_copy_edges(const Chunk& chunk, const RowStates& states, const Candidates& candidates,
-                              const double* d_weights_f64, const std::int64_t* d_offsets, std::int32_t* d_keys,
-                              float* d_weights, double* d_out_weights_f64, cudaStream_t stream);
+cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const double* d_weights_f64,
+                              const std::int64_t* d_offsets, std::int32_t* d_keys, float* d_weights,
+                              double* d_out_weights_f64, cudaStream_t stream);
 
-// Where launch_sums adds to; both are read, so that chunks of a head add up. Null: not wanted.
+// d_offsets[i] += base for i in [0, n].
+cudaError_t launch_rebase_offsets(std::int64_t* d_offsets, std::int64_t n, std::int64_t base, cudaStream_t stream);
+
+// Where launch_sums adds to, head after head of the batch; both are read. Null: not wanted.
 struct DeviceSums {
   double* received = nullptr;       // [heads][keys]: of each key over the chunk's queries
   double* distances = nullptr;      // [heads][distance_count]: mass at query_offset + i - j = distance_begin + d
@@ -93,8 +100,7 @@ struct DeviceSums {
 };
 
 // Sums of the weights of all allowed pairs, edges or not. `states` are those that finish_rows has left. Dot products in
-// float when `in_double` is false, which is for f32, f16 and bf16. Without atomics: the same bits every time.
-cudaError_t launch_sums(const Chunk& chunk, const RowStates& states, const DeviceSums& sums, bool in_double,
-                        cudaStream_t stream);
+// float, except of chunks that are done in double. Without atomics: the same bits every time.
+cudaError_t launch_sums(const Batch& batch, const RowStates& states, const DeviceSums& sums, cudaStream_t stream);
 
 }  // namespace ag::cuda

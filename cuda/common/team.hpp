@@ -11,6 +11,9 @@
 namespace ag::cuda {
 
 // Lane n is on device n % devices, so that few tasks spread over all of them.
+//
+// Lanes are taken from those that earlier calls have left, and left for later ones, with their streams and memory:
+// a call like the last one creates and allocates nothing.
 class Team {
  public:
   // Work on every lane begins after what is queued on `stream` now. Null stands for the default stream of the first
@@ -29,6 +32,9 @@ class Team {
   std::size_t devices_;
   std::vector<std::unique_ptr<Lane>> lanes_;
 };
+
+// Gives back what idle lanes hold, on every device. For the way out of exhausted memory.
+void release_idle_lanes();
 
 // Runs `work`; a sticky error of the device becomes the process's (devices.hpp).
 template <class F>

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "../../src/core/tensor_view.hpp"
@@ -28,6 +30,32 @@ struct BlockRange {
 
 // In place when the view is in device memory, else a copy, queued on the lane. Dimensions of stride 0 are copied once.
 DeviceTensor device_tensor(const TensorView& view, const BlockRange& block, Lane& lane, const Poll& poll);
+
+// Blocks of host tensors on their way to one piece of device memory, in one stream of copies. A block that two ask for,
+// as the mask that all heads share, is sent once. Views in device memory are used in place.
+class Uploads {
+ public:
+  // Fills `tensor` now (device memory) or in send(): until then it must stay where it is.
+  void add(const TensorView& view, const BlockRange& block, AnyTensor* tensor);
+  // Queued on the lane, to `memory`. When `sent` says that the very same blocks of this call lie there already, nothing
+  // is copied.
+  struct Sent {
+    std::uint64_t call = 0;
+    std::vector<std::pair<const void*, std::int64_t>> blocks;  // address and bytes
+  };
+  void send(std::uint64_t call, KeptBuffer<std::byte>& memory, Sent& sent, Lane& lane, const Poll& poll);
+
+ private:
+  struct Item {
+    const TensorView* view;
+    BlockRange block;  // stride-0 dimensions shrunk to 1
+    std::int64_t offset = 0, bytes = 0;
+  };
+  std::vector<Item> items_;
+  std::map<std::pair<const void*, std::int64_t>, std::size_t> known_;  // address and bytes, to the item
+  std::vector<std::pair<AnyTensor*, std::size_t>> waiting_;
+  std::int64_t total_ = 0;
+};
 
 // `count` elements `stride` elements apart, from anywhere, as bytes on the host: element n at data() + n * step().
 class HostElements {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Candidates from bits to packed rows.
+// Candidates from bits to the places of their rows.
+#include "../common/candidates.cuh"
+#include "../common/launch.hpp"
 #include "compact_bits.cuh"
 #include "score_rule.cuh"
 
@@ -10,28 +12,30 @@ template <int kWarps>
 __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads)
     compact_ballot_kernel(CompactScores work, ScoreRule rule) {
   ATTNGRAPH_SHARED(s_counts, std::int64_t[kWarps]);
-  const RowTeam<kWarps> team;
-  if (team.row >= work.chunk.heads * work.chunk.queries) return;  // a whole team
-  for_each_bit(team, work.candidates, work.offsets[team.row], s_counts, [&](std::int64_t place, std::int64_t column) {
-    work.keys[place] = static_cast<std::int32_t>(work.scores.key_begin + column);
-    work.out[place] = pair_score(work.chunk, rule, work.scores, team.row, column);
+  RowTeam<kWarps> team;
+  std::int32_t number = 0;
+  if (!team.take_row(work.batch, number) || work.batch.facts[number].in_double()) return;  // a whole team
+  const Chunk& chunk = work.batch.chunks[number];
+  const CandidateRow row = candidate_row(work.out, team.row);
+  for_each_bit(team, work.candidates, 0, s_counts, [&](std::int64_t place, std::int64_t column) {
+    if (place >= row.capacity) return;
+    work.out.keys[row.begin + place] = static_cast<std::int32_t>(work.scores.key_begin + column);
+    work.out.scores[row.begin + place] = pair_score(chunk, rule, work.scores, team.row, column);
   });
 }
 
 template <int kWarps>
 cudaError_t launch(const CompactScores& work, cudaStream_t stream) {
   using Team = RowTeam<kWarps>;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>((work.chunk.rows() + Team::kRowsPerBlock - 1) / Team::kRowsPerBlock));
-  config.blockDim = dim3(Team::kBlockThreads);
-  config.stream = stream;
-  return cudaLaunchKernelEx(&config, compact_ballot_kernel<kWarps>, work, score_rule(work.chunk));
+  const std::int64_t rows = work.batch.count * work.batch.most_rows;
+  const cudaLaunchConfig_t config = launch_config(blocks_for(rows, Team::kRowsPerBlock), Team::kBlockThreads, stream);
+  return cudaLaunchKernelEx(&config, compact_ballot_kernel<kWarps>, work, score_rule(work.scale, work.softcap));
 }
 
 }  // namespace
 
 cudaError_t launch_compact_ballot(const CompactScores& work, cudaStream_t stream) {
-  if (work.chunk.rows() == 0) return cudaSuccess;
+  if (work.batch.rows == 0) return cudaSuccess;
   return work.candidates.words <= kWordsOfOneWarp ? launch<1>(work, stream) : launch<8>(work, stream);
 }
 

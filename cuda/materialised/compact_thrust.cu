@@ -8,6 +8,7 @@
 
 #include <new>
 
+#include "../common/chunk_place.cuh"
 #include "score_rule.cuh"
 
 #if defined(ATTNGRAPH_EMULATION)
@@ -20,10 +21,14 @@
 namespace ag::cuda {
 namespace {
 
-// Pairs are numbered in the order of the bits.
+// Pairs are numbered in the order of the bits. Chunks that are done in double have none, and no bits were written.
 struct IsMarked {
-  const std::uint32_t* bits;
-  __host__ __device__ bool operator()(std::int64_t pair) const { return (bits[pair / 32] >> (pair % 32) & 1u) != 0; }
+  CompactScores work;
+  __device__ bool operator()(std::int64_t pair) const {
+    const std::int64_t row = pair / (work.candidates.words * 32);
+    if (work.batch.facts[chunk_of_row(work.batch, row)].in_double()) return false;
+    return (work.candidates.bits[pair / 32] >> (pair % 32) & 1u) != 0;
+  }
 };
 
 struct CandidateOf {
@@ -32,8 +37,9 @@ struct CandidateOf {
   __device__ thrust::tuple<std::int32_t, float> operator()(std::int64_t pair) const {
     const std::int64_t columns = work.candidates.words * 32;
     const std::int64_t row = pair / columns, column = pair % columns;
+    const Chunk& chunk = work.batch.chunks[chunk_of_row(work.batch, row)];
     return {static_cast<std::int32_t>(work.scores.key_begin + column),
-            pair_score(work.chunk, rule, work.scores, row, column)};
+            pair_score(chunk, rule, work.scores, row, column)};
   }
 };
 
@@ -41,9 +47,9 @@ template <class Policy>
 __host__ __device__ void copy_candidates(const Policy& policy, const CompactScores& work, std::int64_t pairs,
                                          const ScoreRule& rule) {
   const thrust::counting_iterator<std::int64_t> first(0);
-  const auto out =
-      thrust::make_transform_output_iterator(thrust::make_zip_iterator(work.keys, work.out), CandidateOf{work, rule});
-  thrust::copy_if(policy, first, first + pairs, out, IsMarked{work.candidates.bits});
+  const auto out = thrust::make_transform_output_iterator(thrust::make_zip_iterator(work.out.keys, work.out.scores),
+                                                          CandidateOf{work, rule});
+  thrust::copy_if(policy, first, first + pairs, out, IsMarked{work});
 }
 
 #if defined(ATTNGRAPH_EMULATION)
@@ -75,9 +81,10 @@ struct StreamAllocator {
 }  // namespace
 
 cudaError_t compact_thrust(const CompactScores& work, cudaStream_t stream) {
-  const std::int64_t pairs = work.chunk.rows() * work.candidates.words * 32;
+  const std::int64_t pairs = work.batch.rows * work.candidates.words * 32;
   if (pairs == 0) return cudaSuccess;
-  const ScoreRule rule = score_rule(work.chunk);
+  if (work.out.offsets == nullptr) return cudaErrorInvalidValue;
+  const ScoreRule rule = score_rule(work.scale, work.softcap);
 #if defined(ATTNGRAPH_EMULATION)
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(1);

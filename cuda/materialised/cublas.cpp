@@ -17,10 +17,11 @@
 namespace ag::cuda {
 namespace {
 
-// The header overloads cublasGemmEx for callers of the past; this is the one that the library exports.
+// The header overloads cublasGemmStridedBatchedEx for callers of the past; this is the one that the library exports.
 using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void*,
-                                  const void*, cudaDataType, int, const void*, cudaDataType, int, const void*, void*,
-                                  cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t);
+                                  const void*, cudaDataType, int, long long, const void*, cudaDataType, int, long long,
+                                  const void*, void*, cudaDataType, int, long long, int, cublasComputeType_t,
+                                  cublasGemmAlgo_t);
 
 struct Table {
   decltype(&cublasCreate_v2) create = nullptr;
@@ -46,7 +47,7 @@ Library open_library() {
   if (wanted == nullptr || *wanted == '\0') {  // linked into the tests
     library.file = "emulated";
     library.table = {&cublasCreate_v2,       &cublasDestroy_v2,  &cublasGetVersion_v2,   &cublasSetStream_v2,
-                     &cublasSetWorkspace_v2, &cublasSetMathMode, &cublasGetStatusString, &cublasGemmEx};
+                     &cublasSetWorkspace_v2, &cublasSetMathMode, &cublasGetStatusString, &cublasGemmStridedBatchedEx};
     return library;
   }
 #endif
@@ -74,7 +75,7 @@ Library open_library() {
   find(library.table.set_workspace, "cublasSetWorkspace_v2");
   find(library.table.set_math_mode, "cublasSetMathMode");
   find(library.table.status_string, "cublasGetStatusString");
-  find(library.table.gemm, "cublasGemmEx");
+  find(library.table.gemm, "cublasGemmStridedBatchedEx");
   if (!library.missing.empty()) dlclose(handle);
   return library;
 }
@@ -197,7 +198,7 @@ std::string cublas_description() {
 
 void queue_score_gemm(const ScoreGemm& gemm, void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
   if (!cublas_missing().empty()) fail(Status::kNoDevice, "{}", cublas_missing());
-  if (gemm.rows == 0 || gemm.keys == 0) return;
+  if (gemm.rows == 0 || gemm.keys == 0 || gemm.count == 0) return;
   const Table& table = library().table;
   const TakenHandle handle;
   const bool plain = static_cast<DType>(gemm.dtype) == DType::kF32;
@@ -210,10 +211,12 @@ void queue_score_gemm(const ScoreGemm& gemm, void* workspace, std::size_t worksp
   const int keys = as_int(gemm.keys, "keys");
   const int rows = as_int(gemm.rows, "rows");
   const int depth = as_int(gemm.pitch, "dimensions");
-  check(table.gemm(handle.get(), CUBLAS_OP_T, CUBLAS_OP_N, keys, rows, depth, &one, gemm.k, type, depth, gemm.q, type,
-                   depth, &zero, gemm.scores, CUDA_R_32F, as_int(gemm.score_pitch, "scores a row"),
-                   plain ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-        "cublasGemmEx");
+  check(
+      table.gemm(handle.get(), CUBLAS_OP_T, CUBLAS_OP_N, keys, rows, depth, &one, gemm.k, type, depth, gemm.k_stride,
+                 gemm.q, type, depth, gemm.rows * gemm.pitch, &zero, gemm.scores, CUDA_R_32F,
+                 as_int(gemm.score_pitch, "scores a row"), gemm.rows * gemm.score_pitch, as_int(gemm.count, "products"),
+                 plain ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      "cublasGemmStridedBatchedEx");
 }
 
 }  // namespace ag::cuda

@@ -19,14 +19,15 @@ const std::string& cublas_missing();
 // The file's name, and "13.1.0" once a handle has been made on any device; for reports.
 std::string cublas_description();
 
-// scores = q k^T in single precision: rows of q against rows of k.
+// scores = q k^T in single precision: rows of q against rows of k, `count` times, each with its own rows and keys.
 struct ScoreGemm {
   std::int32_t dtype = 0;   // ag::DType of q and k: f32, f16 or bf16
-  const void* q = nullptr;  // [rows][pitch]
-  const void* k = nullptr;  // [keys][pitch]
+  const void* q = nullptr;  // [count][rows][pitch]
+  const void* k = nullptr;  // [keys][pitch], k_stride elements from one to the next
   std::int64_t rows = 0, keys = 0, pitch = 0;
-  float* scores = nullptr;  // [rows][score_pitch]
+  float* scores = nullptr;  // [count][rows][score_pitch]
   std::int64_t score_pitch = 0;
+  std::int64_t count = 1, k_stride = 0;
 };
 
 // Queue the product on the stream of the current device. f16 and bf16 are multiplied exactly and summed in f32, f32

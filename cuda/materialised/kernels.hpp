@@ -17,7 +17,7 @@ namespace ag::cuda {
 // Words of a row of `columns` bits: whole groups of 128 columns, which is what a warp reads at once.
 constexpr std::int64_t bit_words(std::int64_t columns) { return (columns + 127) / 128 * 4; }
 
-// Raw products q . k of a chunk's rows and the keys [key_begin, key_begin + width).
+// Raw products q . k of a batch's rows and the keys [key_begin, key_begin + width).
 struct ScoreMatrix {
   const float* data = nullptr;  // [rows][pitch] device, 16-byte aligned
   std::int64_t pitch = 0;       // floats; a multiple of 4, at least width
@@ -33,31 +33,33 @@ struct PairBits {
 };
 
 // One read of the scores (a second for what does not fit registers): scale, softcap, mask, maximum, sum and entropy in
-// RowStates (one split), the row's cut with room for its band on both sides, bits and counts of the candidates, and,
-// when wanted, the dense weights.
+// RowStates, the row's cut with room for its band on both sides, bits and counts of the candidates, and, when wanted,
+// the dense weights. The first key that may have the largest score is among the candidates: columns of equal keys need
+// not get equal products from cuBLAS. Chunks that are done in double are left alone; those whose biases turn out to
+// need it are flagged.
 struct SoftmaxRows {
   ScoreMatrix scores;
-  Chunk chunk;
-  RowFacts facts;
+  Batch batch;
   RowStates states;
-  PairBits candidates;
-  std::int32_t* candidate_counts = nullptr;  // [rows], the counts once more, as Candidates has them; or null
-  DenseWeights dense;                        // data null: not wanted
-  std::int64_t top_k = 0;                    // above 0: candidates that are certainly below the top_k-th are left out
+  PairBits candidates;            // counts: not used
+  std::int32_t* count = nullptr;  // [rows] of candidates
+  DenseWeights dense;             // data null: not wanted
+  std::int64_t top_k = 0;         // above 0: candidates that are certainly below the top_k-th are left out
+  double scale = 1, softcap = 0;
+  bool general = false;  // there may be a softcap, a mask tensor or bad keys
 };
 cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream);
 
-// Candidates in order, from the bits: keys and base-2 scores of row r at offsets[r].
+// Candidates in order, from the bits: keys and base-2 scores of every row to its place in `out`.
 struct CompactScores {
   ScoreMatrix scores;
-  Chunk chunk;
+  Batch batch;
   PairBits candidates;
-  const std::int64_t* offsets = nullptr;  // [rows + 1], the scanned counts
-  std::int32_t* keys = nullptr;
-  float* out = nullptr;
+  Candidates out;
+  double scale = 1, softcap = 0;
 };
 cudaError_t launch_compact_ballot(const CompactScores& work, cudaStream_t stream);
-// The same by thrust::copy_if, which waits for the stream and has scratch of its own.
+// The same by thrust::copy_if, which waits for the stream, has scratch of its own, and packs rows: out.offsets is set.
 cudaError_t compact_thrust(const CompactScores& work, cudaStream_t stream);
 
 // Rows of a ready matrix on the device. Rows are numbered r = g * queries + (i - query_begin), as in a Chunk.

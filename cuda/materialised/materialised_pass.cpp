@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The textbook pipeline: all scores of a chunk by cuBLAS, one kernel over them, a scan of the counts, a compaction.
+// The textbook pipeline: all scores of a batch by cuBLAS, one kernel over them, a compaction.
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
-#include "../common/key_range.hpp"
 #include "../common/passes.hpp"
 #include "../common/stages.hpp"
 #include "cublas.hpp"
@@ -17,21 +16,25 @@ constexpr std::int64_t kAlignment = 256;  // of the parts of the scratch
 
 std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-// Where a chunk's numbers lie in its scratch, in bytes.
+// Where a batch's numbers lie in its scratch, in bytes.
 struct Layout {
-  std::int64_t key_begin = 0, width = 0;  // keys that some query of the chunk may see
+  std::int64_t key_begin = 0, width = 0;  // keys that some query of the batch may see
   std::int64_t pitch = 0, words = 0;
-  std::int64_t scores = 0, bits = 0, counts = 0, candidate_counts = 0, scan = 0, end = 0;
+  std::int64_t scores = 0, bits = 0, gemm = 0, end = 0;
 };
 
-Layout layout_of(const Chunk& chunk) {
+// What NVIDIA recommends for its newest devices, as far as an eighth of a batch's share of the workspace allows, of
+// which two are in flight (plan_cuda keeps it free).
+std::int64_t gemm_workspace_bytes(std::size_t workspace_bytes) {
+  const auto share = static_cast<std::int64_t>(workspace_bytes / 16);
+  return std::clamp<std::int64_t>(share / kAlignment * kAlignment, 64 << 10, 32 << 20);
+}
+
+Layout layout_of(const PassWork& work) {
   Layout at;
-  if (chunk.queries > 0) {
-    at.key_begin = key_range(chunk.mask, chunk.query_begin).begin;
-    at.width =
-        std::max<std::int64_t>(0, key_range(chunk.mask, chunk.query_begin + chunk.queries - 1).end - at.key_begin);
-  }
-  const std::int64_t rows = chunk.rows();
+  at.key_begin = work.key_begin;
+  at.width = std::max<std::int64_t>(0, work.key_end - work.key_begin);
+  const std::int64_t rows = work.batch.rows;
   at.pitch = round_up(at.width, 32);
   at.words = bit_words(at.width);
   std::int64_t end = 0;
@@ -41,18 +44,9 @@ Layout layout_of(const Chunk& chunk) {
   };
   place(at.scores, rows * at.pitch * static_cast<std::int64_t>(sizeof(float)));
   place(at.bits, rows * at.words * static_cast<std::int64_t>(sizeof(std::uint32_t)));
-  place(at.counts, rows * static_cast<std::int64_t>(sizeof(std::int64_t)));
-  place(at.candidate_counts, rows * static_cast<std::int64_t>(sizeof(std::int32_t)));
-  place(at.scan, static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows)));
+  place(at.gemm, gemm_workspace_bytes(work.workspace_bytes));
   at.end = end;
   return at;
-}
-
-// What NVIDIA recommends for its newest devices, as far as an eighth of a chunk's share of the workspace allows, of
-// which two are in flight (plan_cuda keeps it free).
-std::int64_t gemm_workspace_bytes(std::size_t workspace_bytes) {
-  const auto share = static_cast<std::int64_t>(workspace_bytes / 16);
-  return std::clamp<std::int64_t>(share / kAlignment * kAlignment, 64 << 10, 32 << 20);
 }
 
 Compaction resolve(Compaction asked) {
@@ -66,80 +60,82 @@ Compaction resolve(Compaction asked) {
 class MaterialisedPass : public ScorePass {
  public:
   std::string_view name() const override { return "cuda_materialised"; }
-  bool packs_candidates() const override { return true; }
   bool splits_f32() const override { return false; }
-
-  std::size_t scratch_bytes(const Chunk& chunk, const PassOptions&, std::size_t workspace_bytes) const override {
-    return static_cast<std::size_t>(layout_of(chunk).end + gemm_workspace_bytes(workspace_bytes));
+  bool packs_rows() const override { return false; }
+  bool compares_base2(const PassWork&) const override { return true; }
+  bool packs_candidates(const PassOptions& options) const override {
+    return resolve(options.compaction) == Compaction::kThrust;
   }
 
-  void run(const Chunk& chunk, const Operands& operands, const RowFacts& facts, const PassOptions& options,
-           PassMemory& memory, cudaStream_t stream) const override {
-    const Layout at = layout_of(chunk);
-    const std::int64_t rows = chunk.rows();
-    std::byte* const scratch = memory.scratch.data();
-    if (static_cast<std::int64_t>(memory.scratch.bytes()) < at.end) {
-      fail(Status::kInternal, "the scratch of cuda_materialised has {} bytes; the chunk needs {}",
-           memory.scratch.bytes(), at.end);
-    }
-    memory.states.splits = 1;
-    memory.packed_offsets = DeviceBuffer<std::int64_t>(rows + 1, stream);
-    auto* const scores = reinterpret_cast<float*>(scratch + at.scores);
-
-    // The heads of a chunk read one key head: stacked, their rows are one product.
-    ScoreGemm gemm;
-    gemm.dtype = operands.dtype;
-    gemm.q = operands.q;
-    gemm.k = static_cast<const std::byte*>(operands.k) +
-             at.key_begin * operands.pitch * static_cast<std::int64_t>(size_of(static_cast<DType>(operands.dtype)));
-    gemm.rows = rows;
-    gemm.keys = at.width;
-    gemm.pitch = operands.pitch;
-    gemm.scores = scores;
-    gemm.score_pitch = at.pitch;
-    queue_score_gemm(gemm, scratch + at.end, memory.scratch.bytes() - static_cast<std::size_t>(at.end), stream);
+  void statistics(const PassWork& work, PassMemory& memory, cudaStream_t stream) const override {
+    const Layout at = layout_of(work);
+    std::byte* const scratch = memory.scratch.resize(at.end, stream);
+    multiply(work, at, scratch, stream);
 
     SoftmaxRows softmax;
-    softmax.scores = {scores, at.pitch, at.key_begin, at.width};
-    softmax.chunk = chunk;
-    softmax.facts = facts;
-    softmax.states = memory.states;
-    if (!options.entropy) softmax.states.weighted = nullptr;
-    softmax.candidates = {reinterpret_cast<std::uint32_t*>(scratch + at.bits), at.words,
-                          reinterpret_cast<std::int64_t*>(scratch + at.counts)};
-    softmax.candidate_counts = reinterpret_cast<std::int32_t*>(scratch + at.candidate_counts);
-    softmax.dense = memory.dense;
-    softmax.top_k = options.top_k;
+    softmax.scores = scores_of(at, scratch);
+    softmax.batch = work.batch;
+    softmax.states = work.states;
+    if (!work.options.entropy) softmax.states.weighted = nullptr;
+    softmax.candidates = bits_of(at, scratch);
+    softmax.count = work.count;
+    softmax.dense = work.dense;
+    softmax.top_k = work.options.top_k;
+    softmax.scale = work.scale;
+    softmax.softcap = work.softcap;
+    softmax.general = work.softcap > 0 || work.mask_tensor || work.skips_bad_keys;
     cuda_check(launch_softmax_rows(softmax, stream), "softmax_rows");
-    cuda_check(
-        launch_exclusive_scan(softmax.candidates.counts, memory.packed_offsets.data(), rows, scratch + at.scan, stream),
-        "exclusive_scan");
+  }
 
-    std::int64_t count = 0;
-    cuda_check(
-        cudaMemcpyAsync(&count, memory.packed_offsets.data() + rows, sizeof(count), cudaMemcpyDeviceToHost, stream),
-        "the number of candidates");
-    cuda_check(cudaStreamSynchronize(stream), "the scores of a chunk");
-    memory.packed_keys = DeviceBuffer<std::int32_t>(count, stream);
-    memory.packed_scores = DeviceBuffer<float>(count, stream);
-
+  void candidates(const PassWork& work, const Candidates& candidates, PassMemory& memory,
+                  cudaStream_t stream) const override {
+    if (candidates.keys == nullptr) return;  // statistics() has counted them
+    const Layout at = layout_of(work);
     CompactScores compact;
-    compact.scores = softmax.scores;
-    compact.chunk = chunk;
-    compact.candidates = softmax.candidates;
-    compact.offsets = memory.packed_offsets.data();
-    compact.keys = memory.packed_keys.data();
-    compact.out = memory.packed_scores.data();
-    if (count > 0) {
-      const bool thrust = resolve(options.compaction) == Compaction::kThrust;
-      cuda_check(thrust ? compact_thrust(compact, stream) : launch_compact_ballot(compact, stream),
-                 thrust ? "compact_thrust" : "compact_ballot");
+    compact.scores = scores_of(at, memory.scratch.data());
+    compact.batch = work.batch;
+    compact.candidates = bits_of(at, memory.scratch.data());
+    compact.out = candidates;
+    compact.scale = work.scale;
+    compact.softcap = work.softcap;
+    // Thrust packs what it finds, so there must be nothing that it leaves out.
+    const bool thrust = resolve(work.options.compaction) == Compaction::kThrust && candidates.offsets != nullptr &&
+                        !work.some_in_double;
+    cuda_check(thrust ? compact_thrust(compact, stream) : launch_compact_ballot(compact, stream),
+               thrust ? "compact_thrust" : "compact_ballot");
+  }
+
+ private:
+  static ScoreMatrix scores_of(const Layout& at, std::byte* scratch) {
+    return {reinterpret_cast<float*>(scratch + at.scores), at.pitch, at.key_begin, at.width};
+  }
+  static PairBits bits_of(const Layout& at, std::byte* scratch) {
+    return {reinterpret_cast<std::uint32_t*>(scratch + at.bits), at.words, nullptr};
+  }
+
+  // The heads of a chunk read one key head: stacked, their rows are one product. Chunks of as many rows are one call.
+  static void multiply(const PassWork& work, const Layout& at, std::byte* scratch, cudaStream_t stream) {
+    const std::vector<Chunk>& chunks = work.chunks;
+    const Operands& operands = work.operands;
+    for (std::size_t first = 0; first < chunks.size();) {
+      std::size_t end = first + 1;
+      while (end < chunks.size() && chunks[end].rows() == chunks[first].rows()) ++end;
+      const std::int64_t row_bytes = operands.row_bytes(), row = chunks[first].first_row;
+      ScoreGemm gemm;
+      gemm.dtype = operands.dtype;
+      gemm.q = static_cast<const std::byte*>(operands.q) + row * row_bytes;
+      gemm.k = static_cast<const std::byte*>(operands.k) +
+               (static_cast<std::int64_t>(first) * work.batch.keys + at.key_begin) * row_bytes;
+      gemm.rows = chunks[first].rows();
+      gemm.keys = at.width;
+      gemm.pitch = operands.pitch;
+      gemm.scores = reinterpret_cast<float*>(scratch + at.scores) + row * at.pitch;
+      gemm.score_pitch = at.pitch;
+      gemm.count = static_cast<std::int64_t>(end - first);
+      gemm.k_stride = work.batch.keys * operands.pitch;
+      queue_score_gemm(gemm, scratch + at.gemm, static_cast<std::size_t>(at.end - at.gemm), stream);
+      first = end;
     }
-    memory.candidates = Candidates();
-    memory.candidates.keys = memory.packed_keys.data();
-    memory.candidates.scores = memory.packed_scores.data();
-    memory.candidates.count = softmax.candidate_counts;
-    memory.candidates.offsets = memory.packed_offsets.data();
   }
 };
 

@@ -21,12 +21,12 @@ struct ScoreRule {
   float cap = 0;  // softcap log2(e); 0: none
 };
 
-inline ScoreRule score_rule(const Chunk& chunk) {
-  const double factor = chunk.softcap > 0 ? chunk.scale / chunk.softcap : chunk.scale * kLog2E;
+inline ScoreRule score_rule(double scale, double softcap) {
+  const double factor = softcap > 0 ? scale / softcap : scale * kLog2E;
   ScoreRule rule;
   rule.factor_high = static_cast<float>(factor);
   rule.factor_low = static_cast<float>(factor - static_cast<double>(rule.factor_high));
-  rule.cap = static_cast<float>(chunk.softcap * kLog2E);
+  rule.cap = static_cast<float>(softcap * kLog2E);
   return rule;
 }
 
@@ -43,15 +43,14 @@ __device__ __forceinline__ float score_log2(const ScoreRule& rule, float raw) {
 // A mask's finite bias in base 2. It stays finite: only -inf masks.
 __device__ __forceinline__ float bias_log2(double bias) { return static_cast<float>(fmax(bias * kLog2E, -1e37)); }
 
-// The score of column c of row r once more, for the few pairs that become candidates.
+// The score of column c of row r of the batch once more, for the few pairs that become candidates.
 __device__ __forceinline__ float pair_score(const Chunk& chunk, const ScoreRule& rule, const ScoreMatrix& scores,
                                             std::int64_t row, std::int64_t column) {
-  const std::int64_t g = row / chunk.queries;
-  const std::int64_t head = chunk.head_ids != nullptr ? chunk.head_ids[g] : 0;
   const float x = score_log2<true>(rule, scores.data[row * scores.pitch + column]);
   if (chunk.mask.tensor.data == nullptr) return x;
-  const std::int64_t query = chunk.query_begin + row % chunk.queries;
-  return x + bias_log2(mask_element_bias(chunk.mask.tensor, head, query, scores.key_begin + column));
+  const std::int64_t local = row - chunk.first_row, g = local / chunk.queries;
+  const std::int64_t query = chunk.query_begin + local - g * chunk.queries;
+  return x + bias_log2(mask_element_bias(chunk.mask.tensor, chunk.head_ids[g], query, scores.key_begin + column));
 }
 
 }  // namespace ag::cuda

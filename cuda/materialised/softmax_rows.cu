@@ -2,6 +2,7 @@
 // Softmax statistics, cut, candidates and dense weights of rows of raw scores.
 #include <cmath>
 
+#include "../common/launch.hpp"
 #include "../common/ptx.cuh"
 #include "kernels.hpp"
 #include "row_team.cuh"
@@ -93,6 +94,7 @@ __device__ __forceinline__ float log2_add(float a, float b) {
 template <bool kGeneral>
 struct RowScores {
   const SoftmaxRows& work;
+  const Chunk& chunk;
   const ScoreRule& rule;
   const float* raw;
   std::int64_t head, query;
@@ -116,7 +118,7 @@ struct RowScores {
   __device__ __forceinline__ float score(float product, std::uint32_t column) const {
     const float x = score_log2<kGeneral>(rule, product);
     if constexpr (!kGeneral) return x;
-    const double bias = pair_bias(work.chunk.mask, head, query, work.scores.key_begin + column);
+    const double bias = pair_bias(chunk.mask, head, query, work.scores.key_begin + column);
     // Not added when it masks: the product of a masked key may be NaN.
     return isinf(bias) ? static_cast<float>(bias) : x + bias_log2(bias);
   }
@@ -166,21 +168,27 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   constexpr std::uint32_t kTile = kWarps * 128;
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
   ATTNGRAPH_SHARED(s_counts, std::int32_t[3][kWarps]);
-  const RowTeam<kWarps> team;
-  const Chunk& chunk = work.chunk;
-  const std::int64_t row = team.row;
-  if (row >= chunk.heads * chunk.queries) return;  // a whole team
-  const std::int64_t g = row / chunk.queries;
-  const std::int64_t query = chunk.query_begin + row % chunk.queries;
-  const double given = chunk.given_logsumexp != nullptr ? chunk.given_logsumexp[row] : 0.0;
-  const bool unusable = isinf(given) || (work.facts.unusable != nullptr && work.facts.unusable[row] != 0);
+  ATTNGRAPH_SHARED(s_first, std::uint32_t[kWarps]);
+  RowTeam<kWarps> team;
+  std::int32_t number = 0;
+  if (!team.take_row(work.batch, number)) return;  // a whole team
+  const Chunk& chunk = work.batch.chunks[number];
+  ChunkFacts& facts = work.batch.facts[number];
+  const std::int64_t row = team.row, local = row - chunk.first_row;
+  if (facts.judged_double != 0) return;
+  const std::int64_t g = local / chunk.queries;
+  const std::int64_t query = chunk.query_begin + (local - g * chunk.queries);
+  const double given = chunk.given_logsumexp != nullptr ? chunk.given_logsumexp[local] : 0.0;
+  const double norm = chunk.norm_of(local);
+  const bool unusable = isinf(given) || !(norm == norm);
 
   DeviceKeyRange keys = key_range(chunk.mask, query);
   if (unusable) keys.end = keys.begin;
   const RowScores<kGeneral> scores{work,
+                                   chunk,
                                    rule,
                                    work.scores.data + row * work.scores.pitch,
-                                   chunk.head_ids != nullptr ? chunk.head_ids[g] : 0,
+                                   chunk.head_ids[g],
                                    query,
                                    static_cast<std::uint32_t>(keys.begin - work.scores.key_begin),
                                    static_cast<std::uint32_t>(keys.end - work.scores.key_begin)};
@@ -241,7 +249,11 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     }
   }
   // The band covers what the scores and the sum may be off; the rest is for this cut itself, rounded to float.
-  const float band = work.facts.band != nullptr ? work.facts.band[row] : 0.0f;
+  const double maximum = kLn2 * static_cast<double>(p.maximum);
+  const bool has_keys = p.max_column >= 0;
+  const double bias_error = has_keys ? facts.band.bias_error(maximum) : 0.0;
+  if (has_keys && facts.band.too_wide(maximum) && team.thread() == 0) atomicExch(&facts.found_double, 1);
+  const float band = unusable ? 0.0f : static_cast<float>(facts.band.band(norm) + 2 * bias_error);
   const float room = 1.45f * band + 1e-5f;
   const auto lowered = [room](float bound, float magnitude) { return bound - room - 4 * 0x1p-23f * magnitude; };
   float cut = -INFINITY;
@@ -264,16 +276,22 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   }
 
   std::uint32_t* const words = work.candidates.bits + row * work.candidates.words;
-  float* const dense = work.dense.data != nullptr ? work.dense.data + g * work.dense.stride_head +
-                                                        (row % chunk.queries) * work.dense.stride_row
-                                                  : nullptr;
+  float* const dense = work.dense.data != nullptr ? work.dense.data + row * chunk.keys : nullptr;
   const auto width = static_cast<std::uint32_t>(work.scores.width);
   std::int32_t count = 0;
+  // The first column that may hold the largest score.
+  const float near_maximum = has_keys ? lowered(p.maximum, fabsf(p.maximum)) : INFINITY;
+  std::uint32_t first_near = 0xFFFFFFFFu;
   for_each_tile([&](std::uint32_t tile, const float(&x)[4]) {
     std::uint32_t four = 0;
 #pragma unroll
     for (int n = 0; n < 4; ++n) four |= static_cast<std::uint32_t>(x[n] > -INFINITY && x[n] >= cut) << n;
     count += __popc(four);
+#pragma unroll
+    for (int n = 3; n >= 0; --n) {
+      const std::uint32_t own = tile * kTile + place + static_cast<std::uint32_t>(n);
+      if (x[n] >= near_maximum && own < first_near) first_near = own;
+    }
     const std::uint32_t column = tile * kTile + static_cast<std::uint32_t>(team.warp) * 128;
     if (column < width) write_bits(words + column / 32, team.lane, four);
     if (dense == nullptr) return;
@@ -296,13 +314,24 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     }
   }
   count = team.sum(count, s_counts[2]);
+  first_near = team.least(first_near, s_first);
+  if constexpr (kWarps == 1) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
   if (team.thread() != 0) return;
-  work.candidates.counts[row] = count;
-  if (work.candidate_counts != nullptr) work.candidate_counts[row] = count;
+  if (first_near != 0xFFFFFFFFu) {
+    const std::uint32_t bit = 1u << first_near % 32, word = words[first_near / 32];
+    if ((word & bit) == 0) {
+      words[first_near / 32] = word | bit;
+      ++count;
+    }
+  }
+  work.count[row] = count;
   const bool empty = p.max_column < 0;
   work.states.reference[row] = empty ? 0.0 : kLn2 * static_cast<double>(p.reference);
-  work.states.sum[row] = p.sum;
-  work.states.maximum[row] = kLn2 * static_cast<double>(p.maximum);
+  work.states.sum[row] = empty ? 0.0 : p.sum;
   work.states.max_key[row] = empty ? -1 : static_cast<std::int32_t>(work.scores.key_begin + p.max_column);
   if (weighted) work.states.weighted[row] = kLn2 * p.weighted;
 }
@@ -310,15 +339,11 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
 template <int kWarps>
 cudaError_t launch(const SoftmaxRows& work, cudaStream_t stream) {
   using Team = RowTeam<kWarps>;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>((work.chunk.rows() + Team::kRowsPerBlock - 1) / Team::kRowsPerBlock));
-  config.blockDim = dim3(Team::kBlockThreads);
-  config.stream = stream;
-  const MaskView& mask = work.chunk.mask;
-  const bool general = work.chunk.softcap > 0 || mask.tensor.data != nullptr || mask.bad_keys != nullptr;
-  const ScoreRule rule = score_rule(work.chunk);
-  return general ? cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, true>, work, rule)
-                 : cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, false>, work, rule);
+  const std::int64_t rows = work.batch.count * work.batch.most_rows;
+  const cudaLaunchConfig_t config = launch_config(blocks_for(rows, Team::kRowsPerBlock), Team::kBlockThreads, stream);
+  const ScoreRule rule = score_rule(work.scale, work.softcap);
+  return work.general ? cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, true>, work, rule)
+                      : cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, false>, work, rule);
 }
 
 }  // namespace
@@ -327,7 +352,7 @@ cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream) {
   // Columns are counted in 32 bits, and a tile may end beyond the last one.
   if (work.scores.width > std::int64_t{1} << 31) return cudaErrorInvalidValue;
   if (work.candidates.words != bit_words(work.scores.width) || work.scores.pitch % 4 != 0) return cudaErrorInvalidValue;
-  if (work.chunk.rows() == 0) return cudaSuccess;
+  if (work.batch.rows == 0) return cudaSuccess;
   if (work.scores.width <= 1024) return launch<1>(work, stream);  // what a warp holds in registers
   if (work.scores.width <= 32768) return launch<8>(work, stream);
   return launch<16>(work, stream);

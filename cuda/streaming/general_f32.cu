@@ -3,6 +3,7 @@
 
 namespace ag::cuda {
 
-template cudaError_t launch_attention_edges_of<DType::kF32, Variant::kGeneral>(const StreamingArguments&, cudaStream_t);
+template cudaError_t launch_row_sums_of<DType::kF32, Variant::kGeneral>(const StreamingArguments&, cudaStream_t);
+template cudaError_t launch_row_edges_of<DType::kF32, Variant::kGeneral>(const StreamingArguments&, cudaStream_t);
 
 }  // namespace ag::cuda

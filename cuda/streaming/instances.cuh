@@ -2,15 +2,17 @@
 // The lists in shape.hpp as code.
 #pragma once
 
-#include "attention_edges.cuh"
 #include "instances.hpp"
+#include "row_edges.cuh"
+#include "row_sums.cuh"
 
 namespace ag::cuda {
 
-template <DType kDtype, Variant kVariant>
-cudaError_t launch_attention_edges_of(const StreamingArguments& a, cudaStream_t stream) {
+// f(Shape) of the smallest instance that holds the pitch.
+template <DType kDtype, Variant kVariant, class F>
+cudaError_t with_shape(std::int64_t pitch, F&& f) {
 #define ATTNGRAPH_INSTANCE(kDim) \
-  if (a.operands.pitch <= kDim) return launch_attention_edges<Shape<kDtype, kDim, kVariant>>(a, stream);
+  if (pitch <= kDim) return f(Shape<kDtype, kDim, kVariant>());
   if constexpr (kVariant == Variant::kLean) {
     ATTNGRAPH_STREAMING_LEAN_HEAD_DIMS(ATTNGRAPH_INSTANCE)
   } else {
@@ -18,6 +20,18 @@ cudaError_t launch_attention_edges_of(const StreamingArguments& a, cudaStream_t 
   }
 #undef ATTNGRAPH_INSTANCE
   return cudaErrorInvalidValue;
+}
+
+template <DType kDtype, Variant kVariant>
+cudaError_t launch_row_sums_of(const StreamingArguments& a, cudaStream_t stream) {
+  return with_shape<kDtype, kVariant>(a.operands.pitch,
+                                      [&](auto shape) { return launch_row_sums<decltype(shape)>(a, stream); });
+}
+
+template <DType kDtype, Variant kVariant>
+cudaError_t launch_row_edges_of(const StreamingArguments& a, cudaStream_t stream) {
+  return with_shape<kDtype, kVariant>(a.operands.pitch,
+                                      [&](auto shape) { return launch_row_edges<decltype(shape)>(a, stream); });
 }
 
 }  // namespace ag::cuda

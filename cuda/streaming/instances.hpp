@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fused kernel's instances, as the host sees them.
+// The fused kernels' instances, as the host sees them.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,15 +9,17 @@
 
 namespace ag::cuda {
 
-// Queues the instance whose head size is the smallest that holds operands.pitch. One translation unit defines it for
+// Queue the instance whose head size is the smallest that holds operands.pitch. One translation unit defines them for
 // each pair, from the lists in shape.hpp. cudaErrorInvalidValue when the pitch is larger than all.
 template <DType kDtype, Variant kVariant>
-cudaError_t launch_attention_edges_of(const StreamingArguments& a, cudaStream_t stream);
+cudaError_t launch_row_sums_of(const StreamingArguments& a, cudaStream_t stream);
+template <DType kDtype, Variant kVariant>
+cudaError_t launch_row_edges_of(const StreamingArguments& a, cudaStream_t stream);
 
-// Cuts of rows whose sum is known before the pass, in StreamingArguments::cuts' units, rounded down: from the given
-// logsumexp, or else from `states` of all splits and the sink; from the sink alone, a lower bound, when `states` has no
-// sums. `cuts` is [rows].
-cudaError_t launch_row_cuts(const Chunk& chunk, const RowFacts& facts, const RowStates& states, float* d_cuts,
+// Between the passes: merges the states of all splits into the first, and makes `cuts`, which is [rows], of the given
+// logsumexp or of that of the row and its sink, lowered by the row's band. Sets what row_edges adds to: max_key and
+// candidates.count. Chunks whose biases turn out to need double are flagged for it.
+cudaError_t launch_row_cuts(const StreamingArguments& a, RowCut* d_cuts, std::int64_t top_k, bool general,
                             cudaStream_t stream);
 
 }  // namespace ag::cuda

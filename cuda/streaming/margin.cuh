@@ -10,8 +10,6 @@ inline constexpr double kLog2E = 1.4426950408889634074;
 inline constexpr double kLn2 = 0.69314718055994530942;
 
 // On top of the row's band: roundings of the cut itself, of sums and logarithms in float, below 2^-20 each.
-inline constexpr float kCutSlack = 0x1p-13f;  // nats
-
-__device__ __forceinline__ float base2_margin(float band) { return (band + kCutSlack) * static_cast<float>(kLog2E); }
+inline constexpr double kCutSlack = 0x1p-13;  // nats
 
 }  // namespace ag::cuda

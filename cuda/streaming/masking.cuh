@@ -8,8 +8,8 @@
 #include "arguments.hpp"
 #include "margin.cuh"
 #include "row_slots.cuh"
+#include "rows.cuh"
 #include "shape.hpp"
-#include "standouts.cuh"
 #include "tiles.cuh"
 
 namespace ag::cuda {
@@ -36,18 +36,18 @@ __device__ __forceinline__ WarpRange warp_range(const RowTable<S>& table, int fi
   return range;
 }
 
-// Scores of keys outside their row's range, and of bad keys, become -inf.
+// Scores of keys outside their row's range, and of bad keys, become -inf. `bad` has a flag for each of key_count keys,
+// or is null.
 template <class S>
-__device__ __forceinline__ void mask_scores(const StreamingArguments& a, const RowTable<S>& table, int first_row,
-                                            int first_key, Scores<S>& scores) {
+__device__ __forceinline__ void mask_scores(const std::uint8_t* bad, std::int64_t key_count, const RowTable<S>& table,
+                                            int first_row, int first_key, Scores<S>& scores) {
   const float minus_infinity = -__int_as_float(0x7F800000);
-  const std::uint8_t* const bad = a.chunk.mask.bad_keys;
   std::uint32_t bad_bits = 0;
   if (bad != nullptr) {
 #pragma unroll
     for (int i = 0; i < S::kSlotScores; ++i) {
       const std::int64_t key = static_cast<std::int64_t>(first_key) + key_of_score(i);
-      if (key < a.chunk.mask.key_count && key < a.chunk.keys && bad[key] != 0) bad_bits |= 1u << i;
+      if (key < key_count && bad[key] != 0) bad_bits |= 1u << i;
     }
   }
 #pragma unroll
@@ -66,11 +66,11 @@ __device__ __forceinline__ void mask_scores(const StreamingArguments& a, const R
 // General variant: products to base-2 scores, with softcap and the mask tensor's biases. Keys outside the range of
 // their row keep any score: mask_scores comes after.
 template <class S>
-__device__ __forceinline__ void finish_scores(const StreamingArguments& a, const RowTable<S>& table, int first_row,
-                                              int first_key, float* s_bias, Scores<S>& scores) {
+__device__ __forceinline__ void finish_scores(const Chunk& chunk, float softcap, float unit, const RowTable<S>& table,
+                                              int first_row, int first_key, float* s_bias, Scores<S>& scores) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const float infinity = __int_as_float(0x7F800000);
-  const AnyTensor& tensor = a.chunk.mask.tensor;
+  const AnyTensor& tensor = chunk.mask.tensor;
   if (tensor.data != nullptr) {
     // Every element once, neighbours by neighbouring lanes: the tensor may be of any type and have any strides.
     __syncwarp();  // the biases of the last step have been read
@@ -80,9 +80,9 @@ __device__ __forceinline__ void finish_scores(const StreamingArguments& a, const
       const std::int32_t key = first_key + n % S::kStep;
       float bias = 0.0f;
       if (key >= table.begin[r] && key < table.end[r]) {
-        const std::int64_t g = table.row[r] / a.chunk.queries;
-        const std::int64_t i = table.row[r] - g * a.chunk.queries + a.chunk.query_begin;
-        const double nats = mask_element_bias(tensor, a.chunk.head_ids[g], i, key);
+        const std::int64_t g = table.row[r] / chunk.queries;
+        const std::int64_t i = table.row[r] - g * chunk.queries + chunk.query_begin;
+        const double nats = mask_element_bias(tensor, chunk.head_ids[g], i, key);
         // A finite bias must not become -inf, which masks. NaN, which the host reports, masks as well.
         bias = nats > -infinity ? static_cast<float>(fmin(fmax(nats * kLog2E, -1e37), 1e37)) : -infinity;
       }
@@ -100,12 +100,12 @@ __device__ __forceinline__ void finish_scores(const StreamingArguments& a, const
       }
       float& x = slot_score<S>(scores, s, i);
       float& y = slot_score<S>(scores, s, i + 1);
-      if (a.softcap > 0.0f) {
-        x = tanhf(x * a.unit) * a.softcap * static_cast<float>(kLog2E);
-        y = tanhf(y * a.unit) * a.softcap * static_cast<float>(kLog2E);
+      if (softcap > 0.0f) {
+        x = tanhf(x * unit) * softcap * static_cast<float>(kLog2E);
+        y = tanhf(y * unit) * softcap * static_cast<float>(kLog2E);
       } else {
-        x *= a.unit;
-        y *= a.unit;
+        x *= unit;
+        y *= unit;
       }
       x += bias.x;
       y += bias.y;

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 
-#include "core/dtype.hpp"
+#include "../../src/core/dtype.hpp"
 
 namespace ag::cuda {
 
-// Lean: masks by ranges and bad keys only. General: also a mask tensor, softcap and entropy; it stages biases in shared
-// memory and spends more instructions per score.
+// Lean: masks by ranges and bad keys only. General: also a mask tensor, softcap, entropy and bounds for top-k; it
+// stages biases in shared memory and spends more instructions per score.
 enum class Variant { kLean, kGeneral };
 
 // Head sizes of the instances; others run in the next larger one, its surplus filled with zeros. The general variant
@@ -17,6 +17,7 @@ enum class Variant { kLean, kGeneral };
 #define ATTNGRAPH_STREAMING_LEAN_HEAD_DIMS(X) X(32) X(64) X(80) X(96) X(128) X(256)
 #define ATTNGRAPH_STREAMING_GENERAL_HEAD_DIMS(X) X(64) X(128) X(256)
 inline constexpr std::int64_t kLargestStreamingHeadDim = 256;
+inline constexpr std::int64_t kStreamingRows = 128;  // of a block of most instances
 
 // Sizes of one instance. A block of kWarps warps owns kRows query rows, each warp 16 kMTiles of them, and walks over
 // tiles of kKeys keys, of which a warp takes kStep at a time: the scores it holds in registers.

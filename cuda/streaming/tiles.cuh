@@ -23,10 +23,11 @@ __device__ __forceinline__ T most(T a, T b) {
 // Position of packed row p, the p-th of (query, head) pairs in the order query, then head: the rows of a tile are few
 // queries of all heads, so that they see nearly the same keys under causal and window masks.
 struct PackedRow {
-  std::int64_t query = 0;  // of the chunk
+  std::int64_t query = 0;  // of the range
   std::int64_t head = 0;
   __device__ __forceinline__ PackedRow(const Chunk& chunk, std::int64_t p)
       : query(p / chunk.heads), head(p - query * chunk.heads) {}
+  // Its number among the chunk's rows in the order of the answer.
   __device__ __forceinline__ std::int64_t row(const Chunk& chunk) const { return head * chunk.queries + query; }
 };
 
@@ -72,26 +73,24 @@ struct QueryFragments {
   std::uint32_t value[S::kQueryInRegisters ? S::kDepth : 1][S::kParts][S::kMTiles][4];
 };
 
-// Registers: every thread fetches the pairs of elements that its fragments hold. Once per block.
+// Registers: every thread fetches the pairs of elements that its fragments hold, of packed rows [first, first + rows)
+// at `source`. Once per block.
 template <class S>
-__device__ __forceinline__ void load_query_registers(const StreamingArguments& a, std::int64_t first_packed_row,
+__device__ __forceinline__ void load_query_registers(const std::uint16_t* rows_begin, std::int64_t rows,
+                                                     std::int64_t pitch, std::uint32_t bits_and, std::uint32_t bits_xor,
                                                      QueryFragments<S>& q) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t rows = a.chunk.rows();
-  const std::int64_t pitch = a.operands.pitch;
 #pragma unroll
   for (int slot = 0; slot < S::kSlots; ++slot) {
-    const std::int64_t p = first_packed_row + slot * 8 + lane / 4;
-    const std::int64_t row = p < rows ? PackedRow(a.chunk, p).row(a.chunk) : 0;
-    const std::uint16_t* const source =
-        static_cast<const std::uint16_t*>(a.operands.q) + row * pitch * S::kParts + 2 * (lane % 4);
+    const std::int64_t p = slot * 8 + lane / 4;
+    const std::uint16_t* const source = rows_begin + (p < rows ? p : 0) * pitch * S::kParts + 2 * (lane % 4);
 #pragma unroll
     for (int part = 0; part < S::kParts; ++part) {
 #pragma unroll
       for (int n = 0; n < 2 * S::kDepth; ++n) {
         const bool exists = p < rows && n * 8 < pitch;
         const std::uint32_t bits = exists ? *reinterpret_cast<const std::uint32_t*>(source + part * pitch + n * 8) : 0;
-        q.value[n / 2][part][slot / 2][slot % 2 + 2 * (n % 2)] = (bits & a.query_and) ^ a.query_xor;
+        q.value[n / 2][part][slot / 2][slot % 2 + 2 * (n % 2)] = (bits & bits_and) ^ bits_xor;
       }
     }
   }

@@ -272,7 +272,8 @@ ATTNGRAPH_API attngraph_status attngraph_filter_matrix_to(attngraph_context* con
                                                           const attngraph_options* options, attngraph_sink* sink);
 
 /** As attngraph_extract, but the edges stay in the memory of a CUDA device: that of the inputs, or the context's first.
- * ATTNGRAPH_ERROR_UNSUPPORTED for backends that have none. */
+ * When options name a stream, they are ready for work that is queued on it after the call, which does not wait for
+ * them; otherwise they are ready when the call returns. ATTNGRAPH_ERROR_UNSUPPORTED for backends that have none. */
 ATTNGRAPH_API attngraph_status attngraph_extract_on_device(attngraph_context* context, const attngraph_tensor* q,
                                                            const attngraph_tensor* k, const attngraph_options* options,
                                                            attngraph_device_result** result);

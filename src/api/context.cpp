@@ -27,6 +27,11 @@ struct attngraph_context {
   std::string device_kind;  // "auto", "cpu", "cuda"
   int device = -1;          // of "cuda:N"
   std::atomic<bool> busy{false};
+  mutable const ag::Backend* used = nullptr;  // the last one that keeps memory between calls
+
+  ~attngraph_context() {
+    if (used != nullptr) used->release_memory();
+  }
 };
 
 namespace ag::api {
@@ -50,8 +55,10 @@ void set_device(attngraph_context& context, std::string_view device) {
 }
 
 const Backend& choose_backend(const attngraph_context& context, const attngraph_options& options) {
-  if (options.backend == nullptr) return default_backend(context.device_kind);
-  const Backend& backend = find_backend(options.backend);
+  const Backend& backend =
+      options.backend == nullptr ? default_backend(context.device_kind) : find_backend(options.backend);
+  if (backend.kind() == "cuda") context.used = &backend;
+  if (options.backend == nullptr) return backend;
   const std::string reason = backend.unavailable();
   if (!reason.empty()) fail(backend.unavailable_status(), "backend '{}' cannot run here: {}", backend.name(), reason);
   const std::string kind(backend.kind());

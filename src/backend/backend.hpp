@@ -36,6 +36,8 @@ class Backend {
   virtual std::unique_ptr<DeviceGraph> extract_on_device(const Problem&, const Plan&, Control&) const {
     fail(Status::kUnsupported, "backend '{}' keeps its results in host memory; choose a CUDA backend", name());
   }
+  // Gives back the device and pinned memory that is kept between calls and that no call uses.
+  virtual void release_memory() const {}
   // Of backends that have all scores: the softmax weight of every pair, 0 where it is masked, to `out`: [B, Hq, Nq, Nk]
   // f32, row-major, in host memory or that of the plan's first device. Rows and heads that are not asked for are left
   // as they are.

@@ -54,6 +54,11 @@ class PluginBackend final : public Backend {
     return required().write_weights(problem, plan, out, control);
   }
 
+  void release_memory() const override {
+    const Backend* const own = find();
+    if (own != nullptr) own->release_memory();
+  }
+
  private:
   const Backend* find() const {
     const PluginTable* const table = cuda_plugin().table;

@@ -46,7 +46,6 @@ class CpuBackend final : public Backend {
     device.kind = "cpu";
     device.target = cpu::kernels<float>().target;
     device.threads = threads_of_this_process();
-    device.lanes_f32 = cpu::lanes_f32();
     device.vector_registers = cpu::vector_registers();
     device.product = cpu::usable_product();
     device.facts = product_facts(device.product);

@@ -42,7 +42,6 @@ const MatrixKernels<double>& matrix_kernels<double>() {
   return HWY_DYNAMIC_DISPATCH(matrix_table_f64)();
 }
 int vector_registers() { return HWY_DYNAMIC_DISPATCH(registers_of_target)(); }
-int lanes_f32() { return static_cast<int>(kernels<float>().panel_keys / 2); }
 
 }  // namespace cpu
 

@@ -127,6 +127,5 @@ const Kernels<T>& kernels();
 template <class T>
 const MatrixKernels<T>& matrix_kernels();
 int vector_registers();
-int lanes_f32();
 
 }  // namespace ag::cpu

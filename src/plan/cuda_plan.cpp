@@ -1,42 +1,118 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of a plan that only CUDA backends have: how rows are cut into chunks that fit the workspace.
+// The part of a plan that only CUDA backends have: how rows are cut into batches that fit the workspace.
 #include "cuda_plan.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "cuda_rooms.hpp"
+
 namespace ag {
 namespace {
 
-constexpr std::int64_t kTileRows = 128;         // chunks are cut at its global multiples
-constexpr std::int64_t kSlackCandidates = 256;  // a row's buffer is compacted when less than a tile of keys is free
-constexpr std::int64_t kMaxRows = std::int64_t{1} << 24;  // of a chunk
+constexpr std::int64_t kMaxRows = std::int64_t{1} << 24;  // of a batch
+// Rows that keep a device busy: fewer in a batch, because their room is too large, and they are counted first.
+constexpr std::int64_t kRowsPerMultiprocessor = 512;
+// Inputs in host memory: while one batch computes, the next is on its way, and the last one's edges are.
+constexpr std::int64_t kBatchesFromHost = 4, kRowsFromHost = std::int64_t{1} << 15;
 
 std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
-std::int64_t padded(std::int64_t head_dim) { return round_up(head_dim, 16); }
+std::int64_t ceil_div(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
 
-// An eighth of the device for a chunk in flight: inputs and the answers of others need their place too.
+// An eighth of the device: inputs and the answers of others need their place too.
 std::size_t workspace_of(const PlanOptions& options, const DeviceInfo& device) {
   if (options.workspace_bytes > 0) return options.workspace_bytes;
   const std::size_t share = device.memory_bytes / 8;
   return std::clamp<std::size_t>(share, std::size_t{64} << 20, std::size_t{2} << 30);
 }
 
-// More blocks than multiprocessors by splitting the keys, when the queries of all heads that share them are few. Never
-// from the rows and heads that one call asks for: the same row must have the same bits in every call.
+// More blocks than multiprocessors by splitting the keys, when all queries of all heads are few. Never from the rows
+// and heads that one call asks for: the same row must have the same bits in every call.
 int splits_of(const PlanShape& shape, const DeviceInfo& device) {
   const std::int64_t queries = std::max<std::int64_t>(shape.all_queries, 1) * std::max(shape.heads_per_key_head, 1);
-  const std::int64_t tiles = (queries + kTileRows - 1) / kTileRows;
-  const std::int64_t wanted = std::max(device.multiprocessors, 1) / std::max<std::int64_t>(tiles, 1);
-  return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, std::clamp<std::int64_t>(shape.keys / 1024, 1, 64)));
+  const std::int64_t tiles = ceil_div(queries, device.fused_rows) * std::max<std::int64_t>(shape.all_key_heads, 1);
+  const std::int64_t wanted = 2 * std::max(device.multiprocessors, 1) / std::max<std::int64_t>(tiles, 1);
+  return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, std::clamp<std::int64_t>(shape.keys / 256, 1, 64)));
+}
+
+// Bytes of the workspace for every row of a batch, and for every chunk.
+struct Bytes {
+  std::int64_t row = 0, chunk = 0;
+};
+
+Bytes matrix_bytes(const PlanShape& shape, const Plan& plan, bool selects) {
+  // The row itself when it must be uploaded, its bits, its edges.
+  const std::int64_t keys = std::max<std::int64_t>(shape.keys, 1);
+  return {keys * static_cast<std::int64_t>(size_of(shape.dtype)) + keys / 8 +
+              plan.row_edges_bound * (selects ? 12 : 8) + 128,
+          0};
+}
+
+Bytes extract_bytes(const PlanShape& shape, const Plan& plan, bool selects) {
+  const CudaPlan& cuda = plan.cuda;
+  const std::int64_t keys = std::max<std::int64_t>(shape.keys, 1);
+  const auto element = static_cast<std::int64_t>(size_of(shape.dtype));
+  const std::int64_t operand =
+      plan.kernel == Kernel::kRowsF64 ? 0 : round_up(shape.head_dim, 16) * (shape.dtype == DType::kF32 ? 4 : 2);
+  const std::int64_t from_host = shape.memory_device < 0 ? shape.head_dim * element : 0;
+  Bytes bytes;
+  bytes.row = cuda.splits * (shape.stats.entropy ? 28 : 20) + 96 + operand + from_host;
+  // Rows whose candidates are counted first rarely have many; when they do, the batch takes more than is planned here.
+  const std::int64_t top_k = shape.selection.top_k > 0 ? 4 * std::min(shape.selection.top_k, keys) : 0;
+  const std::int64_t room =
+      cuda.counts_first ? std::min(keys, std::max<std::int64_t>(256, top_k)) : cuda.candidate_capacity;
+  bytes.row += (room + std::min(plan.row_edges_bound, room)) * (selects ? 16 : 8);
+  if (cuda.bounds_top_k && plan.kernel == Kernel::kMmaSync) {
+    bytes.row += 4 * key_groups(shape.keys, shape.selection.top_k, cuda.splits).count;
+  }
+  if (shape.host_mask) bytes.row += keys * 4;
+  if (plan.kernel == Kernel::kCublas) bytes.row += round_up(keys, 32) * 4 + keys / 8;
+  bytes.chunk = keys * (operand + from_host + 9) + 1024;
+  return bytes;
+}
+
+// Heads, queries and chunks, so that a batch fits `budget` bytes.
+void cut(const PlanShape& shape, const DeviceInfo& device, const Bytes& bytes, std::int64_t budget, bool matrix,
+         CudaPlan& cuda) {
+  const std::int64_t queries = std::max<std::int64_t>(shape.queries, 1);
+  const std::int64_t for_rows = std::max<std::int64_t>(budget - bytes.chunk, budget / 2);
+  const std::int64_t rows = std::clamp<std::int64_t>(for_rows / bytes.row, 1, kMaxRows);
+  cuda.heads_per_chunk =
+      static_cast<int>(std::clamp<std::int64_t>(rows / queries, 1, std::max(matrix ? 1 : shape.heads_per_key_head, 1)));
+  const std::int64_t tile = device.fused_rows;
+  cuda.queries_per_chunk = rows >= queries ? queries : rows >= tile ? rows / tile * tile : rows;
+  const std::int64_t chunk_rows = cuda.heads_per_chunk * cuda.queries_per_chunk;
+  const std::int64_t heads = std::max<std::int64_t>(shape.batch * shape.query_heads, 1);
+  const std::int64_t chunks =
+      cuda.queries_per_chunk < queries
+          ? heads * ceil_div(queries, cuda.queries_per_chunk)
+          : shape.batch * shape.key_heads * ceil_div(std::max(shape.heads_per_key_head, 1), cuda.heads_per_chunk);
+  if (matrix) {
+    cuda.batches = heads * ceil_div(queries, cuda.queries_per_chunk);
+    return;
+  }
+  // A head that is cut is a batch for each piece: its chunks would share nothing.
+  if (cuda.queries_per_chunk == queries) {
+    cuda.chunks_per_batch =
+        std::clamp<std::int64_t>(std::min(budget / (chunk_rows * bytes.row + bytes.chunk), kMaxRows / chunk_rows), 1,
+                                 std::max<std::int64_t>(chunks, 1));
+    if (shape.memory_device < 0) {
+      const std::int64_t least = ceil_div(kRowsFromHost, chunk_rows);
+      cuda.chunks_per_batch = std::min(cuda.chunks_per_batch,
+                                       std::max(ceil_div(std::max<std::int64_t>(chunks, 1), kBatchesFromHost), least));
+    }
+  }
+  cuda.batches = ceil_div(chunks, cuda.chunks_per_batch);
+  const std::int64_t blocks_of_chunk = ceil_div(chunk_rows, device.fused_rows) * cuda.splits;
+  cuda.blocks = std::min(cuda.chunks_per_batch, std::max<std::int64_t>(chunks, 1)) * blocks_of_chunk;
 }
 
 }  // namespace
 
 void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device, Plan& plan) {
   CudaPlan& cuda = plan.cuda;
-  const bool matrix = shape.head_dim == 0, materialised = plan.backend == "cuda_materialised";
+  const bool matrix = shape.head_dim == 0, materialised = variant_of(plan.backend) == BackendVariant::kMaterialised;
   plan.threads = 0;
   if (options.device >= 0) {
     cuda.devices = {options.device};
@@ -47,49 +123,36 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   }
   cuda.lanes = 2;
   plan.workspace_bytes = workspace_of(options, device);
-  auto chunk_bytes = static_cast<std::int64_t>(plan.workspace_bytes) / cuda.lanes;
-
-  const std::int64_t queries = std::max<std::int64_t>(shape.queries, 1), keys = std::max<std::int64_t>(shape.keys, 1);
+  auto budget = static_cast<std::int64_t>(plan.workspace_bytes) / cuda.lanes;
   const bool selects = shape.selection.top_k > 0 || shape.selection.mass > 0;
-  std::int64_t row_bytes = 0;
   if (matrix) {
-    // The row itself when it must be uploaded, its bits, its edges.
-    row_bytes = keys * static_cast<std::int64_t>(size_of(shape.dtype)) + keys / 8 +
-                plan.row_edges_bound * (selects ? 12 : 8) + 128;
+    plan.kernel = Kernel::kMatrixRows;
     plan.reason = "one read of the stored weights, exact comparison, bits compacted";
-  } else {
-    const bool is_double = shape.dtype == DType::kF64;
-    // A little more than may be edges: rounding may put pairs above the cut that do not belong there.
-    const double most = plan.candidate_threshold > 0 && !shape.given_logsumexp
-                            ? std::floor(1.04 / plan.candidate_threshold) + 1
-                            : static_cast<double>(keys);
-    cuda.candidate_capacity =
-        std::min(keys, static_cast<std::int64_t>(std::min(most, static_cast<double>(keys))) + kSlackCandidates);
-    cuda.splits = materialised || is_double ? 1 : splits_of(shape, device);
-    cuda.two_passes = !materialised && plan.candidate_threshold > 0 && plan.candidate_threshold <= 0.001;
-    row_bytes = cuda.splits * (40 + cuda.candidate_capacity * (selects ? 16 : 8)) + 128;
-    row_bytes += padded(shape.head_dim) * (is_double ? 0 : 4);
-    row_bytes += std::min(plan.row_edges_bound, cuda.candidate_capacity) * (selects ? 16 : 8);
-    if (shape.host_mask) row_bytes += keys * 4;
-    if (materialised && !is_double) {
-      row_bytes += keys * 5 + cuda.candidate_capacity * 8;
-      chunk_bytes -= chunk_bytes / 8;  // cuBLAS's own scratch, at most
-    }
-    plan.reason = is_double                      ? "double precision, candidates by the final cut"
-                  : materialised                 ? "cuBLAS scores, softmax, candidates as bits, compaction"
-                  : cuda.two_passes              ? "two passes: statistics, then candidates by the final cut"
-                  : plan.candidate_threshold > 0 ? "one pass, candidates above an online threshold"
-                                                 : "one pass, every allowed pair is a candidate";
+    cut(shape, device, matrix_bytes(shape, plan, selects), budget, true, cuda);
+    return;
   }
 
-  const std::int64_t rows = std::clamp<std::int64_t>(chunk_bytes / row_bytes, 1, kMaxRows);
-  cuda.heads_per_chunk =
-      static_cast<int>(std::clamp<std::int64_t>(rows / queries, 1, std::max(matrix ? 1 : shape.heads_per_key_head, 1)));
-  if (rows >= queries) {
-    cuda.queries_per_chunk = queries;
-  } else {
-    cuda.queries_per_chunk = rows >= kTileRows ? rows / kTileRows * kTileRows : rows;
-  }
+  const bool is_double = shape.dtype == DType::kF64 || (!materialised && shape.head_dim > device.fused_head_dim);
+  plan.kernel = is_double ? Kernel::kRowsF64 : materialised ? Kernel::kCublas : Kernel::kMmaSync;
+  cuda.splits = plan.kernel == Kernel::kMmaSync ? splits_of(shape, device) : 1;
+  if (plan.kernel == Kernel::kCublas) budget -= budget / 8;  // cuBLAS's own scratch, at most
+  const double bounded = shape.given_logsumexp ? 0.0 : plan.candidate_threshold;
+  cuda.candidate_capacity = candidate_room(bounded, shape.keys);
+  const std::int64_t all_rows = std::max<std::int64_t>(1, shape.batch * shape.query_heads * shape.queries);
+  const std::int64_t busy = std::min(all_rows, kRowsPerMultiprocessor * std::max(device.multiprocessors, 1));
+  const bool unbounded = bounded == 0 && (selects || shape.given_logsumexp);
+  cuda.counts_first = unbounded || budget / extract_bytes(shape, plan, selects).row < busy;
+  // Every pair is kept: there is nothing to count.
+  if (!selects && !shape.given_logsumexp && plan.candidate_threshold == 0) cuda.counts_first = false;
+  cuda.bounds_top_k = cuda.counts_first && shape.selection.top_k > 0 && !is_double;
+  cut(shape, device, extract_bytes(shape, plan, selects), budget, false, cuda);
+  // Lengths, judgement; operands, the pass; double precision; decision, scan (3), copy.
+  cuda.launches = (is_double ? 2 : plan.kernel == Kernel::kMmaSync ? 6 : 5) + 6;
+  if (cuda.counts_first) cuda.launches += 5;
+  plan.reason = is_double      ? "double precision, candidates by the final cut"
+                : materialised ? "cuBLAS scores, softmax, candidates as bits, compaction"
+                               : "two passes: logsumexp, then products again against the final cut";
+  if (cuda.counts_first) plan.reason += "; candidates are counted first";
 }
 
 }  // namespace ag

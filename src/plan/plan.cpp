@@ -34,6 +34,17 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n +
 
 constexpr double kMiB = 1 << 20;
 
+const char* name_of(Kernel kernel) {
+  switch (kernel) {
+    case Kernel::kMmaSync: return "row_sums and row_edges (mma.sync)";
+    case Kernel::kCublas: return "cuBLAS, softmax_rows";
+    case Kernel::kRowsF64: return "rows_f64";
+    case Kernel::kMatrixRows: return "matrix_rows";
+    case Kernel::kPlain: break;
+  }
+  return "plain loops";
+}
+
 // A thread costs some 50 us to start and to join, so it must have ten times that to do. In floating-point operations,
 // at some 100 a ns; a score's exponential and its part of the sweep are worth about 60.
 int worthwhile_threads(const PlanShape& shape, int most) {
@@ -50,7 +61,9 @@ int worthwhile_threads(const PlanShape& shape, int most) {
 // bf16 values as they are. Tiles are so much faster that f16 in two parts and f32 in three are worth their 4 and 6
 // products.
 Product product_for(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device) {
-  if (options.backend != "cpu" || !options.pair_products || shape.head_dim == 0) return Product::kFloat;
+  if (variant_of(options.backend) != BackendVariant::kCpu || !options.pair_products || shape.head_dim == 0) {
+    return Product::kFloat;
+  }
   switch (device.product) {
     case Product::kAvx512Bf16: return shape.dtype == DType::kBF16 ? Product::kAvx512Bf16 : Product::kFloat;
     case Product::kAmx: return shape.dtype == DType::kF64 ? Product::kFloat : Product::kAmx;
@@ -78,6 +91,7 @@ PlanShape shape_of(const Problem& problem) {
   shape.sinks = static_cast<bool>(problem.sinks);
   shape.given_logsumexp = static_cast<bool>(problem.logsumexp);
   shape.all_queries = problem.queries();
+  shape.all_key_heads = problem.batch() * problem.key_heads();
   shape.heads_per_key_head =
       static_cast<int>(problem.key_heads() > 0 ? problem.query_heads() / problem.key_heads() : 1);
   for (const TensorView* view : {&problem.q, &problem.k, &problem.sinks, &problem.logsumexp}) place(shape, *view);
@@ -93,6 +107,13 @@ PlanShape shape_of(const MatrixProblem& problem) {
   shape.all_queries = problem.queries();
   place(shape, problem.weights);
   return shape;
+}
+
+BackendVariant variant_of(std::string_view backend) {
+  if (backend == "cpu") return BackendVariant::kCpu;
+  if (backend == "cuda_streaming") return BackendVariant::kStreaming;
+  if (backend == "cuda_materialised") return BackendVariant::kMaterialised;
+  return BackendVariant::kReference;
 }
 
 const char* name_of(Product product) {
@@ -128,24 +149,32 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
     return plan;
   }
 
+  if (variant_of(plan.backend) == BackendVariant::kReference) {
+    plan.threads = 1;
+    plan.rows_per_task = 1;
+    // A key head in double, and what is known of a row's keys.
+    plan.workspace_bytes = static_cast<std::size_t>(shape.keys * (8 * shape.head_dim + 48));
+    plan.reason = shape.head_dim == 0 ? "plain loops over the stored weights" : "plain loops, double sums";
+    return plan;
+  }
+
   const bool is_double = shape.dtype == DType::kF64;
   const std::int64_t working_bytes = is_double ? 8 : 4;
-  plan.rows_per_block = plan.product == Product::kAmx ? 16 : device.vector_registers >= 32 ? 12 : 6;
-  plan.strip_keys = 2048 / working_bytes;
+  const std::int64_t rows_per_block = plan.product == Product::kAmx ? 16 : device.vector_registers >= 32 ? 12 : 6;
+  const std::int64_t strip_keys = 2048 / working_bytes;  // of one score strip, held in L1
 
   // Candidates of a task's rows: what may survive, and one strip on top. Bounded, or a row without a cut would fill
   // memory.
   // What mass needs is far from its bound (docs/benchmarks.md), so its rows may hope for more.
   const bool by_mass = selection.mass > 0 && selection.threshold == 0 && selection.top_k == 0;
   const std::int64_t candidate_bytes = by_mass ? 48 << 20 : 16 << 20;
-  const std::int64_t row_bytes =
-      2 * working_bytes * (2 * std::max<std::int64_t>(plan.row_edges_bound, 1) + plan.strip_keys);
+  const std::int64_t row_bytes = 2 * working_bytes * (2 * std::max<std::int64_t>(plan.row_edges_bound, 1) + strip_keys);
   // 192 rows make a strip of keys worth fetching into L2; fewer when there would not be enough tasks to share out. Sums
   // over queries are added task by task, so then tasks must be the same for any number of threads and heads.
   std::int64_t rows = std::min<std::int64_t>(192, candidate_bytes / row_bytes);
   const std::int64_t all_rows = std::max<std::int64_t>(1, shape.batch * shape.query_heads * shape.queries);
   if (!shape.stats.columns && !shape.stats.distances) rows = std::min(rows, all_rows / (8 * plan.threads));
-  plan.rows_per_task = std::max<std::int64_t>(1, rows / plan.rows_per_block) * plan.rows_per_block;
+  plan.rows_per_task = std::max<std::int64_t>(1, rows / rows_per_block) * rows_per_block;
 
   if (shape.head_dim == 0) {
     plan.workspace_bytes =
@@ -154,10 +183,10 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
     return plan;
   }
 
-  const std::int64_t packed_bytes = round_up(shape.keys, plan.strip_keys) * packed_row_bytes(plan.product, shape);
+  const std::int64_t packed_bytes = round_up(shape.keys, strip_keys) * packed_row_bytes(plan.product, shape);
   const std::int64_t task_bytes =
-      plan.rows_per_task * (shape.head_dim * working_bytes + std::min(row_bytes, 64 * plan.strip_keys)) +
-      plan.rows_per_block * plan.strip_keys * working_bytes;
+      plan.rows_per_task * (shape.head_dim * working_bytes + std::min(row_bytes, 64 * strip_keys)) +
+      rows_per_block * strip_keys * working_bytes;
   std::int64_t pack_bytes = 0;
   if (packed_bytes <= 16 << 20) {
     plan.pack = PackKeys::kWholeHead;
@@ -167,7 +196,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
     pack_bytes = packed_bytes;
   } else {
     plan.pack = PackKeys::kPerTask;
-    pack_bytes = plan.threads * plan.strip_keys * packed_row_bytes(plan.product, shape);
+    pack_bytes = plan.threads * strip_keys * packed_row_bytes(plan.product, shape);
   }
   plan.workspace_bytes = static_cast<std::size_t>(pack_bytes + plan.threads * task_bytes);
   plan.reason = plan.candidate_threshold > 0 ? "one pass, candidates above an online threshold"
@@ -181,12 +210,15 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
   const auto line = [&text](const char* name, const std::string& value) {
     text += fmt::format("{:<20}{}\n", name, value);
   };
-  line("backend", fmt::format("{} ({})", plan.backend, plan.target));
+  line("backend", plan.target.empty() || variant_of(plan.backend) == BackendVariant::kReference
+                      ? plan.backend
+                      : fmt::format("{} ({})", plan.backend, plan.target));
   const CudaPlan& cuda = plan.cuda;
   if (cuda.devices.empty()) {
     line("threads", fmt::format("{}", plan.threads));
   } else {
-    line("devices", fmt::format("{} ({} chunks in flight on each)", fmt::join(cuda.devices, ", "), cuda.lanes));
+    line("devices", fmt::format("{} ({} batches in flight on each)", fmt::join(cuda.devices, ", "), cuda.lanes));
+    line("kernel", name_of(plan.kernel));
   }
   if (shape.head_dim > 0) {
     line("shape", fmt::format("B {} Hq {} Hkv {} Nq {} Nk {} D {} {}", shape.batch, shape.query_heads, shape.key_heads,
@@ -200,18 +232,23 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
   line("method", plan.reason);
   if (plan.candidate_threshold > 0) line("candidates", fmt::format("weight >= {:g}", plan.candidate_threshold));
   line("edges per row", fmt::format("at most {}", plan.row_edges_bound));
-  if (shape.head_dim > 0 && plan.backend == "cpu") {
+  if (shape.head_dim > 0 && variant_of(plan.backend) == BackendVariant::kCpu) {
     const char* pack = plan.pack == PackKeys::kWholeHead ? "whole heads, the next one while the last is in use"
                        : plan.pack == PackKeys::kOneHead ? "one head at a time"
                                                          : "strip by strip in every task";
-    line("tiles",
-         fmt::format("{} rows x {} keys, {} rows a task", plan.rows_per_block, plan.strip_keys, plan.rows_per_task));
+    line("tasks", fmt::format("{} rows", plan.rows_per_task));
     line("keys packed", pack);
   }
   if (!cuda.devices.empty()) {
     line("chunks", fmt::format("{} heads x {} queries{}", cuda.heads_per_chunk, cuda.queries_per_chunk,
                                cuda.splits > 1 ? fmt::format(", keys split in {}", cuda.splits) : std::string()));
-    if (shape.head_dim > 0) line("row buffers", fmt::format("{} candidates", cuda.candidate_capacity));
+    if (shape.head_dim > 0) {
+      line("batches", fmt::format("{} of at most {} chunks, {} launches each", cuda.batches, cuda.chunks_per_batch,
+                                  cuda.launches));
+      if (cuda.blocks > 0) line("blocks", fmt::format("{} in the first pass", cuda.blocks));
+      line("row buffers", cuda.counts_first ? "as many candidates as are counted"
+                                            : fmt::format("{} candidates", cuda.candidate_capacity));
+    }
   }
   line("workspace", fmt::format("{:.1f} MiB", static_cast<double>(plan.workspace_bytes) / kMiB));
   return text;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../core/dtype.hpp"
@@ -23,18 +24,17 @@ struct DeviceInfo {
   std::string kind = "cpu";       // "cpu", "cuda"
   std::string target = "scalar";  // instruction set or device name
   int threads = 1;                // that this process may run at once
-  int lanes_f32 = 1;              // single-precision lanes of one vector
   int vector_registers = 16;
   Product product = Product::kFloat;  // cpu: the best one that works here
   std::size_t l1_bytes = 32 << 10;
   std::size_t l2_bytes = 1 << 20;  // per core; cuda: of the device
   // cuda: of the first device; others are taken to be like it
-  std::vector<int> devices;    // ordinals of those that the plugin can use
-  int compute_capability = 0;  // 80: sm_80
+  std::vector<int> devices;  // ordinals of those that the plugin can use
   int multiprocessors = 0;
-  std::size_t memory_bytes = 0;  // of each
-  std::size_t shared_bytes = 0;  // of one block at most
-  std::string facts;             // for people: driver, libraries, architectures
+  std::size_t memory_bytes = 0;       // of each
+  std::int64_t fused_rows = 128;      // rows of a block of the fused kernels
+  std::int64_t fused_head_dim = 256;  // the largest that they take
+  std::string facts;                  // for people: driver, libraries, architectures
 };
 
 struct PlanOptions {
@@ -58,6 +58,7 @@ struct PlanShape {
   bool given_logsumexp = false;  // weights of the keys may sum to anything
   // For CUDA, where the queries of a call are a part of all: splits must not depend on which part it is.
   std::int64_t all_queries = 0;
+  std::int64_t all_key_heads = 1;  // of all batches
   int heads_per_key_head = 1;
   int memory_device = -1;  // the CUDA device whose memory holds an input; -1: all are in host memory
   bool host_mask = false;  // a mask tensor that has to be uploaded
@@ -73,27 +74,45 @@ enum class PackKeys {
   kPerTask,    // too large: each task packs the strip it works on
 };
 
-// How a CUDA backend cuts the rows.
-struct CudaPlan {
-  std::vector<int> devices;             // that share the work
-  int lanes = 1;                        // chunks in flight on each device
-  int heads_per_chunk = 1;              // query heads of one key head; more than one only with all their queries
-  std::int64_t queries_per_chunk = 0;   // of each head; chunks begin at global multiples of it
-  std::int64_t candidate_capacity = 0;  // of a row and split
-  int splits = 1;                       // of the keys
-  bool two_passes = false;
+// What does the work: the plan names it, the backend runs it.
+enum class Kernel {
+  kPlain,       // reference, cpu: their own loops
+  kMmaSync,     // cuda_streaming: fused, tensor cores by mma.sync
+  kCublas,      // cuda_materialised: cuBLAS's scores, then our own kernels
+  kRowsF64,     // both: double precision throughout
+  kMatrixRows,  // both: ready matrices
 };
+
+// How a CUDA backend cuts the rows. A chunk is some query heads of one key head and a range of their queries; a batch
+// is the chunks that one launch of every kernel does.
+struct CudaPlan {
+  std::vector<int> devices;            // that share the work
+  int lanes = 1;                       // batches in flight on each device
+  int heads_per_chunk = 1;             // query heads of one key head; more than one only with all their queries
+  std::int64_t queries_per_chunk = 0;  // of each head; chunks begin at global multiples of it
+  std::int64_t chunks_per_batch = 1;
+  std::int64_t batches = 0;             // of the call
+  int launches = 0;                     // of kernels, for a batch of threshold edges
+  std::int64_t blocks = 0;              // of the first pass over a full batch
+  std::int64_t candidate_capacity = 0;  // of a row
+  // Candidates are counted before there is room for them: where no bound holds, or too few rows would fit.
+  bool counts_first = false;
+  bool bounds_top_k = false;  // a row's cut is raised to a bound of its top_k-th best score
+  int splits = 1;             // of the keys
+};
+
+// Backends as the plan tells them apart: the one place where their names mean something.
+enum class BackendVariant { kReference, kCpu, kStreaming, kMaterialised };
+BackendVariant variant_of(std::string_view backend);
 
 struct Plan {
   std::string backend;
   std::string target;
   int threads = 1;
+  Kernel kernel = Kernel::kPlain;
   // cpu
   Product product = Product::kFloat;
-  int rows_per_block = 0;       // rows of one register tile
-  std::int64_t strip_keys = 0;  // keys of one score strip, held in L1
-  std::int64_t rows_per_task =
-      0;  // a multiple of rows_per_block; strips stay in L2 while a task's blocks pass over them
+  std::int64_t rows_per_task = 0;  // a multiple of the kernel's rows; strips stay in L2 while its blocks pass over them
   PackKeys pack = PackKeys::kWholeHead;
   CudaPlan cuda;
   // all

@@ -35,12 +35,14 @@ TEST_P(RandomCases, KeepExactlyTheEdgesOfTheReference) {
     Random random(seed);
     Plan plan = plan_for(backend, problem, static_cast<int>(1 + random.below(4)));
     plan.pack = static_cast<PackKeys>(random.below(3));
-    plan.rows_per_task = plan.rows_per_block * (1 + random.below(8));
+    plan.rows_per_task = 48 * (1 + random.below(3));  // whole blocks of every kernel
     plan.cuda.lanes = static_cast<int>(1 + random.below(3));
     plan.cuda.queries_per_chunk = 1 + problem.queries() / 3 + random.below(problem.queries() + 1);
     plan.cuda.heads_per_chunk = static_cast<int>(1 + random.below(4));
     plan.cuda.splits = static_cast<int>(1 + random.below(3));
-    plan.cuda.two_passes = random.below(2) == 0;
+    plan.cuda.chunks_per_batch = 1 + random.below(4);
+    plan.cuda.counts_first = plan.cuda.counts_first || random.below(3) == 0;
+    plan.cuda.bounds_top_k = plan.cuda.counts_first && problem.selection.top_k > 0 && random.below(2) == 0;
     if (!plan.cuda.devices.empty()) plan.workspace_bytes = 8 << 20;
     CollectSink sink;
     Control control;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The band against arithmetic that is as bad as the model allows, and its launcher.
+// The band against arithmetic that is as bad as the model allows, and what the device decides by it.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -113,32 +113,121 @@ TEST(BandModel, GrowsWithTheRowAndStaysUsable) {
   cuda::BandInput masked = input(DType::kF16, 64, 20);
   masked.additive_mask = true;
   const cuda::BandModel mask = cuda::make_band_model(masked);
-  EXPECT_GT(mask.band(4.0), cuda::kWidestBand) << "room for biases";
-  EXPECT_LT(mask.eps(mask.band(4.0), 10.0), 1e-3) << "which the finished row gives back";
+  EXPECT_GT(mask.bias_error(10.0), 0) << "of a row whose maximum is known";
+  EXPECT_LT(mask.eps(4.0, 10.0), 1e-3);
   EXPECT_FALSE(mask.too_wide(1e3));
   EXPECT_TRUE(mask.too_wide(-1e6));
 }
 
-TEST(RowBands, AreRoundedUpAndKnowUnusableRows) {
-  const cuda::BandModel model = cuda::make_band_model(input(DType::kBF16, 128, 3));
-  Random random(2);
-  std::vector<double> norms;
-  for (int n = 0; n < 1000; ++n) norms.push_back(n % 91 == 5 ? std::nan("") : 100 * random.uniform());
-  const DeviceArray<double> d_norms(norms);
+TEST(BandModel, OfAnotherLargestKeyIsProportional) {
+  for (const DType dtype : {DType::kF16, DType::kF32, DType::kF64}) {
+    const cuda::BandModel scaled = cuda::make_band_model(input(dtype, 64, 1)).with_key_norm(17.5);
+    const cuda::BandModel made = cuda::make_band_model(input(dtype, 64, 17.5));
+    EXPECT_NEAR(scaled.band(3.0), made.band(3.0), 1e-12 * made.band(3.0));
+    EXPECT_NEAR(scaled.eps(3.0, 1.0), made.eps(3.0, 1.0), 1e-12 * made.eps(3.0, 1.0));
+  }
+}
+
+// Two chunks: of the second, queries 1 to 3 of four are asked for.
+struct Judged {
+  std::vector<cuda::ChunkFacts> facts;
+  std::vector<cuda::Chunk> chunks;
+  std::vector<std::uint8_t> bad;
+};
+Judged judge(const std::vector<double>& q_norms, const std::vector<double>& k_norms, const cuda::JudgeRules& rules) {
+  const auto half_q = static_cast<std::int64_t>(q_norms.size() / 2),
+             half_k = static_cast<std::int64_t>(k_norms.size() / 2);
+  const DeviceArray<double> d_q(q_norms), d_k(k_norms);
+  const DeviceArray<std::uint8_t> bad(k_norms.size());
+  std::vector<cuda::Chunk> chunks(2);
+  cuda::Batch batch;
+  for (std::int64_t n = 0; n < 2; ++n) {
+    cuda::Chunk& c = chunks[static_cast<std::size_t>(n)];
+    c.heads = 2;
+    c.all_queries = half_q / 2;
+    c.query_begin = n;
+    c.queries = c.all_queries - n;
+    c.keys = c.mask.key_count = half_k;
+    c.q_norms = d_q.data() + n * half_q;
+    c.k_norms = d_k.data() + n * half_k;
+    c.mask.bad_keys = bad.data();
+  }
+  const DeviceArray<cuda::Chunk> d_chunks(chunks);
+  const DeviceArray<cuda::ChunkFacts> d_facts(2);
+  batch.chunks = d_chunks.data();
+  batch.facts = d_facts.data();
+  batch.count = 2;
+  batch.keys = half_k;
+  batch.head_dim = 64;
+  cuda_ok(cuda::launch_judge_chunks(batch, rules, bad.data(), kDefaultStream));
+  wait_for_device();
+  Judged judged{d_facts.download(), d_chunks.download(), {}};
+  if (judged.facts[1].bad_keys > 0)
+    judged.bad = bad.download(static_cast<std::size_t>(half_k), static_cast<std::size_t>(half_k));
+  return judged;
+}
+
+TEST(JudgeChunks, FindTheLargestAndWhatIsNotFinite) {
+  cuda::JudgeRules rules;
+  rules.band = cuda::make_band_model(input(DType::kBF16, 64, 1));
+  rules.band_f64 = cuda::make_band_model(input(DType::kF64, 64, 1));
+  rules.scale = -0.125;
+  std::vector<double> q(2000, 1.0), k(3000, 2.0);
+  const double nan = std::nan("");
+  q[1000] = nan;  // chunk 1, head 0, query 0: not asked for
+  q[1500] = nan;  // head 1, query 0: nor that
+  q[1777] = nan;  // head 1, query 277
+  q[1990] = nan;
+  q[1003] = 9;
+  k[1500 + 700] = nan;
+  k[1500 + 1400] = nan;
+  k[1500 + 3] = 4;
   for_every_schedule([&] {
-    const DeviceArray<float> band(norms.size());
-    const DeviceArray<std::uint8_t> unusable(norms.size());
-    cuda_ok(cuda::launch_row_bands(d_norms.data(), 1000, model, band.data(), unusable.data(), kDefaultStream));
-    wait_for_device();
-    const auto bands = band.download();
-    const auto flags = unusable.download();
-    for (std::size_t n = 0; n < norms.size(); ++n) {
-      ASSERT_EQ(flags[n], std::isnan(norms[n]) ? 1 : 0);
-      if (std::isnan(norms[n])) continue;
-      ASSERT_GE(static_cast<double>(bands[n]), model.band(norms[n]));
-      ASSERT_LE(static_cast<double>(bands[n]), model.band(norms[n]) * (1 + 0x1p-20));
-    }
+    const Judged judged = judge(q, k, rules);
+    const cuda::ChunkFacts &clean = judged.facts[0], &other = judged.facts[1];
+    EXPECT_EQ(clean.bad_queries + clean.bad_keys, 0);
+    EXPECT_EQ(clean.first_bad_query, -1);
+    EXPECT_EQ(judged.chunks[0].mask.bad_keys, nullptr) << "no flags, no looking at them";
+    EXPECT_FALSE(clean.in_double());
+    EXPECT_EQ(other.query_norm, 9);
+    EXPECT_EQ(other.key_norm, 4);
+    EXPECT_EQ(other.bad_queries, 2);
+    EXPECT_EQ(other.first_bad_query, 777);
+    EXPECT_EQ(other.bad_keys, 2);
+    EXPECT_EQ(other.first_bad_key, 700);
+    for (std::size_t j = 0; j < 1500; ++j) ASSERT_EQ(judged.bad[j], j == 700 || j == 1400 ? 1 : 0);
+    EXPECT_EQ(other.units.query_xor, 0x80008000u) << "a negative scale is in the query's signs";
+    EXPECT_NEAR(other.units.unit, 0.125 * 1.4426950408889634, 1e-7);
+    EXPECT_NEAR(other.band.band(9), 2 * (rules.band.per_norm * 4 * 9 + rules.band.constant) + rules.band.sum, 1e-12);
   });
+}
+
+TEST(JudgeChunks, SendWhatFloatCannotHoldToDouble) {
+  cuda::JudgeRules rules;
+  rules.band = cuda::make_band_model(input(DType::kF16, 64, 1));
+  rules.scale = 0.125;
+  const auto in_double = [&](double q_norm, double k_norm) {
+    return judge({1, 1, 1, 1, 1, 1, 1, q_norm}, {1, 1, 1, k_norm}, rules).facts[1].in_double();
+  };
+  EXPECT_FALSE(in_double(20, 20));
+  EXPECT_TRUE(in_double(300, 300)) << "a band wider than 1/64";
+  EXPECT_TRUE(in_double(1e-20, 1e31)) << "beyond float";
+  rules.always_double = true;
+  EXPECT_TRUE(in_double(1, 1));
+}
+
+TEST(JudgeChunks, SplitsKeepEveryValueBelow1024) {
+  cuda::JudgeRules rules;
+  rules.band = cuda::make_band_model(input(DType::kF32, 64, 1));
+  rules.splits_f32 = true;
+  rules.scale = 1;
+  for (const double norm : {1.0, 1.999, 2.0, 3e-5, 700.0}) {
+    const cuda::ScoreUnits units = judge({0, 0, 0, 0, 0, 0, 0, norm}, {0, 0, 0, norm}, rules).facts[1].units;
+    EXPECT_LT(std::ldexp(norm, units.q_exponent), 1024);
+    EXPECT_GE(std::ldexp(norm, units.q_exponent), 512);
+    EXPECT_EQ(units.k_exponent, units.q_exponent);
+    EXPECT_NEAR(units.natural_unit, std::ldexp(1.0, -2 * units.q_exponent), 1e-12 * units.natural_unit);
+  }
 }
 
 }  // namespace

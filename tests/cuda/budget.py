@@ -99,14 +99,15 @@ def usual_slots(loop: machine_code.Loop, scores: int, must) -> tuple[dict[str, f
 
 
 def fused_slots(kernel: machine_code.Kernel, scores: int) -> tuple[dict[str, float], float] | None:
-    """Slots of a score in the innermost loop that has all products, and exponentials."""
+    """Slots of a score in the innermost loop that has all products, and the exponentials where there are some."""
+    exponentials = kernel.count(machine_code.is_exp2)
 
     def must(i: machine_code.Instruction) -> bool:
         return machine_code.is_tensor(i) or machine_code.is_exp2(i)
 
     products = kernel.count(machine_code.is_tensor)
     for loop in kernel.loops():
-        if loop.count(machine_code.is_tensor) == products and loop.count(machine_code.is_exp2):
+        if loop.count(machine_code.is_tensor) == products and (loop.count(machine_code.is_exp2) or not exponentials):
             return usual_slots(loop, scores, must)
     return None
 

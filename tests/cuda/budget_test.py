@@ -136,9 +136,9 @@ class Names(unittest.TestCase):
         short = budget.short_name
         self.assertEqual(short("void ag::cuda::(anonymous namespace)::rows_f64_kernel<(ag::DType)3>(ag::cuda::Chunk)"),
                          "rows_f64_kernel<f16>")
-        self.assertEqual(short("void ag::cuda::attention_edges_kernel<ag::cuda::Shape<(ag::DType)2, 64, "
+        self.assertEqual(short("void ag::cuda::row_edges_kernel<ag::cuda::Shape<(ag::DType)2, 64, "
                                "(ag::cuda::Variant)1> >(ag::cuda::StreamingArguments)"),
-                         "attention_edges_kernel<Shape<f32, 64, general>>")
+                         "row_edges_kernel<Shape<f32, 64, general>>")
         self.assertIsNone(short("void thrust::cuda_cub::core::_kernel_agent<ag::cuda::Chunk>(int)"))
 
 

@@ -49,11 +49,11 @@ Packed compact(Way way, const ScoreRows& rows, const Bits& bits, std::int64_t fi
   DeviceArray<float> scores(total);
   cuda::CompactScores work;
   work.scores = rows.matrix();
-  work.chunk = rows.chunk();
+  work.batch = rows.batch();
   work.candidates = {d_bits.data(), bits.words, nullptr};
-  work.offsets = d_offsets.data();
-  work.keys = keys.data() - first_place;
-  work.out = scores.data() - first_place;
+  work.out = {keys.data() - first_place, scores.data() - first_place, nullptr, d_offsets.data(), 0};
+  work.scale = rows.scale;
+  work.softcap = rows.softcap;
   cuda_ok(way == Way::kThrust ? cuda::compact_thrust(work, kDefaultStream)
                               : cuda::launch_compact_ballot(work, kDefaultStream),
           "compaction");
@@ -138,6 +138,33 @@ TEST(Compact, PlacesBeyond32Bits) {
   const ScoreRows rows(1, 5, 400, 9);
   const Bits bits(5, 400, 0.3, 10);
   EXPECT_EQ(compact(Way::kBallot, rows, bits, std::int64_t{1} << 33), compact(Way::kBallot, rows, bits));
+}
+
+// Rows of fixed room: nothing is written beyond it.
+TEST(Compact, RowsOfFixedRoom) {
+  const ScoreRows rows(1, 4, 300, 13);
+  const Bits bits(4, 300, 0.2, 14);
+  const Packed packed = compact(Way::kBallot, rows, bits);
+  constexpr std::int64_t kRoom = 50;
+  const DeviceArray<std::uint32_t> d_bits(bits.bits);
+  const DeviceArray<std::int32_t> keys(std::vector<std::int32_t>(4 * kRoom, -1));
+  const DeviceArray<float> scores(4 * kRoom);
+  cuda::CompactScores work;
+  work.scores = rows.matrix();
+  work.batch = rows.batch();
+  work.candidates = {d_bits.data(), bits.words, nullptr};
+  work.out = {keys.data(), scores.data(), nullptr, nullptr, kRoom};
+  work.scale = rows.scale;
+  cuda_ok(cuda::launch_compact_ballot(work, kDefaultStream));
+  wait_for_device();
+  const std::vector<std::int32_t> found = keys.download();
+  for (std::size_t r = 0; r < 4; ++r) {
+    for (std::int64_t n = 0; n < kRoom; ++n) {
+      const bool exists = n < bits.counts[r];
+      const std::int32_t expected = exists ? packed.keys[ScoreRows::size(bits.offsets[r] + n)] : -1;
+      EXPECT_EQ(found[r * kRoom + ScoreRows::size(n)], expected);
+    }
+  }
 }
 
 TEST(Compact, NoRows) {

@@ -15,45 +15,45 @@ struct Edge {
   bool operator==(const Edge&) const = default;
 };
 
-// Rows of candidates as finish_rows leaves them: one or two ascending runs a split, keys of pairs that are no edges
-// negative.
+enum class Order { kAscending, kTwoRuns, kAny };
+
+// Rows of candidates as finish_rows leaves them: keys of pairs that are no edges negative.
 struct Candidates {
   std::int64_t rows = 0;
-  std::int32_t splits = 1;
-  std::vector<std::vector<Edge>> lists;  // [splits * rows]
+  std::vector<std::vector<Edge>> lists;  // [rows]
 
-  static Candidates random(std::int64_t rows, std::int32_t splits, std::int64_t most, std::uint64_t seed) {
+  static Candidates random(std::int64_t rows, Order order, std::int64_t most, std::uint64_t seed) {
     Random random(seed);
-    Candidates made{rows, splits, {}};
-    for (std::int32_t s = 0; s < splits; ++s) {
-      for (std::int64_t r = 0; r < rows; ++r) {
-        std::vector<Edge> list;
-        std::int32_t key = s * 100'000;
-        const std::int64_t count = random.below(4) == 0 ? 0 : random.below(most + 1);
-        for (std::int64_t n = 0; n < count; ++n) {
-          key += 1 + static_cast<std::int32_t>(random.below(5));
-          list.push_back({key, static_cast<float>(key) / 1024});
-        }
-        // The last run first.
-        if (count > 1 && random.below(3) > 0) {
-          std::rotate(list.begin(), list.end() - 1 - random.below(count - 1), list.end());
-        }
-        const std::int64_t keep = random.below(5);  // in four: none, some, most, all
-        for (Edge& edge : list) {
-          if (random.below(4) >= keep) edge.key = ~edge.key;
-        }
-        made.lists.push_back(std::move(list));
+    Candidates made{rows, {}};
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::vector<Edge> list;
+      std::int32_t key = 0;
+      const std::int64_t count = random.below(4) == 0 ? 0 : random.below(most + 1);
+      for (std::int64_t n = 0; n < count; ++n) {
+        key += 1 + static_cast<std::int32_t>(random.below(5));
+        list.push_back({key, static_cast<float>(key) / 1024});
       }
+      if (order == Order::kTwoRuns && count > 1 && random.below(3) > 0) {  // the last run first
+        std::rotate(list.begin(), list.end() - 1 - random.below(count - 1), list.end());
+      }
+      if (order == Order::kAny) {
+        for (std::size_t n = list.size(); n > 1; --n) {
+          std::swap(list[n - 1], list[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(n)))]);
+        }
+      }
+      const std::int64_t keep = random.below(5);  // in four: none, some, most, all
+      for (Edge& edge : list) {
+        if (random.below(4) >= keep) edge.key = ~edge.key;
+      }
+      made.lists.push_back(std::move(list));
     }
     return made;
   }
 
   std::vector<Edge> edges_of(std::int64_t r) const {
     std::vector<Edge> edges;
-    for (std::int32_t s = 0; s < splits; ++s) {
-      for (const Edge& edge : lists[static_cast<std::size_t>(s * rows + r)]) {
-        if (edge.key >= 0) edges.push_back(edge);
-      }
+    for (const Edge& edge : lists[static_cast<std::size_t>(r)]) {
+      if (edge.key >= 0) edges.push_back(edge);
     }
     std::sort(edges.begin(), edges.end(), [](const Edge& a, const Edge& b) { return a.key < b.key; });
     return edges;
@@ -87,17 +87,12 @@ void expect_copied(const Candidates& source, bool packed, bool in_double) {
   const DeviceArray<float> d_weights(weights), out_weights(expected.size());
   const DeviceArray<double> d_weights_f64(weights_f64), out_weights_f64(expected.size());
   const DeviceArray<std::int64_t> d_places(places), d_offsets(offsets);
-  cuda::Chunk chunk;
-  chunk.heads = 1;
-  chunk.queries = source.rows;
-  cuda::RowStates states;
-  states.splits = source.splits;
   const cuda::Candidates candidates{d_keys.data(), d_weights.data(), d_counts.data(),
                                     packed ? d_places.data() : nullptr,
                                     packed ? 0 : static_cast<std::int64_t>(capacity)};
-  cuda_ok(cuda::launch_copy_edges(chunk, states, candidates, in_double ? d_weights_f64.data() : nullptr,
-                                  d_offsets.data(), out_keys.data(), out_weights.data(),
-                                  in_double ? out_weights_f64.data() : nullptr, kDefaultStream));
+  cuda_ok(cuda::launch_copy_edges(source.rows, candidates, in_double ? d_weights_f64.data() : nullptr, d_offsets.data(),
+                                  out_keys.data(), out_weights.data(), in_double ? out_weights_f64.data() : nullptr,
+                                  kDefaultStream));
   wait_for_device();
   const std::vector<std::int32_t> actual_keys = out_keys.download();
   const std::vector<float> actual_weights = out_weights.download();
@@ -112,11 +107,11 @@ void expect_copied(const Candidates& source, bool packed, bool in_double) {
   }
 }
 
-TEST(CopyEdges, KeysAscendWhereverTheRunsBegin) {
+TEST(CopyEdges, KeysAscendWhateverTheirOrderWas) {
   for (const std::int64_t most : {1, 3, 40, 200}) {
-    for (const std::int32_t splits : {1, 3}) {
-      SCOPED_TRACE(fmt::format("{} splits of up to {}", splits, most));
-      const Candidates source = Candidates::random(37, splits, most, static_cast<std::uint64_t>(most));
+    for (const Order order : {Order::kAscending, Order::kTwoRuns, Order::kAny}) {
+      SCOPED_TRACE(fmt::format("order {} of up to {}", static_cast<int>(order), most));
+      const Candidates source = Candidates::random(37, order, most, static_cast<std::uint64_t>(most));
       for_every_schedule([&] { expect_copied(source, false, false); });
       expect_copied(source, true, false);
       expect_copied(source, false, true);
@@ -124,12 +119,12 @@ TEST(CopyEdges, KeysAscendWhereverTheRunsBegin) {
   }
 }
 
-// The turn between the runs stands at the edge of a batch of 32 candidates, or far behind pairs that are no edges.
+// The one descent stands at the edge of a batch of 32 candidates, or far behind pairs that are no edges.
 TEST(CopyEdges, TheTurnMayStandAnywhere) {
   for (const std::size_t turn : {1u, 31u, 32u, 33u, 63u, 64u, 65u, 99u}) {
     for (const std::int32_t hole : {0, 1, 2}) {
       SCOPED_TRACE(fmt::format("turn at {}, hole {}", turn, hole));
-      Candidates source{1, 1, {{}}};
+      Candidates source{1, {{}}};
       for (std::size_t n = 0; n < 100; ++n) {
         const auto key = static_cast<std::int32_t>(n < turn ? 1000 + n : n);
         const bool near = n + 35 > turn && n < turn + 35;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -54,14 +55,38 @@ class DeviceTensor {
 // Everything that a chunk points to. Stays alive as long as the chunk is used.
 struct DeviceChunk {
   cuda::Chunk chunk;
+  cuda::ChunkFacts facts;  // the caller's
   std::vector<std::int64_t> heads;
   std::int64_t batch = 0;
 
   DeviceArray<std::int64_t> head_ids;
-  DeviceArray<double> sinks, given;
-  DeviceArray<std::uint8_t> bad_keys, unusable;
-  DeviceArray<float> band;
-  cuda::RowFacts facts() const { return {band.data(), unusable.data()}; }
+  DeviceArray<double> sinks, given, q_norms, k_norms;
+  DeviceArray<std::uint8_t> bad_keys;
+  mutable DeviceArray<cuda::Chunk> d_chunk;
+  mutable DeviceArray<cuda::ChunkFacts> d_facts;
+
+  // A batch of this chunk alone, as it is now.
+  cuda::Batch table() const {
+    d_chunk = DeviceArray<cuda::Chunk>(std::vector<cuda::Chunk>{chunk});
+    d_facts = DeviceArray<cuda::ChunkFacts>(std::vector<cuda::ChunkFacts>{facts});
+    return batch_of(chunk, d_chunk.data(), d_facts.data());
+  }
+
+  static cuda::Batch batch_of(const cuda::Chunk& chunk, cuda::Chunk* d_chunk, cuda::ChunkFacts* d_facts) {
+    cuda::Batch batch;
+    batch.chunks = d_chunk;
+    batch.facts = d_facts;
+    batch.count = 1;
+    batch.rows = batch.most_rows = chunk.rows();
+    batch.heads = batch.most_heads = chunk.heads;
+    batch.most_queries = chunk.queries;
+    batch.most_all_rows = chunk.heads * chunk.all_queries;
+    batch.most_keys = chunk.mask.key_count;
+    batch.keys = chunk.keys;
+    batch.head_dim = chunk.head_dim;
+    batch.dtype = chunk.q.dtype;
+    return batch;
+  }
 };
 
 inline double row_length(const TensorView& t, std::int64_t b, std::int64_t h, std::int64_t n) {
@@ -69,6 +94,8 @@ inline double row_length(const TensorView& t, std::int64_t b, std::int64_t h, st
   for (std::int64_t d = 0; d < t.shape[3]; ++d) sum = std::hypot(sum, load_double(t.dtype, t.at(b, h, n, d)));
   return sum;
 }
+
+inline double finite_or_nan(double x) { return std::isfinite(x) ? x : std::numeric_limits<double>::quiet_NaN(); }
 
 class DeviceProblem {
  public:
@@ -102,23 +129,28 @@ class DeviceProblem {
     c.softcap = p_.softcap;
     c.threshold = p_.selection.threshold;
     c.log_threshold = std::log(p_.selection.threshold);
-    std::vector<double> sinks, given;
-    std::vector<std::uint8_t> bad(static_cast<std::size_t>(p_.keys())), unusable;
+    c.all_queries = p_.queries();
+    std::vector<double> sinks, given, q_norms, k_norms;
+    std::vector<std::uint8_t> bad(static_cast<std::size_t>(p_.keys()));
     for (const std::int64_t h : heads) {
       if (p_.sinks) sinks.push_back(load_double(p_.sinks.dtype, p_.sinks.at(b, h)));
+      for (std::int64_t i = 0; i < p_.queries(); ++i) q_norms.push_back(finite_or_nan(row_length(p_.q, b, h, i)));
       for (std::int64_t i = begin; i < end; ++i) {
-        unusable.push_back(std::isfinite(row_length(p_.q, b, h, i)) ? 0 : 1);
         if (!p_.logsumexp) continue;
         given.push_back(load_double(p_.logsumexp.dtype, p_.logsumexp.at(b, h, i)) * p_.logsumexp_unit);
       }
     }
     for (std::int64_t j = 0; j < c.mask.key_count; ++j) {
-      bad[static_cast<std::size_t>(j)] = std::isfinite(row_length(p_.k, b, key_head, j)) ? 0 : 1;
+      k_norms.push_back(finite_or_nan(row_length(p_.k, b, key_head, j)));
+      bad[static_cast<std::size_t>(j)] = std::isnan(k_norms.back()) ? 1 : 0;
     }
+    made.q_norms = DeviceArray<double>(q_norms);
+    made.k_norms = DeviceArray<double>(k_norms);
+    c.q_norms = made.q_norms.data();
+    c.k_norms = made.k_norms.data();
     made.sinks = DeviceArray<double>(sinks);
     made.given = DeviceArray<double>(given);
     made.bad_keys = DeviceArray<std::uint8_t>(bad);
-    made.unusable = DeviceArray<std::uint8_t>(unusable);
     c.sink = made.sinks.data();
     c.given_logsumexp = made.given.data();
     c.mask.bad_keys = made.bad_keys.data();
@@ -165,21 +197,20 @@ inline cuda::BandModel band_model(const Problem& p, std::int64_t b, std::int64_t
 
 // States and candidates of one chunk, on the device.
 struct PassArrays {
-  PassArrays(std::int64_t rows, std::int32_t splits, std::int64_t capacity)
-      : reference(size(rows * splits)),
-        sum(size(rows * splits)),
-        maximum(size(rows * splits)),
-        weighted(size(rows * splits)),
-        max_key(size(rows * splits)),
-        keys(size(rows * splits * capacity)),
-        count(size(rows * splits)),
-        scores(size(rows * splits * capacity)),
-        states{splits, reference.data(), sum.data(), maximum.data(), max_key.data(), weighted.data()},
+  PassArrays(std::int64_t rows, std::int64_t capacity)
+      : reference(size(rows)),
+        sum(size(rows)),
+        weighted(size(rows)),
+        max_key(size(rows)),
+        keys(size(rows * capacity)),
+        count(size(rows)),
+        scores(size(rows * capacity)),
+        states{1, reference.data(), sum.data(), max_key.data(), weighted.data()},
         candidates{keys.data(), scores.data(), count.data(), nullptr, capacity} {}
 
   static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-  DeviceArray<double> reference, sum, maximum, weighted;
+  DeviceArray<double> reference, sum, weighted;
   DeviceArray<std::int32_t> max_key, keys, count;
   DeviceArray<float> scores;
   cuda::RowStates states;

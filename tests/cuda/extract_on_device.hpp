@@ -23,16 +23,19 @@ struct FinishedChunk {
 };
 
 // From states and candidates to what the host sends on.
-inline FinishedChunk finish_chunk(const Problem& problem, const DeviceChunk& made, const cuda::BandModel& model,
+inline FinishedChunk finish_chunk(const Problem& problem, DeviceChunk& made, const cuda::BandModel& model,
                                   const PassArrays& pass, bool in_double, bool with_sums = false) {
   const cuda::Chunk& chunk = made.chunk;
   const std::int64_t rows = chunk.rows();
+  made.facts.band = made.facts.band_f64 = model;
+  made.facts.judged_double = in_double ? 1 : 0;
+  const cuda::Batch batch = made.table();
   const ResultArrays results(rows);
   cuda::RowResults wanted = results.results;
   if (!problem.stats.entropy) wanted.entropy = nullptr;
-  const DeviceArray<cuda::FinishReport> report(1);
-  cuda_ok(cuda::launch_finish_rows(chunk, made.facts(), model, pass.states, pass.candidates, nullptr, wanted,
-                                   results.counts.data(), report.data(), kDefaultStream));
+  const DeviceArray<cuda::FinishReport> report(std::vector<cuda::FinishReport>(1));
+  cuda_ok(cuda::launch_finish_rows(batch, pass.states, pass.candidates, nullptr, wanted, results.counts.data(),
+                                   report.data(), chunk.given_logsumexp != nullptr, kDefaultStream));
   const DeviceArray<std::byte> scratch(cuda::exclusive_scan_scratch_bytes(rows));
   cuda_ok(
       cuda::launch_exclusive_scan(results.counts.data(), results.offsets.data(), rows, scratch.data(), kDefaultStream));
@@ -43,8 +46,8 @@ inline FinishedChunk finish_chunk(const Problem& problem, const DeviceChunk& mad
   const auto edges = static_cast<std::size_t>(done.offsets.back());
   const DeviceArray<std::int32_t> keys(edges);
   const DeviceArray<float> weights(edges);
-  cuda_ok(cuda::launch_copy_edges(chunk, pass.states, pass.candidates, nullptr, results.offsets.data(), keys.data(),
-                                  weights.data(), nullptr, kDefaultStream));
+  cuda_ok(cuda::launch_copy_edges(rows, pass.candidates, nullptr, results.offsets.data(), keys.data(), weights.data(),
+                                  nullptr, kDefaultStream));
   if (with_sums) {
     const SliceSums shape = empty_sums(problem, chunk.keys);
     const auto heads = made.heads.size();
@@ -52,7 +55,7 @@ inline FinishedChunk finish_chunk(const Problem& problem, const DeviceChunk& mad
     const DeviceArray<double> distances(std::vector<double>(heads * shape.distances.size()));
     const cuda::DeviceSums sums{received.data(), distances.data(), shape.distance_begin,
                                 static_cast<std::int64_t>(shape.distances.size())};
-    cuda_ok(cuda::launch_sums(chunk, pass.states, sums, in_double, kDefaultStream));
+    cuda_ok(cuda::launch_sums(batch, pass.states, sums, kDefaultStream));
     wait_for_device();
     done.sums = {received.download(), distances.download(), shape.distance_begin, {}};
   }
@@ -80,19 +83,10 @@ inline EdgeList extract_by_rows_f64(const Problem& problem) {
     const std::int64_t rows = chunk.rows();
     const auto heads = made.heads.size();
     const cuda::BandModel model = band_model(problem, made.batch, problem.key_head_of(made.heads.front()), DType::kF64);
-    std::vector<double> norms;
-    for (const std::int64_t h : made.heads) {
-      for (std::int64_t i = 0; i < chunk.queries; ++i) {
-        const double norm = row_length(problem.q, made.batch, h, chunk.query_begin + i);
-        norms.push_back(std::isfinite(norm) ? norm : std::numeric_limits<double>::quiet_NaN());
-      }
-    }
-    const DeviceArray<double> d_norms(norms);
-    made.band = DeviceArray<float>(norms.size());
-    cuda_ok(
-        cuda::launch_row_bands(d_norms.data(), rows, model, made.band.data(), made.unusable.data(), kDefaultStream));
-    const PassArrays pass(rows, 1, std::max<std::int64_t>(1, chunk.keys));
-    cuda_ok(cuda::launch_rows_f64(chunk, made.facts(), {}, pass.states, pass.candidates, kDefaultStream));
+    made.facts.band_f64 = model;
+    made.facts.judged_double = 1;
+    const PassArrays pass(rows, std::max<std::int64_t>(1, chunk.keys));
+    cuda_ok(cuda::launch_rows_f64(made.table(), pass.states, pass.candidates, kDefaultStream));
     const bool with_sums = problem.stats.columns || problem.stats.distances;
     const FinishedChunk done = finish_chunk(problem, made, model, pass, true, with_sums);
     report.eps = std::max(report.eps, done.report.eps());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows as a single-precision pass hands them over: states off by rounding, candidates that the final sum rules out, two
-// runs a split, several splits. What finish_rows makes of them equals the definition.
+// Rows as a single-precision pass hands them over: states off by rounding, candidates that the final sum rules out, in
+// any order. What finish_rows makes of them equals the definition.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,64 +20,57 @@ constexpr double kBand = 1e-3;  // of the pass that is played here, in nats
 
 // What a pass in single precision could say of a chunk.
 struct PlayedPass {
-  PlayedPass(const Problem& p, const DeviceChunk& made, std::int32_t splits, std::int64_t tile, std::uint64_t seed)
-      : arrays(made.chunk.rows(), splits, std::max<std::int64_t>(1, p.keys())) {
+  PlayedPass(const Problem& p, const DeviceChunk& made, bool ascending, std::uint64_t seed)
+      : arrays(made.chunk.rows(), std::max<std::int64_t>(1, p.keys())) {
     Random random(seed);
     const std::int64_t rows = made.chunk.rows();
     const auto at = [&](std::int64_t n) { return static_cast<std::size_t>(n); };
-    std::vector<double> reference(at(rows * splits), -kInfinity), sum(reference.size()), weighted(reference.size()),
-        maximum(reference.size(), -kInfinity);
-    std::vector<std::int32_t> max_key(reference.size(), -1), count(reference.size());
-    std::vector<std::int32_t> keys(at(rows * splits * arrays.candidates.capacity), -7);
+    std::vector<double> reference(at(rows)), sum(at(rows)), weighted(at(rows));
+    std::vector<std::int32_t> max_key(at(rows), 0x7FFFFFFF), count(at(rows));
+    std::vector<std::int32_t> keys(at(rows * arrays.candidates.capacity), -7);
     std::vector<float> scores(keys.size(), std::numeric_limits<float>::quiet_NaN());
-    const std::int64_t width = (p.keys() + splits - 1) / splits;
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t h = made.heads[at(r / made.chunk.queries)];
       const ExactRow row = exact_row(p, made.batch, h, made.chunk.query_begin + r % made.chunk.queries);
       std::vector<double> score(at(p.keys()), -kInfinity);
+      double maximum = -kInfinity;
       for (std::int64_t j = 0; j < p.keys(); ++j) {
         if (!row.allowed[at(j)]) continue;
         const auto exact = static_cast<double>(row.score[at(j)]);
         score[at(j)] = static_cast<double>(static_cast<float>(exact + kBand / 8 * (random.uniform() - 0.5)));
+        if (score[at(j)] <= maximum) continue;
+        maximum = score[at(j)];
+        max_key[at(r)] = static_cast<std::int32_t>(j);
       }
-      for (std::int32_t s = 0; s < splits; ++s) {
-        const std::size_t n = at(s * rows + r);
-        const std::int64_t begin = std::min(p.keys(), s * width), end = std::min(p.keys(), begin + width);
-        for (std::int64_t j = begin; j < end; ++j) {
-          if (score[at(j)] <= maximum[n]) continue;
-          maximum[n] = score[at(j)];
-          max_key[n] = static_cast<std::int32_t>(j);
+      if (maximum == -kInfinity) continue;
+      reference[at(r)] = std::log(2.0) * std::ceil(maximum / std::log(2.0));
+      for (std::int64_t j = 0; j < p.keys(); ++j) {
+        const double x = score[at(j)] - reference[at(r)];
+        if (x == -kInfinity) continue;
+        sum[at(r)] += std::exp(x);
+        weighted[at(r)] += std::exp(x) * x;
+      }
+      std::vector<std::int32_t> found;
+      for (std::int64_t j = 0; j < p.keys(); ++j) {
+        const double margin = score[at(j)] - reference[at(r)] - std::log(sum[at(r)]) - std::log(p.selection.threshold);
+        if (score[at(j)] == -kInfinity) continue;
+        if (p.logsumexp || margin >= -kBand) found.push_back(static_cast<std::int32_t>(j));
+      }
+      if (!ascending) {
+        for (std::size_t n = found.size(); n > 1; --n) {
+          std::swap(found[n - 1], found[at(random.below(static_cast<std::int64_t>(n)))]);
         }
-        if (max_key[n] < 0) continue;
-        reference[n] = std::log(2.0) * std::ceil(maximum[n] / std::log(2.0));
-        // The last tile first, then the others; as long as the sum is small, more passes the cut.
-        double seen = 0;
-        const std::int64_t last = begin + (end - 1 - begin) / tile * tile;
-        const auto visit = [&](std::int64_t from, std::int64_t to) {
-          for (std::int64_t j = from; j < to; ++j) {
-            const double x = score[at(j)] - reference[n];
-            if (x == -kInfinity) continue;
-            sum[n] += std::exp(x);
-            weighted[n] += std::exp(x) * x;
-          }
-          seen += std::max(sum[n] - seen, 0.0);
-          for (std::int64_t j = from; j < to; ++j) {
-            const double margin = score[at(j)] - reference[n] - std::log(seen) - std::log(p.selection.threshold);
-            if (score[at(j)] == -kInfinity) continue;
-            if (!p.logsumexp && margin < -kBand) continue;
-            const std::size_t place = n * at(arrays.candidates.capacity) + at(count[n]++);
-            keys[place] = static_cast<std::int32_t>(j);
-            scores[place] = static_cast<float>(score[at(j)] / std::log(2.0));
-          }
-        };
-        visit(last, end);
-        for (std::int64_t from = begin; from < last; from += tile) visit(from, from + tile);
+      }
+      count[at(r)] = static_cast<std::int32_t>(found.size());
+      for (std::size_t n = 0; n < found.size(); ++n) {
+        const std::size_t place = at(r * arrays.candidates.capacity) + n;
+        keys[place] = found[n];
+        scores[place] = static_cast<float>(score[at(found[n])] / std::log(2.0));
       }
     }
     arrays.reference.upload(reference);
     arrays.sum.upload(sum);
     arrays.weighted.upload(weighted);
-    arrays.maximum.upload(maximum);
     arrays.max_key.upload(max_key);
     arrays.count.upload(count);
     arrays.keys.upload(keys);
@@ -86,7 +79,7 @@ struct PlayedPass {
   PassArrays arrays;
 };
 
-EdgeList extract_by_played_pass(const Problem& p, std::int32_t splits, std::int64_t tile, std::int64_t queries) {
+EdgeList extract_by_played_pass(const Problem& p, bool ascending, std::int64_t queries) {
   const DeviceProblem device(p);
   CollectSink sink;
   RunReport report;
@@ -95,16 +88,13 @@ EdgeList extract_by_played_pass(const Problem& p, std::int32_t splits, std::int6
       sink.begin_slice({{b, p.layer, h}, p.query_begin, p.query_end - p.query_begin, p.keys()}, DType::kF32);
       for (std::int64_t i = p.query_begin; i < p.query_end; i += queries) {
         DeviceChunk made = device.chunk(b, {h}, i, std::min(i + queries, p.query_end));
-        const auto rows = static_cast<std::size_t>(made.chunk.rows());
         cuda::BandModel model;
         model.constant = kBand / 2;
         const bool additive = p.mask.tensor && is_float(p.mask.tensor.dtype);
-        if (additive) model.bias_unit = 0x1p-23, model.mask_room = cuda::kWidestBand;
-        made.band = DeviceArray<float>(std::vector<float>(rows, static_cast<float>(model.band(1.0))));
-        const PlayedPass pass(p, made, splits, tile, static_cast<std::uint64_t>(17 * i + h));
+        if (additive) model.bias_unit = 0x1p-23;
+        const PlayedPass pass(p, made, ascending, static_cast<std::uint64_t>(17 * i + h));
         const FinishedChunk done = finish_chunk(p, made, model, pass.arrays, false);
         EXPECT_EQ(done.report.rows_overflowed, 0u);
-        EXPECT_EQ(done.report.rows_too_wide, 0u);
         EXPECT_FALSE(done.report.weight.found());
         report.eps = std::max(report.eps, done.report.eps());
         report.borderline += static_cast<std::int64_t>(done.report.borderline);
@@ -138,9 +128,9 @@ class FinishRowsCases : public ::testing::TestWithParam<Case> {};
 TEST_P(FinishRowsCases, EqualTheDefinition) {
   const Inputs inputs(GetParam());
   const EdgeList expected = oracle_extract(inputs.problem());
-  for (const auto& [splits, tile] : {std::pair{1, 16}, std::pair{3, 8}}) {
-    SCOPED_TRACE(fmt::format("{} splits", splits));
-    const EdgeList actual = extract_by_played_pass(inputs.problem(), splits, tile, 64);
+  for (const bool ascending : {true, false}) {
+    SCOPED_TRACE(ascending);
+    const EdgeList actual = extract_by_played_pass(inputs.problem(), ascending, 64);
     expect_same_graph(actual, expected, inputs.problem(), kTolerance);
   }
 }
@@ -150,9 +140,9 @@ INSTANTIATE_TEST_SUITE_P(, FinishRowsCases, ::testing::ValuesIn(finish_cases()),
 
 TEST(FinishRows, EveryScheduleGivesTheSameBits) {
   const Inputs inputs({.name = "schedules", .queries = 30, .keys = 90, .stats = {.entropy = true}});
-  const EdgeList expected = extract_by_played_pass(inputs.problem(), 2, 16, 64);
+  const EdgeList expected = extract_by_played_pass(inputs.problem(), false, 64);
   for_every_schedule([&] {
-    const EdgeList actual = extract_by_played_pass(inputs.problem(), 2, 16, 64);
+    const EdgeList actual = extract_by_played_pass(inputs.problem(), false, 64);
     expect_identical_edges(actual, expected);
     EXPECT_EQ(actual.rows.kept_mass, expected.rows.kept_mass);
     EXPECT_EQ(actual.rows.entropy, expected.rows.entropy);
@@ -180,14 +170,13 @@ struct OneRow {
     const Problem& p = inputs.problem();
     const DeviceProblem device(p);
     DeviceChunk made = device.chunk(0, {0}, 0, 1);
-    made.band = DeviceArray<float>(std::vector<float>{static_cast<float>(band)});
     if (!given.empty()) {
       made.given = DeviceArray<double>(given);
       made.chunk.given_logsumexp = made.given.data();
     }
     const ExactRow row = exact_row(p, 0, 0, 0);
     const auto n = static_cast<std::size_t>(p.keys());
-    const PassArrays pass(1, 1, p.keys());
+    const PassArrays pass(1, p.keys());
     std::vector<std::int32_t> keys(n);
     std::vector<float> scores(n);
     std::size_t largest = 0;
@@ -202,7 +191,6 @@ struct OneRow {
     upload(pass.reference, {reference});
     upload(pass.sum, {sum});
     upload(pass.weighted, {0.0});
-    upload(pass.maximum, {reference});
     upload(pass.max_key, {static_cast<std::int32_t>(largest)});
     upload(pass.count, {static_cast<std::int32_t>(n)});
     upload(pass.keys, keys);
@@ -217,14 +205,6 @@ struct OneRow {
   }
   Inputs inputs;
 };
-
-TEST(FinishRows, SplitsFarApartAreMergedWithoutOverflow) {
-  OneRow row({-900.0, -900.5, 900.0, 899.0, 0.0, 1.0, -5.0, 6.0}, 0.1);  // four splits: e^1800 is no double
-  const Problem& p = row.inputs.problem();
-  const EdgeList actual = extract_by_played_pass(p, 4, 8, 64);
-  EXPECT_EQ(actual.edge_count(), 2);
-  expect_same_graph(actual, oracle_extract(p), p, kTolerance);
-}
 
 TEST(FinishRows, PairsWithinTheBandAreCounted) {
   // Weights e^s / sum; the threshold is key 1's own weight, so its margin is 0; keys 2 and 3 stand 1e-4 off it.
@@ -257,19 +237,16 @@ TEST(FinishRows, EqualCandidatesAreNoTieWhenOtherKeysWeigh) {
   EXPECT_EQ(tie.finish(1e-6).keys.size(), 2u);
 }
 
-TEST(FinishRows, AMaskThatNeedsDoubleIsReported) {
-  for (const double bias : {0.0, -1e6}) {
-    Inputs inputs({.name = "wide", .queries = 1, .keys = 4, .head_dim = 4, .mask = MaskKind::kAdditive});
-    const Tensor mask(DType::kF32, {1, 1, 1, 4}, std::vector<double>(4, bias));
-    inputs.problem().mask.tensor = mask.view();
-    const DeviceProblem device(inputs.problem());
-    DeviceChunk made = device.chunk(0, {0}, 0, 1);
-    const cuda::BandModel model = band_model(inputs.problem(), 0, 0, DType::kF32);
-    made.band = DeviceArray<float>(std::vector<float>{static_cast<float>(model.band(1.0))});
-    const PlayedPass pass(inputs.problem(), made, 1, 16, 3);
-    const FinishedChunk done = finish_chunk(inputs.problem(), made, model, pass.arrays, false);
-    EXPECT_EQ(done.report.rows_too_wide, bias == 0.0 ? 0u : 1u);
-  }
+TEST(FinishRows, ARowWithoutAMaximumIsABugOfThePass) {
+  OneRow row({1.0, 2.0}, 0.1);
+  const Problem& p = row.inputs.problem();
+  const DeviceProblem device(p);
+  DeviceChunk made = device.chunk(0, {0}, 0, 1);
+  cuda::BandModel model;
+  model.constant = kBand / 2;
+  PlayedPass pass(p, made, true, 1);
+  pass.arrays.max_key.upload({0x7FFFFFFF});
+  EXPECT_EQ(finish_chunk(p, made, model, pass.arrays, false).report.rows_overflowed, 1u);
 }
 
 }  // namespace

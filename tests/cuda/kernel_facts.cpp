@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the machine code of a kernel does not say of itself, for budget.py.
 //
-//   kernel_facts shapes      a line for each instance of the fused kernel: name, threads, dynamic shared bytes, scores
+//   kernel_facts shapes      a line for each instance of the fused kernels: name, threads, dynamic shared bytes, scores
 //                            that a thread computes in a turn of the loop over keys
 //   kernel_facts occupancy   reads lines "architecture threads registers shared-bytes" and writes for each how many
 //                            blocks a multiprocessor holds, by NVIDIA's own rules
@@ -21,8 +21,10 @@ using namespace ag::cuda;
 
 template <class S>
 void print_shape() {
-  std::printf("attention_edges_kernel<Shape<%s, %d, %s>> %d %d %d\n", name_of(S::kDtype), S::kHeadDim,
-              S::kGeneral ? "general" : "lean", S::kThreads, S::kSharedBytes, S::kWarpRows * S::kStep / 32);
+  for (const char* kernel : {"row_sums_kernel", "row_edges_kernel"}) {
+    std::printf("%s<Shape<%s, %d, %s>> %d %d %d\n", kernel, name_of(S::kDtype), S::kHeadDim,
+                S::kGeneral ? "general" : "lean", S::kThreads, S::kSharedBytes, S::kWarpRows * S::kStep / 32);
+  }
 }
 
 template <DType kDtype>

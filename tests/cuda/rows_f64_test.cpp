@@ -126,14 +126,32 @@ TEST(RowsF64, MoreCandidatesThanRoomAreReported) {
   const Inputs inputs({.name = "room", .queries = 4, .keys = 60, .head_dim = 8, .spread = 0.01, .threshold = 1e-9});
   const DeviceProblem device(inputs.problem());
   device.for_each_chunk(4, [&](DeviceChunk made) {
-    made.band = DeviceArray<float>(std::vector<float>(4, 1e-9f));
+    const cuda::BandModel model = band_model(inputs.problem(), 0, 0, DType::kF64);
+    made.facts.band_f64 = model;
+    made.facts.judged_double = 1;
     for (const std::int64_t capacity : {60, 59}) {
-      const PassArrays pass(4, 1, capacity);
-      cuda_ok(cuda::launch_rows_f64(made.chunk, made.facts(), {}, pass.states, pass.candidates, kDefaultStream));
-      const cuda::BandModel model = band_model(inputs.problem(), 0, 0, DType::kF64);
+      const PassArrays pass(4, capacity);
+      cuda_ok(cuda::launch_rows_f64(made.table(), pass.states, pass.candidates, kDefaultStream));
       const FinishedChunk done = finish_chunk(inputs.problem(), made, model, pass, true);
       EXPECT_EQ(done.report.rows_overflowed, capacity == 60 ? 0u : 4u);
     }
+  });
+}
+
+TEST(RowsF64, CandidatesCanBeCountedBeforeThereIsRoom) {
+  const Inputs inputs({.name = "count", .queries = 20, .keys = 90, .head_dim = 8, .causal = true, .query_offset = 60});
+  const DeviceProblem device(inputs.problem());
+  device.for_each_chunk(20, [&](DeviceChunk made) {
+    made.facts.band_f64 = band_model(inputs.problem(), 0, 0, DType::kF64);
+    made.facts.judged_double = 1;
+    const PassArrays counted(20, 90), written(20, 90);
+    cuda::Candidates counts = counted.candidates;
+    counts.keys = nullptr;
+    cuda_ok(cuda::launch_rows_f64(made.table(), counted.states, counts, kDefaultStream));
+    cuda_ok(cuda::launch_rows_f64(made.table(), written.states, written.candidates, kDefaultStream));
+    wait_for_device();
+    EXPECT_EQ(counted.count.download(), written.count.download());
+    EXPECT_EQ(counted.sum.download(), written.sum.download());
   });
 }
 

@@ -9,8 +9,13 @@
 #include <limits>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "../../cuda/common/passes.hpp"
+#include "../../cuda/common/stages.hpp"
 #include "core/dtype.hpp"
+#include "device_problem.hpp"
+#include "plan/cuda_rooms.hpp"
 #include "support.hpp"
 #include "support/random.hpp"
 #include "support/rounding.hpp"
@@ -60,15 +65,15 @@ class RunPass {
 
   void run(const cuda::ScorePass& pass);
 
-  // Of split s of a row after run(); states in natural logarithms.
+  // Of a row after run(); states in natural logarithms, splits merged.
   struct State {
     double reference, sum, maximum, weighted;
     std::int32_t max_key, count;
     std::vector<std::int32_t> keys;  // the stored ones
     std::vector<float> scores;
   };
-  State state(std::int64_t s, std::int64_t row) const {
-    const std::size_t n = at(s * rows() + row);
+  State state(std::int64_t row) const {
+    const std::size_t n = at(row);
     State x{reference[n], sum[n], maximum[n], weighted.empty() ? 0 : weighted[n], max_key[n], count[n], {}, {}};
     const std::int64_t stored = std::min<std::int64_t>(x.count, capacity);
     const auto first = static_cast<std::ptrdiff_t>(n) * capacity;
@@ -76,6 +81,7 @@ class RunPass {
     x.scores.assign(scores.begin() + first, scores.begin() + first + stored);
     return x;
   }
+  bool in_double = false;  // the pass has found that single precision will not do
 
   PassCase c;
   std::int64_t capacity = 0;
@@ -134,15 +140,10 @@ class RunPass {
     band = static_cast<float>(1e-5 + 4e-6 * largest);
   }
 
-  DeviceArray<std::byte> operand(const std::vector<double>& values, std::int64_t row_count, int& exponent) const {
+  DeviceArray<std::byte> operand(const std::vector<double>& values, std::int64_t row_count, int exponent) const {
     const std::int64_t pitch = pass_pitch();
     const bool split = c.dtype == DType::kF32;
     std::vector<std::byte> bytes(at(row_count * pitch * (split ? 4 : 2)));
-    double largest = 0;
-    for (const double x : values) {
-      if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
-    }
-    exponent = split ? 9 - (largest > 0 ? std::ilogb(largest) : 0) : 0;
     for (std::int64_t n = 0; n < row_count; ++n) {
       for (std::int64_t d = 0; d < c.dim; ++d) {
         const double x = values[at(n * c.dim + d)];
@@ -171,8 +172,10 @@ inline void RunPass::run(const cuda::ScorePass& pass) {
   chunk.heads = c.heads;
   chunk.query_begin = c.query_begin;
   chunk.queries = c.queries;
+  chunk.all_queries = c.query_begin + c.queries;
   chunk.keys = c.keys;
   chunk.head_dim = c.dim;
+  chunk.q.dtype = chunk.k.dtype = static_cast<std::int32_t>(c.dtype);
   std::vector<std::int64_t> ids(at(c.heads));
   for (std::int64_t g = 0; g < c.heads; ++g) ids[at(g)] = g;
   const DeviceArray<std::int64_t> head_ids(ids);
@@ -185,15 +188,10 @@ inline void RunPass::run(const cuda::ScorePass& pass) {
   if (!c.sinks.empty()) chunk.sink = sinks.data();
   const DeviceArray<double> given(c.given_logsumexp ? logsumexp_ : std::vector<double>());
   if (c.given_logsumexp) chunk.given_logsumexp = given.data();
-
   chunk.mask.causal = c.causal;
   chunk.mask.query_offset = c.query_offset;
   chunk.mask.window = c.window;
   chunk.mask.key_count = c.key_count;
-  std::vector<std::uint8_t> bad(c.bad_keys.empty() ? 0 : at(c.keys));
-  for (const std::int64_t j : c.bad_keys) bad[at(j)] = 1;
-  const DeviceArray<std::uint8_t> bad_keys(bad);
-  if (!bad.empty()) chunk.mask.bad_keys = bad_keys.data();
   std::vector<std::byte> mask_bytes(c.mask.size() * size_of(c.mask_dtype));
   for (std::size_t n = 0; n < c.mask.size(); ++n) {
     store_rounded(c.mask_dtype, c.mask[n], mask_bytes.data() + n * size_of(c.mask_dtype));
@@ -204,50 +202,108 @@ inline void RunPass::run(const cuda::ScorePass& pass) {
                          c.keys, 1};
   }
 
-  cuda::Operands operands;
-  operands.dtype = static_cast<std::int32_t>(c.dtype);
-  operands.split = c.dtype == DType::kF32;
-  operands.pitch = pass_pitch();
-  int q_exponent = 0, k_exponent = 0;
-  std::vector<double> some_keys = c.k;  // those after key_count do not exist
+  // Lengths as inspect_rows has them.
   const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto length = [&](const std::vector<double>& values, std::int64_t row) {
+    double sum = 0;
+    for (std::int64_t d = 0; d < c.dim; ++d) sum += values[at(row * c.dim + d)] * values[at(row * c.dim + d)];
+    return std::sqrt(sum);
+  };
+  std::vector<double> q_norms(at(c.heads * chunk.all_queries)), k_norms;
+  for (std::int64_t g = 0; g < c.heads; ++g) {
+    for (std::int64_t i = 0; i < c.queries; ++i) {
+      q_norms[at(g * chunk.all_queries + c.query_begin + i)] = length(c.q, g * c.queries + i);
+    }
+  }
+  for (const std::int64_t i : c.bad_queries) q_norms[at(c.query_begin + i)] = nan;
+  for (std::int64_t j = 0; j < c.key_count; ++j) k_norms.push_back(length(c.k, j));
+  for (const std::int64_t j : c.bad_keys) {
+    if (j < c.key_count) k_norms[at(j)] = nan;
+  }
+  const DeviceArray<double> d_q_norms(q_norms), d_k_norms(k_norms);
+  chunk.q_norms = d_q_norms.data();
+  chunk.k_norms = d_k_norms.data();
+
+  cuda::PassWork work;
+  const DeviceArray<cuda::Chunk> d_chunk(std::vector<cuda::Chunk>{chunk});
+  const DeviceArray<cuda::ChunkFacts> d_facts(1);
+  const DeviceArray<std::uint8_t> bad_keys(at(c.keys));
+  work.batch = DeviceChunk::batch_of(chunk, d_chunk.data(), d_facts.data());
+  work.chunks = {chunk};
+  work.mask_tensor = !c.mask.empty();
+  work.given_logsumexp = c.given_logsumexp;
+  work.scale = c.scale;
+  work.softcap = c.softcap;
+  work.options = c.options;
+  cuda::JudgeRules rules;
+  rules.band.sum = static_cast<double>(band);
+  if (!c.mask.empty() && c.mask_dtype != DType::kBool) {
+    rules.band.bias_unit = 0x1p-23;
+    rules.band.depth = 30;
+  }
+  rules.scale = c.scale;
+  rules.softcap = c.softcap;
+  rules.splits_f32 = c.dtype == DType::kF32;
+  rules.base2 = pass.compares_base2(work);
+  cuda_ok(cuda::launch_judge_chunks(work.batch, rules, bad_keys.data(), kDefaultStream));
+  wait_for_device();
+  const cuda::ChunkFacts facts = d_facts.download()[0];
+  ASSERT_FALSE(facts.in_double());
+
+  work.operands.dtype = static_cast<std::int32_t>(c.dtype);
+  work.operands.split = c.dtype == DType::kF32;
+  work.operands.packed = true;
+  work.operands.pitch = pass_pitch();
+  std::vector<double> packed;  // query by query
+  for (std::int64_t i = 0; i < c.queries; ++i) {
+    for (std::int64_t g = 0; g < c.heads; ++g) {
+      const auto row = c.q.begin() + (g * c.queries + i) * c.dim;
+      packed.insert(packed.end(), row, row + c.dim);
+    }
+  }
+  std::vector<double> some_keys = c.k;  // those after key_count are not to be read
   std::fill(some_keys.begin() + c.key_count * c.dim, some_keys.end(), nan);
   for (const std::int64_t j : c.bad_keys) some_keys[at(j * c.dim)] = nan;
-  const DeviceArray<std::byte> q = operand(c.q, rows(), q_exponent), k = operand(some_keys, c.keys, k_exponent);
-  operands.q = q.data();
-  operands.k = k.data();
-  operands.q_exponent = q_exponent;
-  operands.k_exponent = k_exponent;
-
-  const DeviceArray<float> bands(std::vector<float>(at(rows()), band));
-  std::vector<std::uint8_t> unusable(at(rows()));
-  for (const std::int64_t i : c.bad_queries) unusable[at(i)] = 1;
-  const DeviceArray<std::uint8_t> d_unusable(unusable);
+  for (const std::int64_t i : c.bad_queries) packed[at(i * c.heads * c.dim)] = nan;
+  const DeviceArray<std::byte> q_operand = operand(packed, rows(), facts.units.q_exponent);
+  const DeviceArray<std::byte> k_operand = operand(some_keys, c.keys, facts.units.k_exponent);
+  work.operands.q = q_operand.data();
+  work.operands.k = k_operand.data();
 
   const std::int64_t splits = c.options.splits;
-  capacity = c.capacity > 0 ? c.capacity : pass.row_capacity(chunk, c.options, true);
+  const double bounded = c.given_logsumexp ? 0.0 : c.threshold;
+  capacity = c.capacity > 0 ? c.capacity : candidate_room(bounded, c.keys);
   const std::size_t states = at(splits * rows());
-  const DeviceArray<double> d_reference(states), d_sum(states), d_maximum(states),
-      d_weighted(c.options.entropy ? states : 0);
-  const DeviceArray<std::int32_t> d_max_key(states), d_count(states), d_keys(states * at(capacity));
-  const DeviceArray<float> d_scores(states * at(capacity));
+  const DeviceArray<double> d_reference(states), d_sum(states), d_weighted(c.options.entropy ? states : 0);
+  const DeviceArray<std::int32_t> d_max_key(at(rows())), d_count(at(rows())), d_keys(at(rows() * capacity));
+  const DeviceArray<float> d_scores(at(rows() * capacity));
+  work.states = {c.options.splits, d_reference.data(), d_sum.data(), d_max_key.data(), d_weighted.data()};
+  work.count = d_count.data();
   cuda::PassMemory memory;
-  memory.states = {c.options.splits, d_reference.data(), d_sum.data(),
-                   d_maximum.data(), d_max_key.data(),   d_weighted.data()};
-  memory.candidates = {d_keys.data(), d_scores.data(), d_count.data(), nullptr, capacity};
-  memory.scratch = cuda::DeviceBuffer<std::byte>(
-      static_cast<std::int64_t>(pass.scratch_bytes(chunk, c.options, 1 << 20)), kDefaultStream);
-  pass.run(chunk, operands, {bands.data(), d_unusable.data()}, c.options, memory, kDefaultStream);
+  pass.statistics(work, memory, kDefaultStream);
+  pass.candidates(work, {nullptr, nullptr, d_count.data(), nullptr, 0}, memory, kDefaultStream);  // counted only
   wait_for_device();
-  reference = d_reference.download();
-  sum = d_sum.download();
-  maximum = d_maximum.download();
-  weighted = d_weighted.download();
+  const std::vector<std::int32_t> counted = d_count.download();
+  pass.candidates(work, {d_keys.data(), d_scores.data(), d_count.data(), nullptr, capacity}, memory, kDefaultStream);
+  wait_for_device();
+  in_double = d_facts.download()[0].in_double();
+  if (in_double) return;
+  reference = d_reference.download(0, at(rows()));
+  sum = d_sum.download(0, at(rows()));
+  weighted = c.options.entropy ? d_weighted.download(0, at(rows())) : std::vector<double>();
   max_key = d_max_key.download();
   count = d_count.download();
-  keys.assign(states * at(capacity), 0);
-  scores.assign(states * at(capacity), 0);
-  for (std::size_t n = 0; n < states; ++n) {  // no more than was written
+  EXPECT_EQ(counted, count) << "counting and writing find the same";
+  std::vector<float> top(states);
+  cuda_ok(cudaMemcpy(top.data(), memory.top.data(), states * sizeof(float), cudaMemcpyDeviceToHost));
+  maximum.assign(at(rows()), kNone);
+  for (std::size_t n = 0; n < states; ++n) {
+    double& largest = maximum[n % at(rows())];
+    if (top[n] > -3.4e38f) largest = std::max(largest, static_cast<double>(top[n]) * facts.units.natural_unit);
+  }
+  keys.assign(at(rows() * capacity), 0);
+  scores.assign(at(rows() * capacity), 0);
+  for (std::size_t n = 0; n < at(rows()); ++n) {  // no more than was written
     const std::size_t first = n * at(capacity), stored = std::min(at(count[n]), at(capacity));
     const auto row_keys = d_keys.download(first, stored);
     const auto row_scores = d_scores.download(first, stored);

@@ -12,13 +12,14 @@
 #include "../../cuda/common/key_range.hpp"
 #include "../../cuda/materialised/kernels.hpp"
 #include "core/mask.hpp"
+#include "device_problem.hpp"
 #include "support.hpp"
 #include "support/random.hpp"
 #include "support/rounding.hpp"
 
 namespace ag::test {
 
-// Set the fields, then call the rest; what is on the device is made anew by each call of chunk() and matrix().
+// Set the fields, then call the rest; what is on the device is made anew by each call of batch() and matrix().
 class ScoreRows {
  public:
   // Normal scores with planted outliers, so that the softmax is not flat.
@@ -118,11 +119,13 @@ class ScoreRows {
     return {d_scores_.data(), pitch, begin, columns};
   }
 
-  cuda::Chunk chunk() const {
+  // A batch of one chunk.
+  cuda::Batch batch() const {
     cuda::Chunk c;
     c.heads = heads;
     c.query_begin = query_begin;
     c.queries = queries;
+    c.all_queries = query_begin + queries;
     c.keys = keys;
     c.head_dim = 1;
     d_head_ids_ = DeviceArray<std::int64_t>(head_ids);
@@ -140,23 +143,31 @@ class ScoreRows {
     c.sink = d_sinks_.data();
     if (given) d_given_ = DeviceArray<double>(*given);
     c.given_logsumexp = d_given_.data();
-    return c;
+    std::vector<double> norms(size(heads * c.all_queries), 1.0);
+    for (std::size_t r = 0; r < unusable.size(); ++r) {
+      const auto g = static_cast<std::int64_t>(r) / queries, i = static_cast<std::int64_t>(r) % queries;
+      if (unusable[r] != 0) norms[size(g * c.all_queries + query_begin + i)] = std::numeric_limits<double>::quiet_NaN();
+    }
+    d_norms_ = DeviceArray<double>(norms);
+    c.q_norms = d_norms_.data();
+    cuda::ChunkFacts facts;
+    facts.band.sum = static_cast<double>(band);
+    d_chunk_ = DeviceArray<cuda::Chunk>(std::vector<cuda::Chunk>{c});
+    d_facts_ = DeviceArray<cuda::ChunkFacts>(std::vector<cuda::ChunkFacts>{facts});
+    return DeviceChunk::batch_of(c, d_chunk_.data(), d_facts_.data());
   }
-
-  cuda::RowFacts facts() const {
-    d_band_ = DeviceArray<float>(std::vector<float>(row_count(), band));
-    d_unusable_ = DeviceArray<std::uint8_t>(unusable);
-    return {d_band_.data(), d_unusable_.data()};
-  }
+  bool general() const { return softcap > 0 || !mask_bytes_.empty() || !bad.empty(); }
 
  private:
   DType mask_dtype_ = DType::kBool;
   std::vector<std::byte> mask_bytes_;
-  mutable DeviceArray<float> d_scores_, d_band_;
+  mutable DeviceArray<float> d_scores_;
   mutable DeviceArray<std::int64_t> d_head_ids_;
   mutable DeviceArray<std::byte> d_mask_;
-  mutable DeviceArray<std::uint8_t> d_bad_, d_unusable_;
-  mutable DeviceArray<double> d_sinks_, d_given_;
+  mutable DeviceArray<std::uint8_t> d_bad_;
+  mutable DeviceArray<double> d_sinks_, d_given_, d_norms_;
+  mutable DeviceArray<cuda::Chunk> d_chunk_;
+  mutable DeviceArray<cuda::ChunkFacts> d_facts_;
 };
 
 }  // namespace ag::test

@@ -15,10 +15,9 @@ namespace {
 
 // What the kernel says of all rows.
 struct Answer {
-  std::vector<double> reference, sum, maximum, weighted;
-  std::vector<std::int32_t> max_key, candidate_counts;
+  std::vector<double> reference, sum, weighted;
+  std::vector<std::int32_t> max_key, counts;
   std::vector<std::uint32_t> bits;
-  std::vector<std::int64_t> counts;
   std::vector<float> dense;
 
   bool operator==(const Answer&) const = default;
@@ -27,36 +26,27 @@ struct Answer {
 Answer run(const ScoreRows& rows, bool dense) {
   const std::size_t n = rows.row_count();
   const std::int64_t words = cuda::bit_words(rows.width());
-  DeviceArray<double> reference(n), sum(n), maximum(n), weighted(n);
-  DeviceArray<std::int32_t> max_key(n), counts32(n);
+  DeviceArray<double> reference(n), sum(n), weighted(n);
+  DeviceArray<std::int32_t> max_key(n), counts(n);
   DeviceArray<std::uint32_t> bits(n * static_cast<std::size_t>(words));
-  DeviceArray<std::int64_t> counts(n);
-  const std::int64_t dense_row = rows.keys + 3;  // rows that are not aligned to each other
-  DeviceArray<float> weights(dense ? n * static_cast<std::size_t>(dense_row) : 0);
+  DeviceArray<float> weights(dense ? n * static_cast<std::size_t>(rows.keys) : 0);
 
   cuda::SoftmaxRows work;
   work.scores = rows.matrix();
-  work.chunk = rows.chunk();
-  work.facts = rows.facts();
-  work.states = {1, reference.data(), sum.data(), maximum.data(), max_key.data(), weighted.data()};
-  work.candidates = {bits.data(), words, counts.data()};
-  work.candidate_counts = counts32.data();
+  work.batch = rows.batch();
+  work.states = {1, reference.data(), sum.data(), max_key.data(), weighted.data()};
+  work.candidates = {bits.data(), words, nullptr};
+  work.count = counts.data();
   work.top_k = rows.top_k;
-  if (dense) work.dense = {weights.data(), rows.queries * dense_row, dense_row};
+  work.scale = rows.scale;
+  work.softcap = rows.softcap;
+  work.general = rows.general();
+  if (dense) work.dense = {weights.data()};
   cuda_ok(cuda::launch_softmax_rows(work, kDefaultStream), "softmax_rows");
   wait_for_device();
 
-  Answer answer{reference.download(), sum.download(),     maximum.download(),
-                weighted.download(),  max_key.download(), counts32.download(),
-                bits.download(),      counts.download(),  {}};
-  if (dense) {
-    const std::vector<float> all = weights.download();
-    for (std::size_t r = 0; r < n; ++r) {
-      const auto first = all.begin() + static_cast<std::ptrdiff_t>(r) * dense_row;
-      answer.dense.insert(answer.dense.end(), first, first + rows.keys);
-    }
-  }
-  return answer;
+  return {reference.download(), sum.download(),  weighted.download(), max_key.download(),
+          counts.download(),    bits.download(), weights.download()};
 }
 
 // Every row of the answer against the definition.
@@ -79,11 +69,9 @@ void expect_right(const ScoreRows& rows, const Answer& answer) {
     if (empty) {
       EXPECT_EQ(answer.max_key[r], -1);
       EXPECT_EQ(answer.sum[r], 0.0);
-      EXPECT_EQ(answer.maximum[r], -HUGE_VAL);
       EXPECT_EQ(answer.weighted[r], 0.0);
       EXPECT_TRUE(std::isfinite(answer.reference[r]));
     } else {
-      EXPECT_NEAR(answer.maximum[r], maximum, slack);
       EXPECT_NEAR(answer.reference[r] + std::log(answer.sum[r]), logsumexp, slack);
       EXPECT_NEAR(answer.reference[r], maximum, 0.8);
       // The entropy that follows: ln(sum) - weighted / sum.
@@ -120,13 +108,13 @@ void expect_right(const ScoreRows& rows, const Answer& answer) {
         EXPECT_FALSE(marked) << "key " << j << " is masked";
       } else if (x >= cut) {
         EXPECT_TRUE(marked) << "key " << j << " with score " << x << " and cut " << cut;
-      } else if (rows.top_k == 0 && x < cut - 1.01 * rows.band - 1e-4 - slack) {
+      } else if (rows.top_k == 0 && x < maximum - 1.01 * rows.band - 1e-4 - slack &&
+                 x < cut - 1.01 * rows.band - 1e-4 - slack) {
         EXPECT_FALSE(marked) << "key " << j << " with score " << x << " and cut " << cut;
       }
     }
-    EXPECT_TRUE(rows.top_k == 0 || count <= rows.top_k + rows.top_k / 8 + 4) << count << ": scores are told apart";
+    EXPECT_TRUE(rows.top_k == 0 || count <= rows.top_k + rows.top_k / 8 + 5) << count << ": scores are told apart";
     EXPECT_EQ(answer.counts[r], count);
-    EXPECT_EQ(answer.candidate_counts[r], count);
     if (answer.dense.empty()) continue;
     for (std::int64_t j = 0; j < rows.keys; ++j) {
       const double x = s[static_cast<std::size_t>(j)];
@@ -292,7 +280,7 @@ TEST(SoftmaxRows, TopKKeepsEveryTie) {
   rows.log_threshold = -HUGE_VAL;
   for_every_schedule([&] {
     const Answer answer = run(rows, false);
-    EXPECT_EQ(answer.counts, (std::vector<std::int64_t>{700, 700}));
+    EXPECT_EQ(answer.counts, (std::vector<std::int32_t>{700, 700}));
   });
 }
 
@@ -301,6 +289,21 @@ TEST(SoftmaxRows, EqualScoresKeepTheFirstAsMaximum) {
   std::fill(rows.raw.begin(), rows.raw.end(), 1.25f);
   rows.log_threshold = std::log(1.0 / 1600);
   check(rows);
+}
+
+// cuBLAS may give columns of equal keys products that differ in the last bit: the first that may be the largest is a
+// candidate, for finish_rows to decide, also where no key is an edge.
+TEST(SoftmaxRows, TheFirstOfNearlyEqualScoresIsACandidate) {
+  for (const std::int64_t keys : {90, 1600, 9000}) {
+    ScoreRows rows(1, 1, keys, 22);
+    std::fill(rows.raw.begin(), rows.raw.end(), 1.25f);
+    rows.raw[ScoreRows::size(keys / 2)] = std::nextafter(1.25f, 2.0f);
+    rows.log_threshold = std::log(0.5);
+    const Answer answer = run(rows, false);
+    EXPECT_EQ(answer.counts[0], 1);
+    EXPECT_EQ(answer.bits[0], 1u) << "key 0";
+    EXPECT_EQ(answer.max_key[0], keys / 2);
+  }
 }
 
 TEST(SoftmaxRows, AscendingScoresMoveTheReferenceInEveryTile) {
@@ -313,7 +316,7 @@ TEST(SoftmaxRows, NoRowsAndNoKeys) {
   ScoreRows none(0, 5, 100, 16);
   cuda::SoftmaxRows work;
   work.scores = none.matrix();
-  work.chunk = none.chunk();
+  work.batch = none.batch();
   work.candidates.words = cuda::bit_words(none.width());
   EXPECT_EQ(cuda::launch_softmax_rows(work, kDefaultStream), cudaSuccess);
   ScoreRows keyless(1, 3, 50, 17);
@@ -325,7 +328,7 @@ TEST(SoftmaxRows, RefusesBitsOfAnotherShape) {
   ScoreRows rows(1, 2, 300, 18);
   cuda::SoftmaxRows work;
   work.scores = rows.matrix();
-  work.chunk = rows.chunk();
+  work.batch = rows.batch();
   work.candidates.words = 4;
   EXPECT_EQ(cuda::launch_softmax_rows(work, kDefaultStream), cudaErrorInvalidValue);
 }

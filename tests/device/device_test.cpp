@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <memory>
 #include <string>
@@ -259,6 +260,7 @@ TEST_P(Devices, AnswersMayStayOnTheDevice) {
   ASSERT_EQ(attngraph_result_report(copy.c, &report), ATTNGRAPH_OK);
   EXPECT_STREQ(report.backend, GetParam());
   attngraph_device_result_destroy(left);
+  make_context("auto");  // with the old one goes what it kept
   EXPECT_EQ(ag::emu::runtime_counters(0).device_bytes, 0u) << "nothing leaks";
 
   attngraph_options on_cpu = o;
@@ -335,9 +337,80 @@ TEST_P(Devices, NothingLeaksAndTheWorkspaceIsKept) {
   make_context("cuda:0");
   ag::emu::reset_peak(0);
   EXPECT_GT(extract(kQ.tensor(q_.data()), kK.tensor(k_.data()), o).keys.size(), 0u);
+  make_context("cuda:0");
   EXPECT_EQ(ag::emu::runtime_counters(0).device_bytes, 0u);
   const std::size_t inputs = 2 * 4 * (q_.size() + k_.size());  // as given and as operands
   EXPECT_LE(ag::emu::runtime_counters(0).device_bytes_peak, o.workspace_bytes + 2 * inputs);
+}
+
+// What a warm call costs the host, whatever the number of heads: launches, allocations, waits and bytes that travel.
+TEST_P(Devices, AWarmCallAllocatesNothingAndWaitsOnce) {
+  std::printf("%-18s %5s %-7s %8s %7s %7s %5s %9s\n", "backend", "heads", "answer", "launches", "device", "pinned",
+              "waits", "bytes");
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  std::int64_t launches[2] = {0, 0};
+  for (const std::int64_t heads : {1, 512}) {
+    constexpr std::int64_t kN = 24, kD = 16;
+    const Shape shape{{1, heads, kN, kD}};
+    const OnDevice q(numbers(heads * kN * kD, 7)), k(numbers(heads * kN * kD, 8));
+    const attngraph_tensor q_tensor = shape.tensor(q.data(), 0), k_tensor = shape.tensor(k.data(), 0);
+    attngraph_options o = options();
+    for (const bool on_device : {true, false}) {
+      o.stream = on_device ? stream : nullptr;
+      ag::emu::RuntimeCounters before, after;
+      for (int call = 0; call < 3; ++call) {  // two to grow: results are kept by turns
+        before = ag::emu::runtime_counters(0);
+        if (on_device) {
+          attngraph_device_result* left = nullptr;
+          ASSERT_EQ(attngraph_extract_on_device(context_, &q_tensor, &k_tensor, &o, &left), ATTNGRAPH_OK)
+              << attngraph_last_error();
+          after = ag::emu::runtime_counters(0);
+          attngraph_device_result_destroy(left);
+        } else {
+          Result result;
+          ASSERT_EQ(attngraph_extract(context_, &q_tensor, &k_tensor, &o, &result.c), ATTNGRAPH_OK)
+              << attngraph_last_error();
+          after = ag::emu::runtime_counters(0);
+        }
+      }
+      const std::int64_t device = after.device_allocations - before.device_allocations;
+      const std::int64_t pinned = after.host_allocations - before.host_allocations;
+      const std::int64_t waits = after.waits - before.waits, bytes = after.host_bytes - before.host_bytes;
+      const std::int64_t called = after.launches - before.launches;
+      std::printf("%-18s %5lld %-7s %8lld %7lld %7lld %5lld %9lld\n", GetParam(), static_cast<long long>(heads),
+                  on_device ? "device" : "host", static_cast<long long>(called), static_cast<long long>(device),
+                  static_cast<long long>(pinned), static_cast<long long>(waits), static_cast<long long>(bytes));
+      EXPECT_LE(called, 12);
+      EXPECT_EQ(device, on_device ? 3 : 0) << "the answer's own";
+      EXPECT_EQ(pinned, 0);
+      EXPECT_EQ(waits, on_device ? 1 : 2);
+      if (heads == 1) launches[on_device] = called;
+      EXPECT_EQ(called, launches[on_device]) << "of one head";
+      if (on_device) {  // statistics, offsets, what is known of the chunks; no edges
+        EXPECT_LT(bytes, heads * (kN * 48 + 2048) + 4096);
+      }
+    }
+  }
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
+// One head of a batch is named, and nothing is lost or left behind.
+TEST_P(Devices, NanInOneHeadIsNamed) {
+  const attngraph_options o = options();
+  std::vector<float> q = q_;
+  q[((1 * kHeads + 2) * kQueries + 33) * kDim + 5] = NAN;
+  const attngraph_tensor q_tensor = kQ.tensor(q.data()), k_tensor = kK.tensor(k_.data());
+  Result result;
+  ASSERT_EQ(attngraph_extract(context_, &q_tensor, &k_tensor, &o, &result.c), ATTNGRAPH_ERROR_NONFINITE);
+  EXPECT_THAT(attngraph_last_error(), HasSubstr("q holds nan at batch 1, head 2, position 33, dimension 5"));
+  std::vector<float> k = k_;
+  k[((1 * kKeyHeads + 1) * kKeys + 7) * kDim] = INFINITY;
+  const attngraph_tensor bad_keys = kK.tensor(k.data()), good = kQ.tensor(q_.data());
+  ASSERT_EQ(attngraph_extract(context_, &good, &bad_keys, &o, &result.c), ATTNGRAPH_ERROR_NONFINITE);
+  EXPECT_THAT(attngraph_last_error(), HasSubstr("k holds inf at batch 1, head 1, position 7, dimension 0"));
+  make_context("auto");
+  EXPECT_EQ(ag::emu::runtime_counters(0).device_bytes, 0u);
 }
 
 TEST_P(Devices, AFailureLeavesNothingBehind) {
@@ -353,6 +426,7 @@ TEST_P(Devices, AFailureLeavesNothingBehind) {
     const attngraph_status status = attngraph_extract(context_, &q, &k, &o, &result.c);
     EXPECT_TRUE(status == ATTNGRAPH_OK || status == ATTNGRAPH_ERROR_OUT_OF_MEMORY) << attngraph_last_error();
     ag::emu::inject({});
+    make_context("auto");
     EXPECT_EQ(ag::emu::runtime_counters(0).device_bytes, 0u);
     EXPECT_EQ(ag::emu::runtime_counters(1).device_bytes, 0u);
     EXPECT_EQ(extract(q, k, o), whole) << "the next call is none the worse for it";

@@ -65,9 +65,10 @@ void report(const std::string& text);  // prints it as well
 struct RuntimeCounters {
   std::int64_t launches = 0;
   std::int64_t copies = 0;
+  std::int64_t host_bytes = 0;  // copied from or to host memory
   std::int64_t device_allocations = 0;
   std::int64_t host_allocations = 0;
-  std::int64_t waits = 0;  // of the host: synchronize calls and synchronous copies
+  std::int64_t waits = 0;  // of the host: synchronize calls, synchronous copies, events that were asked for until done
   std::size_t device_bytes = 0;
   std::size_t device_bytes_peak = 0;
 };

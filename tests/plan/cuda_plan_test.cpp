@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "plan/cuda_rooms.hpp"
 #include "plan/plan.hpp"
 
 namespace ag {
@@ -16,10 +17,8 @@ DeviceInfo gpu(std::size_t memory_gib = 80, int multiprocessors = 108) {
   d.kind = "cuda";
   d.target = "invented";
   d.devices = {0};
-  d.compute_capability = 80;
   d.multiprocessors = multiprocessors;
   d.memory_bytes = memory_gib << 30;
-  d.shared_bytes = 163 << 10;
   return d;
 }
 
@@ -27,6 +26,7 @@ PlanShape heads_of(std::int64_t query_heads, std::int64_t key_heads, std::int64_
   PlanShape shape;
   shape.query_heads = query_heads;
   shape.key_heads = key_heads;
+  shape.all_key_heads = key_heads;
   shape.heads_per_key_head = static_cast<int>(query_heads / key_heads);
   shape.queries = shape.all_queries = shape.keys = n;
   shape.head_dim = 64;
@@ -49,18 +49,23 @@ TEST(CudaPlan, HeadsThatShareKeysArePackedWhileTheyFit) {
   EXPECT_LE(small.cuda.queries_per_chunk, 4096);
 }
 
-TEST(CudaPlan, ChunksFitTheWorkspace) {
+std::int64_t rows_of(const Plan& plan) {
+  return plan.cuda.chunks_per_batch * plan.cuda.heads_per_chunk * plan.cuda.queries_per_chunk;
+}
+
+TEST(CudaPlan, BatchesFitTheWorkspace) {
   for (const std::size_t mib : {1u, 16u, 256u, 4096u}) {
     for (const std::int64_t n : {1, 100, 8192, 1 << 20}) {
       for (const char* backend : {"cuda_streaming", "cuda_materialised"}) {
         PlanOptions options = streaming(mib << 20);
         options.backend = backend;
         const Plan plan = make_plan(heads_of(8, 8, n, 0.01), options, gpu());
-        const std::int64_t rows = plan.cuda.heads_per_chunk * plan.cuda.queries_per_chunk;
+        const std::int64_t rows = rows_of(plan);
         ASSERT_GE(rows, 1);
-        std::int64_t least = plan.cuda.splits * plan.cuda.candidate_capacity * 8;  // what a row takes at least
+        // What a row takes at least: candidates, or scores.
+        std::int64_t least = plan.cuda.counts_first ? 0 : plan.cuda.candidate_capacity * 8;
         auto bytes = static_cast<std::int64_t>(mib << 20);
-        if (plan.backend == "cuda_materialised") {
+        if (plan.kernel == Kernel::kCublas) {
           least += 4 * n;
           bytes -= bytes / 8;  // cuBLAS's
         }
@@ -69,10 +74,43 @@ TEST(CudaPlan, ChunksFitTheWorkspace) {
         }
         if (plan.cuda.queries_per_chunk < n && plan.cuda.queries_per_chunk >= 128) {
           EXPECT_EQ(plan.cuda.queries_per_chunk % 128, 0);
+          EXPECT_EQ(plan.cuda.chunks_per_batch, 1);
         }
       }
     }
   }
+}
+
+// The benchmark's shapes, on 132 multiprocessors, inputs in device memory: one batch, every multiprocessor has work.
+TEST(CudaPlan, ACallIsOneGrid) {
+  const auto plan_of = [](std::int64_t heads, std::int64_t n, std::int64_t dim) {
+    PlanShape shape = heads_of(heads, heads, n, 0.01);
+    shape.head_dim = dim;
+    shape.memory_device = 0;
+    return make_plan(shape, streaming(), gpu(80, 132));
+  };
+  struct Row {
+    std::int64_t heads, n, dim, blocks_per_multiprocessor;
+  };
+  for (const Row& row : {Row{16, 16384, 64, 15}, Row{16, 16384, 128, 15}, Row{32, 4096, 64, 7}, Row{32, 1024, 64, 1},
+                         Row{512, 256, 64, 7}, Row{2, 65536, 64, 7}}) {
+    const Plan plan = plan_of(row.heads, row.n, row.dim);
+    EXPECT_EQ(plan.cuda.batches, 1) << row.heads << " heads of " << row.n;
+    EXPECT_GE(plan.cuda.blocks / 132, row.blocks_per_multiprocessor) << row.heads << " heads of " << row.n;
+    EXPECT_LE(plan.cuda.launches, 12);
+  }
+  const Plan one = plan_of(1, 1024, 64);
+  EXPECT_GE(one.cuda.splits, 4) << "8 tiles of rows";
+  const Plan long_rows = plan_of(1, 1 << 20, 64);
+  EXPECT_GE(long_rows.cuda.blocks / 132, 3) << "every batch of several fills the device";
+}
+
+TEST(CudaPlan, InputsOfTheHostTravelWhileOthersCompute) {
+  PlanShape shape = heads_of(16, 16, 16384, 0.01);
+  EXPECT_EQ(make_plan(shape, streaming(), gpu()).cuda.batches, 4);
+  shape.memory_device = 0;
+  EXPECT_EQ(make_plan(shape, streaming(), gpu()).cuda.batches, 1);
+  EXPECT_EQ(make_plan(heads_of(4, 4, 512, 0.01), streaming(), gpu()).cuda.batches, 1) << "too little to cut";
 }
 
 TEST(CudaPlan, TheWorkspaceIsAShareOfTheDevice) {
@@ -86,7 +124,10 @@ TEST(CudaPlan, KeysAreSplitWhenQueriesAreFew) {
   few.queries = few.all_queries = 1;
   EXPECT_GE(make_plan(few, streaming(), gpu()).cuda.splits, 32);
   EXPECT_EQ(make_plan(heads_of(1, 1, 1 << 17, 0.01), streaming(), gpu()).cuda.splits, 1);
-  few.keys = 500;
+  PlanShape heads = few;
+  heads.query_heads = heads.key_heads = heads.all_key_heads = 256;
+  EXPECT_EQ(make_plan(heads, streaming(), gpu()).cuda.splits, 1) << "heads fill the device together";
+  few.keys = 200;
   EXPECT_EQ(make_plan(few, streaming(), gpu()).cuda.splits, 1) << "there is nothing to split";
 }
 
@@ -96,19 +137,69 @@ TEST(CudaPlan, SplitsDoNotDependOnWhichRowsACallAsksFor) {
   EXPECT_EQ(make_plan(part, streaming(), gpu()).cuda.splits, 1);
 }
 
-TEST(CudaPlan, SmallThresholdsTakeTwoPasses) {
-  EXPECT_FALSE(make_plan(heads_of(1, 1, 8192, 0.01), streaming(), gpu()).cuda.two_passes);
-  EXPECT_TRUE(make_plan(heads_of(1, 1, 8192, 0.0005), streaming(), gpu()).cuda.two_passes);
-  EXPECT_FALSE(make_plan(heads_of(1, 1, 8192, 0.0), streaming(), gpu()).cuda.two_passes) << "every pair is kept";
+TEST(CudaPlan, RowsHaveRoomForTheirCandidates) {
+  EXPECT_EQ(make_plan(heads_of(1, 1, 8192, 0.01), streaming(), gpu()).cuda.candidate_capacity, 110);
+  EXPECT_EQ(make_plan(heads_of(1, 1, 50, 0.01), streaming(), gpu()).cuda.candidate_capacity, 50);
+  const Plan dense = make_plan(heads_of(1, 1, 8192, 0.0), streaming(), gpu());
+  EXPECT_EQ(dense.cuda.candidate_capacity, 8192);
+  EXPECT_FALSE(dense.cuda.counts_first) << "every pair is kept: there is nothing to count";
 }
 
-TEST(CudaPlan, RowsHaveRoomForTheirCandidates) {
-  EXPECT_GE(make_plan(heads_of(1, 1, 8192, 0.01), streaming(), gpu()).cuda.candidate_capacity, 104);
-  EXPECT_EQ(make_plan(heads_of(1, 1, 50, 0.01), streaming(), gpu()).cuda.candidate_capacity, 50);
-  EXPECT_EQ(make_plan(heads_of(1, 1, 8192, 0.0), streaming(), gpu()).cuda.candidate_capacity, 8192);
-  PlanShape given = heads_of(1, 1, 8192, 0.01);
+TEST(CudaPlan, CandidatesWithoutABoundAreCountedFirst) {
+  const auto counts = [](const PlanShape& shape) { return make_plan(shape, streaming(), gpu()).cuda.counts_first; };
+  EXPECT_FALSE(counts(heads_of(8, 8, 8192, 0.01)));
+  EXPECT_FALSE(counts(heads_of(8, 8, 8192, 0.001)));
+  PlanShape given = heads_of(8, 8, 8192, 0.01);
   given.given_logsumexp = true;
-  EXPECT_EQ(make_plan(given, streaming(), gpu()).cuda.candidate_capacity, 8192);
+  EXPECT_TRUE(counts(given));
+  // A bound that leaves too few rows for the device: 131,072 keys of which mass may need all.
+  PlanShape mass = heads_of(1, 1, 1 << 17, 0.0);
+  mass.selection.mass = 0.9;
+  EXPECT_TRUE(counts(mass));
+}
+
+TEST(CudaPlan, TopKFillsTheDevice) {
+  PlanShape top = heads_of(1, 1, 1 << 17, 0.0);
+  top.memory_device = 0;
+  top.selection.top_k = 32;
+  const Plan plan = make_plan(top, streaming(), gpu(80, 132));
+  EXPECT_TRUE(plan.cuda.counts_first);
+  EXPECT_TRUE(plan.cuda.bounds_top_k);
+  EXPECT_GE(plan.cuda.blocks, 132);
+  top.selection.threshold = 0.01;
+  const Plan bounded = make_plan(top, streaming(), gpu(80, 132));
+  EXPECT_FALSE(bounded.cuda.counts_first);
+  EXPECT_FALSE(bounded.cuda.bounds_top_k) << "the threshold leaves at most 100";
+  top.keys = top.queries = top.all_queries = 1 << 20;
+  top.selection.threshold = 0;
+  EXPECT_GE(make_plan(top, streaming(), gpu(80, 132)).cuda.blocks, 132);
+}
+
+TEST(CudaPlan, TheKernelIsNamed) {
+  PlanShape shape = heads_of(4, 4, 4096, 0.01);
+  EXPECT_EQ(make_plan(shape, streaming(), gpu()).kernel, Kernel::kMmaSync);
+  PlanOptions textbook = streaming();
+  textbook.backend = "cuda_materialised";
+  EXPECT_EQ(make_plan(shape, textbook, gpu()).kernel, Kernel::kCublas);
+  shape.head_dim = 320;
+  const Plan large = make_plan(shape, streaming(), gpu());
+  EXPECT_EQ(large.kernel, Kernel::kRowsF64) << "larger than every instance";
+  EXPECT_THAT(describe(large, shape), HasSubstr("double precision"));
+  EXPECT_EQ(make_plan(shape, textbook, gpu()).kernel, Kernel::kCublas);
+  shape.head_dim = 64;
+  shape.dtype = DType::kF64;
+  EXPECT_EQ(make_plan(shape, streaming(), gpu()).kernel, Kernel::kRowsF64);
+}
+
+TEST(CudaPlan, GroupsOfKeysAreMoreThanTheKeysThatAreWanted) {
+  for (const std::int64_t keys : {1, 16, 1000, 1 << 20}) {
+    for (const std::int64_t top_k : {1, 32, 1000}) {
+      const KeyGroups groups = key_groups(keys, top_k, 1);
+      EXPECT_GE(groups.count * 4 * groups.tiles, (keys + 15) / 16) << "all keys belong to one";
+      EXPECT_TRUE(groups.tiles == 1 || groups.count >= 4 * top_k) << keys << ", top " << top_k;
+      EXPECT_EQ(key_groups(keys, top_k, 4).tiles, 1);
+    }
+  }
 }
 
 TEST(CudaPlan, DevicesAreThoseAskedForOrThatOfTheInput) {
@@ -129,7 +220,7 @@ TEST(CudaPlan, PrintsItself) {
   DeviceInfo two = gpu();
   two.devices = {0, 1};
   const std::string text = describe(make_plan(shape, streaming(), two), shape);
-  for (const char* part : {"cuda_streaming (invented)", "devices             0, 1", "one pass",
+  for (const char* part : {"cuda_streaming (invented)", "devices             0, 1", "two passes", "mma.sync", "batches",
                            "4 heads x 4096 queries", "candidates", "MiB"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }

@@ -62,12 +62,25 @@ TEST(Plan, TasksAreWholeBlocksAndEnoughForAllThreads) {
       for (const std::int64_t n : {1, 100, 8192, 131072}) {
         const Plan plan = make_plan(heads_of(9, n, 64, 0.01), {"cpu", threads}, device(1, registers));
         EXPECT_GT(plan.rows_per_task, 0);
-        EXPECT_EQ(plan.rows_per_task % plan.rows_per_block, 0);
-        EXPECT_TRUE(plan.rows_per_task == plan.rows_per_block || 9 * n >= 8 * threads * plan.rows_per_task)
+        const int block = registers == 32 ? 12 : 6;
+        EXPECT_EQ(plan.rows_per_task % block, 0);
+        EXPECT_TRUE(plan.rows_per_task == block || 9 * n >= 8 * threads * plan.rows_per_task)
             << n << " rows, " << threads << " threads: " << plan.rows_per_task;
       }
     }
   }
+}
+
+TEST(Plan, TheReferenceRunsOnOneThreadWhateverIsAsked) {
+  const PlanShape shape = heads_of(9, 8192, 64, 0.01);
+  const Plan plan = make_plan(shape, {"reference", 8}, device(64));
+  EXPECT_EQ(plan.threads, 1);
+  EXPECT_LT(plan.workspace_bytes, std::size_t{6} << 20) << "a key head in double";
+  EXPECT_GT(plan.workspace_bytes, std::size_t{4} << 20);
+  const std::string text = describe(plan, shape);
+  EXPECT_THAT(text, HasSubstr("threads             1"));
+  EXPECT_THAT(text, HasSubstr("plain loops"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("tasks")));
 }
 
 TEST(Plan, SmallProblemsStartNoMoreThreadsThanTheyAreWorth) {

@@ -75,7 +75,10 @@ cudaError_t queue_copy(const StreamPointer& stream, const char* call, void* to, 
   note_use(target, *stream, work);
   note_use(source, *stream, work);
   work.run = [=] {
-    ++State::get().device(stream->device).counters.copies;
+    RuntimeCounters& counters = State::get().device(stream->device).counters;
+    ++counters.copies;
+    const auto on_host = [](const BlockPointer& block) { return !block || block->place == Place::kPinned; };
+    if (on_host(target) != on_host(source)) counters.host_bytes += static_cast<std::int64_t>(rows.width * rows.height);
     const RangeAccess writes(target), reads(source);
     for (std::size_t row = 0; row < rows.height; ++row) {
       std::memcpy(static_cast<std::byte*>(to) + row * rows.to_pitch,

@@ -236,11 +236,14 @@ cudaError_t CUDARTAPI cudaEventSynchronize(cudaEvent_t handle) {
 
 cudaError_t CUDARTAPI cudaEventQuery(cudaEvent_t handle) {
   return enter("cudaEventQuery", Needs::kContext, [&] {
-    const Event* const event = find_event(handle);
+    Event* const event = find_event(handle);
     if (event == nullptr) return cudaErrorInvalidResourceHandle;
     if (!event->stream) return cudaSuccess;
     const cudaError_t code = ask(event->stream, event->serial);
-    if (code == cudaSuccess) State::get().host.join(event->clock);
+    if (code != cudaSuccess) return code;
+    State::get().host.join(event->clock);
+    if (event->seen != event->serial) ++State::get().device(event->device).counters.waits;
+    event->seen = event->serial;
     return code;
   });
 }

@@ -76,6 +76,7 @@ struct Event {
   unsigned flags = 0;
   StreamPointer stream;  // null until it is recorded
   std::uint64_t serial = 0;
+  std::uint64_t seen = 0;  // the record that the host has asked for until it was done
   Clock clock;
   std::shared_ptr<double> time_ms = std::make_shared<double>(-1);  // of the newest record's execution
 };

@@ -8,7 +8,7 @@
 namespace ag::test {
 namespace {
 
-TEST(AttentionEdges, FindsStatesAndCandidatesUnderEverySchedule) {
+TEST(StreamingRows, FindsSumsAndEdgesUnderEverySchedule) {
   PassCase c;
   c.queries = 70;
   c.keys = 300;
@@ -18,7 +18,7 @@ TEST(AttentionEdges, FindsStatesAndCandidatesUnderEverySchedule) {
   for_every_schedule([&] { check(c); });
 }
 
-TEST(AttentionEdges, TakesEveryHeadSize) {
+TEST(StreamingRows, TakesEveryHeadSize) {
 #if defined(ATTNGRAPH_EMULATION)
   emu::reset_counters();
 #endif
@@ -42,7 +42,7 @@ TEST(AttentionEdges, TakesEveryHeadSize) {
 #endif
 }
 
-TEST(AttentionEdges, ManyRowsOfManyHeadsShareBlocks) {
+TEST(StreamingRows, ManyRowsOfManyHeadsShareBlocks) {
   PassCase c;
   c.heads = 3;
   c.queries = 61;  // 183 rows: two blocks, and one that is not full
@@ -54,7 +54,7 @@ TEST(AttentionEdges, ManyRowsOfManyHeadsShareBlocks) {
   check(c);
 }
 
-TEST(AttentionEdges, CausalFromTheFirstQuery) {
+TEST(StreamingRows, CausalFromTheFirstQuery) {
   PassCase c;
   c.heads = 2;
   c.queries = c.keys = 160;
@@ -65,7 +65,7 @@ TEST(AttentionEdges, CausalFromTheFirstQuery) {
   check(c);
 }
 
-TEST(AttentionEdges, WindowsAndLengths) {
+TEST(StreamingRows, WindowsAndLengths) {
   for (const bool causal : {true, false}) {
     PassCase c;
     c.queries = 90;
@@ -81,7 +81,7 @@ TEST(AttentionEdges, WindowsAndLengths) {
   }
 }
 
-TEST(AttentionEdges, BadKeysAndBadQueriesAreMasked) {
+TEST(StreamingRows, BadKeysAndBadQueriesAreMasked) {
   PassCase c;
   c.queries = 150;  // whole warps of rows, which see all keys of a step
   c.keys = 140;
@@ -91,7 +91,7 @@ TEST(AttentionEdges, BadKeysAndBadQueriesAreMasked) {
   check(c);
 }
 
-TEST(AttentionEdges, MaskTensorsOfEveryType) {
+TEST(StreamingRows, MaskTensorsOfEveryType) {
   for (const DType dtype : {DType::kBool, DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
     PassCase c;
     c.heads = 2;
@@ -113,7 +113,7 @@ TEST(AttentionEdges, MaskTensorsOfEveryType) {
   }
 }
 
-TEST(AttentionEdges, SoftcapAndEntropy) {
+TEST(StreamingRows, SoftcapAndEntropy) {
   for (const double scale : {0.125, -0.125, 1.0}) {
     PassCase c;
     c.dtype = DType::kBF16;
@@ -129,7 +129,7 @@ TEST(AttentionEdges, SoftcapAndEntropy) {
   }
 }
 
-TEST(AttentionEdges, ScalesOfEitherSignAndZero) {
+TEST(StreamingRows, ScalesOfEitherSignAndZero) {
   for (const double scale : {-0.125, 0.0, 1e-20}) {
     for (const std::int64_t dim : {64, 256}) {  // queries in registers, in shared memory
       PassCase c;
@@ -145,7 +145,7 @@ TEST(AttentionEdges, ScalesOfEitherSignAndZero) {
 }
 
 // Exact numbers: every score is a whole multiple of 1/8.
-TEST(AttentionEdges, TheSmallestOfEqualKeysIsTheMaximum) {
+TEST(StreamingRows, TheSmallestOfEqualKeysIsTheMaximum) {
   PassCase c;
   c.dim = 32;
   c.queries = 10;

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "batch_run.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "../../src/core/select.hpp"
+#include "lane_memory.hpp"
+
+namespace ag::cuda {
+namespace {
+
+// Beyond it an intermediate product of the double kernel could overflow.
+constexpr double kScoreLimit = 1e300;
+
+std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// What a batch has on the device, and the way through the stages.
+class BatchRun {
+ public:
+  BatchRun(const ExtractJob& job, std::span<const ChunkSpan> spans, Lane& lane, const Poll& poll, BatchResult& result)
+      : job_(job),
+        p_(job.problem),
+        cuda_(job.plan.cuda),
+        rows_of_{spans},
+        lane_(lane),
+        memory_(lane.memory()),
+        poll_(poll),
+        result_(result),
+        stream_(lane.stream()) {}
+
+  void run() {
+    result_.report = {};
+    bring_inputs(job_, rows_of_.spans, lane_, poll_, work_, sinks_);
+    batch_ = work_.batch;
+    rows_ = batch_.rows;
+    prepare();
+    if (!always_double()) job_.pass.statistics(work_, memory_.pass, stream_);
+    poll_();
+    find_candidates();
+    finish();
+    lane_.wait(poll_);
+    judge();
+    if (job_.weights != nullptr) hand_over_weights();
+    hand_over();
+  }
+
+ private:
+  bool always_double() const { return job_.plan.kernel == Kernel::kRowsF64; }
+  bool has_additive_mask() const { return p_.mask.tensor && p_.mask.tensor.dtype != DType::kBool; }
+
+  BandModel band_model(DType dtype) const {
+    BandInput in;
+    in.head_dim = p_.head_dim();
+    in.keys = p_.keys();
+    in.dtype = dtype;
+    in.scale = p_.scale;
+    in.softcap = p_.softcap;
+    in.additive_mask = has_additive_mask();
+    in.log_cut = job_.plan.candidate_threshold > 0 ? std::log(job_.plan.candidate_threshold) : 0.0;
+    return make_band_model(in);
+  }
+
+  // Lengths of rows, what follows from them, operands, and room for states.
+  void prepare() {
+    FinishReport* const report = memory_.report.resize(1, stream_);
+    cuda_check(cudaMemsetAsync(report, 0, sizeof(FinishReport), stream_), "clearing the report");
+    work_.mask_tensor = static_cast<bool>(p_.mask.tensor);
+    work_.skips_bad_keys = p_.nonfinite == Nonfinite::kSkip;
+    work_.given_logsumexp = static_cast<bool>(p_.logsumexp);
+    work_.scale = p_.scale;
+    work_.softcap = p_.softcap;
+    work_.workspace_bytes = job_.plan.workspace_bytes;
+    work_.options.entropy = p_.stats.entropy;
+    work_.options.top_k = cuda_.bounds_top_k ? p_.selection.top_k : 0;
+    work_.options.splits = cuda_.splits;
+
+    const auto near = [](const TensorView& view) { return std::abs(view.strides[3]) <= std::abs(view.strides[2]); };
+    if (work_.given_logsumexp) {
+      cuda_check(launch_read_logsumexp(batch_, p_.logsumexp_unit, &report->logsumexp, stream_), "read_logsumexp");
+    }
+    cuda_check(launch_inspect_rows(batch_, near(p_.q) || near(p_.k), stream_), "inspect_rows");
+    JudgeRules rules;
+    rules.band_f64 = band_model(DType::kF64);
+    rules.band = p_.q.dtype == DType::kF64 ? rules.band_f64 : band_model(p_.q.dtype);
+    rules.scale = p_.scale;
+    rules.softcap = p_.softcap;
+    rules.always_double = always_double();
+    rules.splits_f32 = p_.q.dtype == DType::kF32 && job_.pass.splits_f32();
+    rules.base2 = job_.pass.compares_base2(work_);
+    cuda_check(launch_judge_chunks(batch_, rules, memory_.bad_keys.data(), stream_), "judge_chunks");
+    if (has_additive_mask()) cuda_check(launch_inspect_mask(batch_, &report->mask, stream_), "inspect_mask");
+
+    const std::int64_t splits = work_.options.splits;
+    double* const states = memory_.states.resize((p_.stats.entropy ? 3 : 2) * splits * rows_, stream_);
+    work_.states.splits = static_cast<std::int32_t>(splits);
+    work_.states.reference = states;
+    work_.states.sum = states + splits * rows_;
+    work_.states.weighted = p_.stats.entropy ? states + 2 * splits * rows_ : nullptr;
+    work_.states.max_key = memory_.state_keys.resize(rows_, stream_);
+    work_.count = memory_.candidate_count.resize(rows_, stream_);
+    if (always_double()) return;
+
+    Operands& operands = work_.operands;
+    operands.dtype = batch_.dtype;
+    operands.split = rules.splits_f32;
+    operands.packed = job_.pass.packs_rows();
+    operands.pitch = (p_.head_dim() + 15) / 16 * 16;
+    operands.q = memory_.q_operand.resize(rows_ * operands.row_bytes(), stream_);
+    operands.k = memory_.k_operand.resize(batch_.count * p_.keys() * operands.row_bytes(), stream_);
+    cuda_check(launch_prepare_operands(batch_, operands, stream_), "prepare_operands");
+    if (job_.weights != nullptr) {
+      work_.dense.data = memory_.dense.resize(rows_ * p_.keys(), stream_);
+      if (memory_.dense.size() > 0)
+        cuda_check(cudaMemsetAsync(work_.dense.data, 0, memory_.dense.bytes(), stream_), "clearing the weights");
+    }
+  }
+
+  // Into rows of the room that no row can exceed, or, where that is unknown or too much, into as much as they take:
+  // they are counted first, which is waited for.
+  void find_candidates() {
+    candidates_.count = work_.count;
+    const bool counts = cuda_.counts_first || (!always_double() && job_.pass.packs_candidates(work_.options));
+    std::int64_t places = 0;
+    bool may_be_double = true;
+    if (counts) {
+      write_candidates(true);
+      std::int64_t* const offsets = memory_.candidate_offsets.resize(rows_ + 1, stream_);
+      void* const scan = memory_.scan.resize(static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows_)), stream_);
+      cuda_check(launch_exclusive_scan(work_.count, offsets, rows_, scan, stream_), "exclusive_scan");
+      const SettledLane before_they_go(lane_);
+      download(result_.offsets.resize(1), offsets + rows_, 1, stream_, "the number of candidates");
+      download(result_.facts.resize(batch_.count), batch_.facts, batch_.count, stream_, "what is known of the chunks");
+      lane_.wait(poll_);
+      places = result_.offsets[0];
+      const ChunkFacts* const facts = result_.facts.data();
+      may_be_double =
+          std::any_of(facts, facts + batch_.count, [](const ChunkFacts& of_chunk) { return of_chunk.in_double(); });
+      work_.some_in_double = may_be_double;
+      candidates_.offsets = offsets;
+    } else {
+      candidates_.capacity = cuda_.candidate_capacity;
+      places = checked_mul(rows_, candidates_.capacity, "candidates of a batch");
+    }
+    // At least one place: a null pointer would ask for counts.
+    candidates_.keys = memory_.candidate_keys.resize(std::max<std::int64_t>(places, 1), stream_);
+    candidates_.scores = memory_.candidate_scores.resize(std::max<std::int64_t>(places, 1), stream_);
+    if (job_.selects())
+      candidate_weights_ = memory_.candidate_weights.resize(std::max<std::int64_t>(places, 1), stream_);
+    write_candidates(may_be_double);
+  }
+
+  void write_candidates(bool may_be_double) {
+    if (!always_double()) job_.pass.candidates(work_, candidates_, memory_.pass, stream_);
+    if (may_be_double) cuda_check(launch_rows_f64(batch_, work_.states, candidates_, stream_), "rows_f64");
+  }
+
+  void finish() {
+    double* const figures = memory_.figures.resize(4 * rows_, stream_);
+    RowResults results;
+    results.logsumexp = figures;
+    results.maximum = figures + rows_;
+    results.kept_mass = figures + 2 * rows_;
+    results.entropy = p_.stats.entropy ? figures + 3 * rows_ : nullptr;
+    results.max_key = memory_.max_keys.resize(rows_, stream_);
+    results.offsets = memory_.offsets.resize(rows_ + 1, stream_);
+    std::int64_t* const counts = memory_.edge_counts.resize(rows_, stream_);
+    void* const scan = memory_.scan.resize(static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows_)), stream_);
+    FinishReport* const report = memory_.report.data();
+    cuda_check(launch_finish_rows(batch_, work_.states, candidates_, candidate_weights_, results, counts, report,
+                                  work_.given_logsumexp, stream_),
+               "finish_rows");
+    cuda_check(launch_exclusive_scan(counts, results.offsets, rows_, scan, stream_), "exclusive_scan");
+
+    const SettledLane before_they_go(lane_);
+    download(result_.finish.resize(1), report, 1, stream_, "the report of a batch");
+    download(result_.facts.resize(batch_.count), batch_.facts, batch_.count, stream_, "what is known of the chunks");
+    download(result_.offsets.resize(rows_ + 1), results.offsets, rows_ + 1, stream_, "offsets");
+    download(result_.figures.resize(4 * rows_), figures, (p_.stats.entropy ? 4 : 3) * rows_, stream_, "row statistics");
+    download(result_.max_keys.resize(rows_), results.max_key, rows_, stream_, "row statistics");
+  }
+
+  // The first fault in the order of the answer, by kinds as they are looked for.
+  void judge() {
+    const FinishReport& report = result_.finish[0];
+    RunReport& said = result_.report;
+    for (std::int32_t n = 0; n < batch_.count; ++n) {
+      const ChunkFacts& facts = result_.facts[n];
+      const ChunkSpan& span = rows_of_.spans[idx(n)];
+      const Group& group = job_.group_of(span);
+      const bool is_error = p_.nonfinite == Nonfinite::kError;
+      if (facts.bad_keys > 0 && is_error)
+        fail_nonfinite(p_.k, "k", group.batch, group.key_head, facts.first_bad_key, lane_);
+      const double product = facts.query_norm * facts.key_norm, bound = std::abs(p_.scale) * product;
+      if (!(bound <= kScoreLimit) || !(product <= kScoreLimit)) {
+        fail(Status::kRange, "scores of batch {}, key head {} may reach {:g}; the limit is {:g}: scale down the input",
+             group.batch, group.key_head, std::max(bound, product), kScoreLimit);
+      }
+      if (facts.bad_queries > 0 && is_error) {
+        fail_nonfinite(p_.q, "q", group.batch, job_.head_of(span, facts.first_bad_query / p_.queries()),
+                       facts.first_bad_query % p_.queries(), lane_);
+      }
+      said.skipped_nonfinite += facts.bad_queries;
+      // Keys are counted once, with the first rows of their head.
+      if (span.first == 0 && span.query_begin == p_.query_begin) said.skipped_nonfinite += facts.bad_keys;
+    }
+    if (report.logsumexp.found()) {
+      const BatchRows::Place at = rows_of_.place(job_, report.logsumexp.place());
+      fail(Status::kNonfinite, "lse holds NaN at batch {}, head {}, query {}; a logsumexp is a number", at.batch,
+           at.head, at.query);
+    }
+    if (report.mask.found()) {
+      const BatchRows::Place at = rows_of_.place(job_, report.mask.place() / p_.keys());
+      fail(Status::kNonfinite, "mask holds {} at batch {}, head {}, query {}, key {}; a bias is finite or -inf",
+           report.mask.value, at.batch, at.head, at.query, report.mask.place() % p_.keys());
+    }
+    if (report.rows_overflowed > 0) {
+      fail(Status::kInternal, "{} rows of batch {} have more candidates than their bound allows",
+           report.rows_overflowed, job_.group_of(rows_of_.spans.front()).batch);
+    }
+    if (report.weight.found()) {
+      const BatchRows::Place at = rows_of_.place(job_, report.weight.place() / p_.keys());
+      fail(Status::kRange,
+           "the weight of batch {}, head {}, query {}, key {} is exp({:g}); the given lse is not that of these scores",
+           at.batch, at.head, at.query, report.weight.place() % p_.keys(), report.weight.value);
+    }
+    said.eps = report.eps();
+    said.borderline = static_cast<std::int64_t>(report.borderline);
+    said.rows_fp64 = static_cast<std::int64_t>(report.rows_fp64);
+  }
+
+  void hand_over_weights() {
+    for (std::int32_t n = 0; n < batch_.count; ++n) {
+      const ChunkSpan& span = rows_of_.spans[idx(n)];
+      const Group& group = job_.group_of(span);
+      if (result_.facts[n].in_double()) {
+        fail(
+            Status::kUnsupported,
+            "weights of batch {}, head {} need double precision, which dense weights do not have; scale down the input",
+            group.batch, job_.head_of(span, 0));
+      }
+      const std::int64_t size = span.queries * p_.keys();
+      for (std::int64_t g = 0; g < work_.chunks[idx(n)].heads && size > 0; ++g) {
+        // The caller's tensor is const in a view, but it was given to be written.
+        auto* const to = const_cast<std::byte*>(job_.weights->at(group.batch, job_.head_of(span, g), span.query_begin));
+        const float* const from = work_.dense.data + (work_.chunks[idx(n)].first_row + g * span.queries) * p_.keys();
+        cuda_check(
+            cudaMemcpyAsync(to, from, static_cast<std::size_t>(size) * sizeof(float),
+                            job_.weights->device < 0 ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice, stream_),
+            "copying the weights");
+      }
+    }
+  }
+
+  // Edges and sums to where they are wanted, and the selection that a threshold alone does not make.
+  void hand_over() {
+    const std::int64_t edges = result_.offsets[rows_];
+    std::int64_t* const offsets = memory_.offsets.data();
+    const SettledLane before_they_go(lane_);
+    if (job_.keeps_on_device && !job_.selects()) {
+      DeviceEdges& own = result_.on_device;
+      own.offsets = DeviceBuffer<std::int64_t>(rows_ + 1, stream_);
+      own.keys = DeviceBuffer<std::int32_t>(edges, stream_);
+      own.weights = DeviceBuffer<float>(edges, stream_);
+      cuda_check(cudaMemcpyAsync(own.offsets.data(), offsets, own.offsets.bytes(), cudaMemcpyDeviceToDevice, stream_),
+                 "offsets");
+      copy_edges(edges, own.keys.data(), own.weights.data(), nullptr);
+      result_.keys.resize(0);
+      result_.weights.resize(0);
+    } else {
+      std::int32_t* const keys = memory_.edge_keys.resize(edges, stream_);
+      float* const weights = memory_.edge_weights.resize(edges, stream_);
+      double* const weights_f64 = job_.selects() ? memory_.edge_weights_f64.resize(edges, stream_) : nullptr;
+      copy_edges(edges, keys, weights, weights_f64);
+      download(result_.keys.resize(edges), keys, edges, stream_, "edges");
+      result_.weights.resize(edges);
+      if (job_.selects()) {
+        download(result_.weights_f64.resize(edges), weights_f64, edges, stream_, "edges");
+      } else {
+        download(result_.weights.data(), weights, edges, stream_, "edges");
+      }
+    }
+    if (job_.wants_sums()) add_up();
+    take_statistics();
+    if (!job_.keeps_on_device || job_.selects() || job_.wants_sums() || job_.weights != nullptr) lane_.wait(poll_);
+    if (job_.selects()) select();
+    if (job_.wants_sums()) take_sums();
+  }
+
+  void copy_edges(std::int64_t edges, std::int32_t* keys, float* weights, double* weights_f64) {
+    if (edges == 0) return;
+    cuda_check(launch_copy_edges(rows_, candidates_, weights_f64 != nullptr ? candidate_weights_ : nullptr,
+                                 memory_.offsets.data(), keys, weights, weights_f64, stream_),
+               "copy_edges");
+  }
+
+  void add_up() {
+    const SliceSums shape = empty_sums(p_, p_.keys());
+    const auto columns = static_cast<std::int64_t>(shape.received.size());
+    const auto distances = static_cast<std::int64_t>(shape.distances.size());
+    const std::int64_t count = batch_.heads * (columns + distances);
+    double* const values = memory_.sums.resize(count, stream_);
+    if (count > 0) cuda_check(cudaMemsetAsync(values, 0, memory_.sums.bytes(), stream_), "clearing the sums");
+    DeviceSums sums;
+    sums.received = columns > 0 ? values : nullptr;
+    sums.distances = distances > 0 ? values + batch_.heads * columns : nullptr;
+    sums.distance_begin = shape.distance_begin;
+    sums.distance_count = distances;
+    if (count > 0) cuda_check(launch_sums(batch_, work_.states, sums, stream_), "sums");
+    download(result_.sum_values.resize(count), values, count, stream_, "sums");
+  }
+
+  void take_sums() {
+    result_.sums.assign(idx(batch_.heads), empty_sums(p_, p_.keys()));
+    const double* next = result_.sum_values.data();
+    for (SliceSums& sums : result_.sums) {
+      std::copy_n(next, sums.received.size(), sums.received.begin());
+      next += sums.received.size();
+    }
+    for (SliceSums& sums : result_.sums) {
+      std::copy_n(next, sums.distances.size(), sums.distances.begin());
+      next += sums.distances.size();
+    }
+  }
+
+  void take_statistics() {
+    result_.stats.resize(idx(rows_));
+    const double* const figures = result_.figures.data();
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      RowStats& stats = result_.stats[idx(r)];
+      stats = {figures[r], figures[rows_ + r], figures[2 * rows_ + r], std::nan(""), result_.max_keys[r]};
+      if (p_.stats.entropy) stats.entropy = figures[3 * rows_ + r];
+    }
+  }
+
+  void select() {
+    std::int64_t kept = 0;
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      const std::int64_t begin = result_.offsets[r];
+      row_edges_.clear();
+      for (std::int64_t e = begin; e < result_.offsets[r + 1]; ++e) {
+        row_edges_.push_back({result_.weights_f64[e], result_.keys[e]});
+      }
+      select_row(p_.selection, row_edges_);
+      // What is kept moves to the front: never beyond what has been read.
+      result_.offsets[r] = kept;
+      double mass = 0;
+      for (const RowEdge& edge : row_edges_) {
+        result_.keys[kept] = edge.key;
+        result_.weights[kept++] = static_cast<float>(edge.weight);
+        mass += edge.weight;
+      }
+      result_.stats[idx(r)].kept_mass = mass;
+    }
+    result_.offsets[rows_] = kept;
+  }
+
+  const ExtractJob& job_;
+  const Problem& p_;
+  const CudaPlan& cuda_;
+  const BatchRows rows_of_;
+  Lane& lane_;
+  LaneMemory& memory_;
+  const Poll& poll_;
+  BatchResult& result_;
+  const cudaStream_t stream_;
+  PassWork work_;
+  Batch batch_;
+  std::int64_t rows_ = 0;
+  std::vector<double> sinks_;
+  Candidates candidates_;
+  double* candidate_weights_ = nullptr;
+  std::vector<RowEdge> row_edges_;
+};
+
+}  // namespace
+
+void run_batch(const ExtractJob& job, std::span<const ChunkSpan> spans, Lane& lane, const Poll& poll,
+               BatchResult& result) {
+  BatchRun(job, spans, lane, poll, result).run();
+}
+
+}  // namespace ag::cuda
