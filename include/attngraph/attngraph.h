@@ -367,7 +367,21 @@ ATTNGRAPH_API attngraph_status attngraph_device_result_to_host(const attngraph_d
                                                                attngraph_result** out);
 ATTNGRAPH_API void attngraph_device_result_destroy(attngraph_device_result* result);
 
-/** Token texts as node labels: bytes, UTF-8 by habit. NULL when position i has none. */
+/** The two ends of an edge. */
+typedef enum attngraph_side { ATTNGRAPH_KEYS = 0, ATTNGRAPH_QUERIES = 1 } attngraph_side;
+
+/** The word of key i, or of query i, of a sequence of the batch: bytes, UTF-8 by habit. NULL when it has none. Where
+ * queries have no words of their own, that of query i is the word of the position where it stands. */
+ATTNGRAPH_API const char* attngraph_result_label(const attngraph_result* result, int32_t side, int64_t batch, int64_t i,
+                                                 size_t* length);
+/** Lists of words of their own that keys, or queries, have: 0 none, 1 for all sequences, otherwise one for each. */
+ATTNGRAPH_API int64_t attngraph_result_label_lists(const attngraph_result* result, int32_t side);
+/** Words in the list of a sequence. */
+ATTNGRAPH_API int64_t attngraph_result_label_count(const attngraph_result* result, int32_t side, int64_t batch);
+/** 1 when queries and keys are different things, as in cross attention: queries have words of their own, or the fact
+ * `attention` is `cross`. Drawings then have nodes for each side. */
+ATTNGRAPH_API int32_t attngraph_result_two_sided(const attngraph_result* result);
+/** The words of keys, of the first sequence. NULL when position i has none. */
 ATTNGRAPH_API const char* attngraph_result_token(const attngraph_result* result, int64_t i, size_t* length);
 ATTNGRAPH_API int64_t attngraph_result_token_count(const attngraph_result* result);
 /** Facts that travel with a graph ("threshold", "scale", "model", ...); NULL when there is none of that name. */
@@ -675,10 +689,20 @@ ATTNGRAPH_API attngraph_status attngraph_sink_sweep_rows(const attngraph_sink* s
  * bytes; lengths NULL: C strings. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens,
                                                          const size_t* lengths, int64_t count);
-/** Tokens from a file: a JSON list of strings, or text with one token a line. */
+/** Words of keys, or of queries that have their own (as many as there are queries), for one sequence of the batch.
+ * @param batch  -1: for all sequences */
+ATTNGRAPH_API attngraph_status attngraph_sink_set_labels(attngraph_sink* sink, int32_t side, int64_t batch,
+                                                         const char* const* tokens, const size_t* lengths,
+                                                         int64_t count);
+/** Words from a file: a JSON list of strings, a list of such lists, one for each sequence of the batch, or text with
+ * one token a line. Tokens as byte-level tokenizers spell them ("\u0120the") become the text that they stand for ("
+ * the"). */
+ATTNGRAPH_API attngraph_status attngraph_sink_load_labels(attngraph_sink* sink, int32_t side, const char* path);
+/** The same from JSON, as in the safetensors metadata `tokens` and `query_tokens`; a token that is no UTF-8 is a list
+ * of its bytes. */
+ATTNGRAPH_API attngraph_status attngraph_sink_parse_labels(attngraph_sink* sink, int32_t side, const char* json);
+/** The words of keys: attngraph_sink_load_labels and attngraph_sink_parse_labels with ATTNGRAPH_KEYS. */
 ATTNGRAPH_API attngraph_status attngraph_sink_load_tokens(attngraph_sink* sink, const char* path);
-/** Tokens from a JSON list of strings, as in the safetensors metadata `tokens`; one that is no UTF-8 is a list of its
- * bytes. */
 ATTNGRAPH_API attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink, const char* json);
 /** One fact more. How the first call was made (threshold, causal, scale, ...) is added by itself; a fact set here goes
  * before it. */

@@ -458,6 +458,19 @@ class result {
     return r;
   }
 
+  /// The bytes of the word of key i, or of query i, of a sequence; nothing when it has none.
+  std::optional<std::string_view> label(attngraph_side side, std::int64_t batch, std::int64_t i) const noexcept {
+    std::size_t length = 0;
+    const char* s = attngraph_result_label(c(), side, batch, i, &length);
+    return s == nullptr ? std::nullopt : std::optional(std::string_view(s, length));
+  }
+  /// Lists of words that a side has of its own: 0 none, 1 for all sequences, otherwise one for each.
+  std::int64_t label_lists(attngraph_side side) const noexcept { return attngraph_result_label_lists(c(), side); }
+  std::int64_t label_count(attngraph_side side, std::int64_t batch) const noexcept {
+    return attngraph_result_label_count(c(), side, batch);
+  }
+  /// Whether queries and keys are different things, as in cross attention.
+  bool two_sided() const noexcept { return attngraph_result_two_sided(c()) != 0; }
   std::int64_t token_count() const noexcept { return attngraph_result_token_count(c()); }
   /// The bytes of the token at a position; nothing when it has none.
   std::optional<std::string_view> token(std::int64_t position) const noexcept {
@@ -680,14 +693,23 @@ class sink {
   }
 
   // Labels and facts, before the first row.
-  void set_tokens(std::span<const std::string> tokens) {
+  void set_tokens(std::span<const std::string> tokens) { set_labels(ATTNGRAPH_KEYS, -1, tokens); }
+  /// @param batch -1: for all sequences
+  void set_labels(attngraph_side side, std::int64_t batch, std::span<const std::string> tokens) {
     std::vector<const char*> texts;
     std::vector<std::size_t> lengths;
     for (const std::string& t : tokens) {
       texts.push_back(t.data());
       lengths.push_back(t.size());
     }
-    check(attngraph_sink_set_tokens(c(), texts.data(), lengths.data(), static_cast<std::int64_t>(texts.size())));
+    check(attngraph_sink_set_labels(c(), side, batch, texts.data(), lengths.data(),
+                                    static_cast<std::int64_t>(texts.size())));
+  }
+  void load_labels(attngraph_side side, std::string_view path) {
+    check(attngraph_sink_load_labels(c(), side, std::string(path).c_str()));
+  }
+  void parse_labels(attngraph_side side, std::string_view json) {
+    check(attngraph_sink_parse_labels(c(), side, std::string(json).c_str()));
   }
   void load_tokens(std::string_view path) { check(attngraph_sink_load_tokens(c(), std::string(path).c_str())); }
   void parse_tokens(std::string_view json) { check(attngraph_sink_parse_tokens(c(), std::string(json).c_str())); }

@@ -85,6 +85,19 @@ nb::tuple edge(const attngraph::edge& e) { return nb::make_tuple(e.batch, e.laye
 
 nb::bytes bytes(std::string_view text) { return nb::bytes(text.data(), text.size()); }
 
+// One list for all sequences, or one for each; none without words of this side's own.
+nb::list labels(const result& r, bool queries) {
+  const attngraph_side side = queries ? ATTNGRAPH_QUERIES : ATTNGRAPH_KEYS;
+  nb::list lists;
+  for (std::int64_t batch = 0; batch < r.label_lists(side); ++batch) {
+    nb::list words;
+    for (std::int64_t i = 0; i < r.label_count(side, batch); ++i)
+      words.append(bytes(r.label(side, batch, i).value_or("")));
+    lists.append(words);
+  }
+  return lists;
+}
+
 nb::list tokens(const result& r) {
   nb::list all;
   for (std::int64_t i = 0; i < r.token_count(); ++i) all.append(bytes(r.token(i).value_or("")));
@@ -174,6 +187,8 @@ void bind_result(nb::module_& m) {
       .def("flat", [](nb::handle self) { return flat(self); })
       .def("report", &report)
       .def("tokens", &tokens)
+      .def("labels", &labels, nb::arg("queries"))
+      .def("two_sided", &result::two_sided)
       .def("metadata", &metadata)
       .def("top",
            [](const result& r, std::int64_t n) {

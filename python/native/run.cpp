@@ -188,6 +188,14 @@ void bind_sink(nb::module_& m) {
              for (nb::handle token : tokens) texts.push_back(string_of(nb::cast<nb::bytes>(token)));
              s.set_tokens(texts);
            })
+      .def(
+          "set_labels",
+          [](sink& s, bool queries, std::int64_t batch, nb::list tokens) {
+            std::vector<std::string> texts;
+            for (nb::handle token : tokens) texts.push_back(string_of(nb::cast<nb::bytes>(token)));
+            s.set_labels(queries ? ATTNGRAPH_QUERIES : ATTNGRAPH_KEYS, batch, texts);
+          },
+          nb::arg("queries"), nb::arg("batch"), nb::arg("tokens"))
       .def("set_metadata",
            [](sink& s, const std::string& name, const std::string& value) { s.set_metadata(name, value); })
       .def("add_slice", &add_slice, nb::arg("slice"), nb::arg("indptr"), nb::arg("indices"), nb::arg("data"),

@@ -121,7 +121,12 @@ Plan plan_for(const attngraph_context& context, const Backend& backend, const An
   how.pair_products = options.products == ATTNGRAPH_PRODUCTS_AUTO;
   how.device = context.device;
   how.workspace_bytes = options.workspace_bytes;
-  return make_plan(shape_of(problem), how, backend.device());
+  const PlanShape shape = shape_of(problem);
+  if (backend.kind() == "cuda" && shape.head_dim > kMaxHeadDim) {
+    fail(Status::kUnsupported, "the head size D is {}; backend '{}' takes 1 to {}, the CPU more", shape.head_dim,
+         backend.name(), kMaxHeadDim);
+  }
+  return make_plan(shape, how, backend.device());
 }
 
 Control control_of(const attngraph_options& options) {
@@ -142,7 +147,8 @@ bool may_fall_back(const attngraph_context& context, const attngraph_options& op
     case Status::kDeviceOutOfMemory:
     case Status::kNoDevice:
     case Status::kDeviceLost:
-    case Status::kForked: break;
+    case Status::kForked:
+    case Status::kUnsupported: break;
     default: return false;
   }
   return context.device_kind == "auto" && options.backend == nullptr && backend.kind() == "cuda" &&
@@ -159,15 +165,15 @@ template <class AnyProblem>
 void run(const attngraph_context& context, const AnyProblem& problem, const attngraph_options& options,
          attngraph_sink& sink) {
   sink.require_open();
-  sink.require_fitting_tokens(problem.keys());
+  sink.require_fitting_words(problem.batch(), problem.keys(), problem.queries());
   const Backend& backend = choose_backend(context, options);
   Control control = control_of(options);
   control.poll(0);  // a call cancelled before it starts does no work
 
-  CallIntoSink call(sink, facts_of(problem), {}, options.max_edges);
+  CallIntoSink call(sink, facts_of(problem), nullptr, options.max_edges);
   TokenIds ids;
   if (problem.stats.tokens) {
-    ids = token_ids(options, sink.own.tokens, problem.batch(), problem.keys());
+    ids = token_ids(options, sink.own.tokens.common(), problem.batch(), problem.keys());
     if (is_on_device(views_of(problem)))
       fail(Status::kUnsupported, "attention by tokens is summed on the host; copy the inputs there");
   }

@@ -19,6 +19,7 @@ namespace {
 constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
 constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
 constexpr std::int32_t kMaxThreads = 4096;
+constexpr std::int64_t kLargestHeadDim = 1024;  // heads of 576 are real: latent attention, absorbed. CUDA: kMaxHeadDim
 constexpr std::uint32_t kKnownStats =
     ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES | ATTNGRAPH_STATS_TOKENS;
 static_assert(ATTNGRAPH_STATS_HEADS == (ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES));
@@ -147,8 +148,8 @@ void check_pair(const TensorView& q, const TensorView& k) {
     fail(Status::kDType, "q is {} and k is {}; convert one of them", name_of(q.dtype), name_of(k.dtype));
   if (q.shape[0] != k.shape[0]) fail(Status::kShape, "{}", both("the batch sizes differ"));
   if (q.shape[3] != k.shape[3]) fail(Status::kShape, "{}", both("the head sizes D differ"));
-  if (q.shape[3] < 1 || q.shape[3] > kMaxHeadDim)
-    fail(Status::kShape, "the head size D is {}; it is 1 to {}", q.shape[3], kMaxHeadDim);
+  if (q.shape[3] < 1 || q.shape[3] > kLargestHeadDim)
+    fail(Status::kShape, "the head size D is {}; it is 1 to {}", q.shape[3], kLargestHeadDim);
   const std::int64_t query_heads = q.shape[1], key_heads = k.shape[1];
   if (key_heads == 0 ? query_heads != 0 : query_heads % key_heads != 0)
     fail(Status::kShape, "{}", both("query heads must be a multiple of key heads"));

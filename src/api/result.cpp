@@ -23,6 +23,13 @@ const Slice& slice_at(const attngraph_result& result, std::int64_t slice) {
   return result.graph.slices[static_cast<std::size_t>(slice)];
 }
 
+// Null without a result, and for a side that is none.
+const ag::Labels* labels_of(const attngraph_result* result, std::int32_t side) {
+  if (result == nullptr) return nullptr;
+  const ag::Metadata& metadata = result->graph.metadata;
+  return side == ATTNGRAPH_KEYS ? &metadata.tokens : side == ATTNGRAPH_QUERIES ? &metadata.query_tokens : nullptr;
+}
+
 const double* data_or_null(const std::vector<double>& values) { return values.empty() ? nullptr : values.data(); }
 
 }  // namespace
@@ -81,14 +88,37 @@ attngraph_status attngraph_result_report(const attngraph_result* result, attngra
 }
 
 const char* attngraph_result_token(const attngraph_result* result, int64_t i, size_t* length) {
-  if (i < 0 || i >= attngraph_result_token_count(result)) return nullptr;
-  const std::string& token = result->graph.metadata.tokens[static_cast<std::size_t>(i)];
-  if (length != nullptr) *length = token.size();
-  return token.c_str();
+  return attngraph_result_label(result, ATTNGRAPH_KEYS, 0, i, length);
 }
 
 int64_t attngraph_result_token_count(const attngraph_result* result) {
-  return result != nullptr ? static_cast<int64_t>(result->graph.metadata.tokens.size()) : 0;
+  return attngraph_result_label_count(result, ATTNGRAPH_KEYS, 0);
+}
+
+const char* attngraph_result_label(const attngraph_result* result, int32_t side, int64_t batch, int64_t i,
+                                   size_t* length) {
+  if (result == nullptr || batch < 0) return nullptr;
+  const ag::Metadata& metadata = result->graph.metadata;
+  const std::string* const word = side == ATTNGRAPH_KEYS      ? ag::key_word(metadata, batch, i)
+                                  : side == ATTNGRAPH_QUERIES ? ag::query_word(metadata, batch, i)
+                                                              : nullptr;
+  if (word == nullptr) return nullptr;
+  if (length != nullptr) *length = word->size();
+  return word->c_str();
+}
+
+int64_t attngraph_result_label_lists(const attngraph_result* result, int32_t side) {
+  const ag::Labels* const labels = labels_of(result, side);
+  return labels != nullptr ? static_cast<int64_t>(labels->lists.size()) : 0;
+}
+
+int64_t attngraph_result_label_count(const attngraph_result* result, int32_t side, int64_t batch) {
+  const ag::Labels* const labels = labels_of(result, side);
+  return labels != nullptr && batch >= 0 ? labels->count(batch) : 0;
+}
+
+int32_t attngraph_result_two_sided(const attngraph_result* result) {
+  return result != nullptr && result->graph.metadata.two_sided() ? 1 : 0;
 }
 
 const char* attngraph_result_metadata(const attngraph_result* result, const char* name) {

@@ -102,8 +102,8 @@ attngraph_status attngraph_result_diff_pairs(const attngraph_result* a, const at
 
 attngraph_status attngraph_results_align(const attngraph_result* a, const attngraph_result* b, int64_t* positions) {
   return guarded([&] {
-    const std::vector<std::string>& tokens_a = required(a, "a").graph.metadata.tokens;
-    const std::vector<std::string>& tokens_b = required(b, "b").graph.metadata.tokens;
+    const std::vector<std::string>& tokens_a = required(a, "a").graph.metadata.tokens.common();
+    const std::vector<std::string>& tokens_b = required(b, "b").graph.metadata.tokens.common();
     if (tokens_a.empty() || tokens_b.empty())
       ag::fail(Status::kArgument, "{} graph has no tokens to align by", tokens_a.empty() ? "the first" : "the second");
     const std::vector<std::int64_t> found = ag::align(tokens_a, tokens_b);

@@ -73,12 +73,13 @@ void label(ag::EdgeList& graph, const attngraph_join& how) {
     ag::fail(Status::kArgument, "token_count and fact_count are {} and {}; they are at least 0", how.token_count,
              how.fact_count);
   if (how.tokens != nullptr) {
-    graph.metadata.tokens.clear();
+    std::vector<std::string> texts;
     for (std::int64_t i = 0; i < how.token_count; ++i) {
       if (how.tokens[i] == nullptr) ag::fail(Status::kArgument, "tokens[{}] is NULL; an empty token is \"\"", i);
-      graph.metadata.tokens.push_back(how.token_lengths != nullptr ? std::string(how.tokens[i], how.token_lengths[i])
-                                                                   : std::string(how.tokens[i]));
+      texts.push_back(how.token_lengths != nullptr ? std::string(how.tokens[i], how.token_lengths[i])
+                                                   : std::string(how.tokens[i]));
     }
+    graph.metadata.tokens = ag::Labels(std::move(texts));
     for (const ag::Slice& slice : graph.slices) {
       if (how.token_count != slice.info.key_count)
         ag::fail(Status::kShape, "there are {} tokens, but {} keys; label every key or none", how.token_count,
@@ -108,7 +109,7 @@ attngraph_status attngraph_result_heads(const attngraph_result* result, int64_t 
 
 attngraph_status attngraph_result_words(const attngraph_result* result, int64_t* words) {
   return guarded([&] {
-    const std::vector<std::string>& tokens = required(result, "result").graph.metadata.tokens;
+    const std::vector<std::string>& tokens = required(result, "result").graph.metadata.tokens.common();
     if (!tokens.empty()) required(words, "words");
     const std::vector<std::int64_t> found = ag::words_of(tokens);
     std::copy(found.begin(), found.end(), words);

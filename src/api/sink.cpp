@@ -20,16 +20,52 @@ void attngraph_sink::require_open() const {
     ag::fail(Status::kArgument, "an earlier call into the sink failed half way; destroy it and make a new one");
 }
 
-void attngraph_sink::require_fitting_tokens(std::int64_t keys) const {
-  const auto count = static_cast<std::int64_t>(own.tokens.size());
-  if (count != 0 && count != keys)
-    ag::fail(Status::kShape, "there are {} tokens, but {} keys; label every key or none", count, keys);
+namespace {
+
+void require_list(const ag::Labels& labels, const char* what, std::int64_t batch) {
+  if (labels.list_of(batch) >= labels.lists.size())
+    ag::fail(Status::kShape,
+             "there are {} for {} sequences, but the batch has a sequence {}; give one list for each, or one for all",
+             what, labels.lists.size(), batch);
 }
 
-void attngraph_sink::begin(const ag::api::Facts& facts, std::span<const std::string> tokens) {
+}  // namespace
+
+void attngraph_sink::require_words_up_to(std::int64_t batch, std::int64_t keys, std::int64_t queries) const {
+  if (!own.tokens.empty()) {
+    require_list(own.tokens, "tokens", batch);
+    const std::int64_t count = own.tokens.count(batch);
+    if (count != keys)
+      ag::fail(Status::kShape, "there are {} tokens, but {} keys; label every key or none", count, keys);
+  }
+  if (!own.query_tokens.empty()) {
+    require_list(own.query_tokens, "query tokens", batch);
+    const std::int64_t count = own.query_tokens.count(batch);
+    if (count < queries)
+      ag::fail(Status::kShape, "there are {} query tokens, but {} queries; label every query or none", count, queries);
+  }
+}
+
+void attngraph_sink::require_fitting_words(std::int64_t batch, std::int64_t keys, std::int64_t queries) const {
+  for (std::int64_t b = 0; b < batch; ++b) {
+    require_words_up_to(b, keys, queries);
+    if (!own.query_tokens.empty() && own.query_tokens.count(b) > queries)
+      ag::fail(Status::kShape, "there are {} query tokens, but {} queries; label every query or none",
+               own.query_tokens.count(b), queries);
+  }
+  for (const ag::Labels* labels : {&own.tokens, &own.query_tokens}) {
+    const auto lists = static_cast<std::int64_t>(labels->lists.size());
+    if (lists > 1 && lists > batch)
+      ag::fail(Status::kShape, "there are words for {} sequences, but the batch has {}; give one list for each", lists,
+               batch);
+  }
+}
+
+void attngraph_sink::begin(const ag::api::Facts& facts, const ag::Metadata* words) {
   if (begun) return;
   ag::Metadata metadata = own;
-  if (metadata.tokens.empty()) metadata.tokens.assign(tokens.begin(), tokens.end());
+  if (words != nullptr && metadata.tokens.empty()) metadata.tokens = words->tokens;
+  if (words != nullptr && metadata.query_tokens.empty()) metadata.query_tokens = words->query_tokens;
   metadata.facts.insert(facts.begin(), facts.end());
   target->set_metadata(metadata);
   begun = true;
@@ -48,7 +84,7 @@ ag::RunReport attngraph_sink::whole_report() const {
 void attngraph_sink::finish() {
   require_open();
   state = State::kSpoiled;  // until it has gone well
-  begin({}, {});
+  begin({}, nullptr);
   target->finish(whole_report());
   state = State::kFinished;
 }
@@ -58,7 +94,7 @@ ag::EdgeList attngraph_sink::take() {
   if (collected == nullptr)
     ag::fail(Status::kArgument, "the sink does not collect; only attngraph_sink_create_collect makes one that does");
   if (state != State::kFinished) require_open();
-  begin({}, {});
+  begin({}, nullptr);
   collected->finish(whole_report());
   report = {};
   has_own_slices = false;
@@ -74,7 +110,7 @@ void CallIntoSink::begin_slice(const SliceInfo& slice, DType weight_dtype) {
   if (over_limit()) return;
   whole_ = false;
   began_ = true;
-  sink_.begin(facts_, tokens_);
+  sink_.begin(facts_, words_);
   sink_.target->begin_slice(slice, weight_dtype);
 }
 
@@ -95,7 +131,7 @@ void CallIntoSink::complete(const RunReport& report) {
          edges_, max_edges_);
   }
   whole_ = false;
-  sink_.begin(facts_, tokens_);
+  sink_.begin(facts_, words_);
   sink_.report.add(report);
   whole_ = true;
 }
@@ -117,10 +153,41 @@ void hand_out(attngraph_sink** sink, std::unique_ptr<GraphSink> target) {
   *sink = std::make_unique<attngraph_sink>(std::move(target)).release();
 }
 
-void set_tokens(attngraph_sink& sink, std::vector<std::string> tokens) {
+// The sink's words of a side, to be set.
+Labels& words_of(attngraph_sink& sink, std::int32_t side) {
+  if (side != ATTNGRAPH_KEYS && side != ATTNGRAPH_QUERIES) {
+    fail(Status::kArgument, "side is {}; it is {} (keys) or {} (queries)", side, static_cast<int>(ATTNGRAPH_KEYS),
+         static_cast<int>(ATTNGRAPH_QUERIES));
+  }
   sink.require_open();
   if (sink.begun) fail(Status::kArgument, "rows went into the sink already; set tokens before the first row");
-  sink.own.tokens = std::move(tokens);
+  return side == ATTNGRAPH_KEYS ? sink.own.tokens : sink.own.query_tokens;
+}
+
+std::vector<std::string> texts_of(const char* const* tokens, const size_t* lengths, std::int64_t count) {
+  if (count < 0) fail(Status::kArgument, "the count of tokens is {}; it is at least 0", count);
+  if (count > 0) required(tokens, "tokens");
+  std::vector<std::string> texts;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (tokens[i] == nullptr) fail(Status::kArgument, "tokens[{}] is NULL; an empty token is \"\"", i);
+    texts.push_back(lengths != nullptr ? std::string(tokens[i], lengths[i]) : std::string(tokens[i]));
+  }
+  return texts;
+}
+
+void set_labels(attngraph_sink& sink, std::int32_t side, std::int64_t batch, std::vector<std::string> texts) {
+  constexpr std::int64_t kMaxSequences = std::int64_t{1} << 20;
+  Labels& words = words_of(sink, side);
+  if (batch < -1 || batch >= kMaxSequences)
+    fail(Status::kArgument, "batch is {}; it is a sequence from 0 to {}, or -1 for all", batch, kMaxSequences - 1);
+  if (batch == -1) {
+    words = Labels(std::move(texts));
+    return;
+  }
+  // Lists for single sequences come one after another: until the second one is there, the first is for all.
+  const auto n = static_cast<std::size_t>(batch);
+  if (words.lists.size() <= n) words.lists.resize(n + 1);
+  words.lists[n] = std::move(texts);
 }
 
 WriteOptions write_options(const attngraph_write_options* given) {
@@ -195,25 +262,35 @@ attngraph_status attngraph_sink_sweep_rows(const attngraph_sink* sink, attngraph
 attngraph_status attngraph_sink_set_tokens(attngraph_sink* sink, const char* const* tokens, const size_t* lengths,
                                            int64_t count) {
   return with_sink(sink, [&](attngraph_sink& open) {
-    if (count < 0) ag::fail(Status::kArgument, "the count of tokens is {}; it is at least 0", count);
-    if (count > 0) required(tokens, "tokens");
-    std::vector<std::string> texts;
-    for (std::int64_t i = 0; i < count; ++i) {
-      if (tokens[i] == nullptr) ag::fail(Status::kArgument, "tokens[{}] is NULL; an empty token is \"\"", i);
-      texts.push_back(lengths != nullptr ? std::string(tokens[i], lengths[i]) : std::string(tokens[i]));
-    }
-    ag::api::set_tokens(open, std::move(texts));
+    ag::api::set_labels(open, ATTNGRAPH_KEYS, -1, ag::api::texts_of(tokens, lengths, count));
   });
 }
 
 attngraph_status attngraph_sink_load_tokens(attngraph_sink* sink, const char* path) {
-  return with_sink(sink,
-                   [&](attngraph_sink& open) { ag::api::set_tokens(open, ag::read_tokens(&required(path, "path"))); });
+  return attngraph_sink_load_labels(sink, ATTNGRAPH_KEYS, path);
 }
 
 attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink, const char* json) {
+  return attngraph_sink_parse_labels(sink, ATTNGRAPH_KEYS, json);
+}
+
+attngraph_status attngraph_sink_set_labels(attngraph_sink* sink, int32_t side, int64_t batch, const char* const* tokens,
+                                           const size_t* lengths, int64_t count) {
   return with_sink(sink, [&](attngraph_sink& open) {
-    ag::api::set_tokens(open, ag::parse_tokens_json(&required(json, "json"), "tokens"));
+    ag::api::set_labels(open, side, batch, ag::api::texts_of(tokens, lengths, count));
+  });
+}
+
+attngraph_status attngraph_sink_load_labels(attngraph_sink* sink, int32_t side, const char* path) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    ag::api::words_of(open, side) = ag::spelled_out(ag::read_tokens(&required(path, "path")));
+  });
+}
+
+attngraph_status attngraph_sink_parse_labels(attngraph_sink* sink, int32_t side, const char* json) {
+  return with_sink(sink, [&](attngraph_sink& open) {
+    const char* const name = side == ATTNGRAPH_QUERIES ? "query tokens" : "tokens";
+    ag::api::words_of(open, side) = ag::spelled_out(ag::parse_tokens_json(&required(json, "json"), name));
   });
 }
 
@@ -274,8 +351,11 @@ attngraph_status attngraph_result_write(const attngraph_result* result, attngrap
   return with_sink(sink, [&](attngraph_sink& open) {
     const ag::EdgeList& graph = required(result, "result").graph;
     open.require_open();
-    for (const ag::Slice& slice : graph.slices) open.require_fitting_tokens(slice.info.key_count);
-    ag::api::CallIntoSink call(open, graph.metadata.facts, graph.metadata.tokens, 0);
+    for (const ag::Slice& slice : graph.slices) {
+      const ag::SliceInfo& info = slice.info;
+      open.require_words_up_to(info.id.batch, info.key_count, info.query_begin + info.query_count);
+    }
+    ag::api::CallIntoSink call(open, graph.metadata.facts, &graph.metadata, 0);
     ResultIntoSink whole(call);
     replay(graph, whole);
   });

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 
 #include "../graph/edge_list.hpp"
@@ -19,9 +18,12 @@ struct attngraph_sink {
 
   explicit attngraph_sink(std::unique_ptr<ag::GraphSink> rows_go_to) : target(std::move(rows_go_to)) {}
 
-  void require_open() const;                             // kArgument says why it is not
-  void require_fitting_tokens(std::int64_t keys) const;  // tokens label positions: as many as keys, or none
-  void begin(const ag::api::Facts& facts, std::span<const std::string> tokens);  // the first one counts
+  void require_open() const;  // kArgument says why it is not
+  // The words of each of `batch` sequences are as many as it has keys and queries, or none.
+  void require_fitting_words(std::int64_t batch, std::int64_t keys, std::int64_t queries) const;
+  // The same for one sequence of a batch, of which the last query so far is known.
+  void require_words_up_to(std::int64_t batch, std::int64_t keys, std::int64_t queries) const;
+  void begin(const ag::api::Facts& facts, const ag::Metadata* words);  // the first one counts
   // Of the calls so far, and of slices of the caller's own as far as he said how they were made.
   ag::RunReport whole_report() const;
   void finish();
@@ -47,8 +49,9 @@ std::unique_ptr<GraphSink> make_callback_sink(attngraph_row_callback callback, v
 // without complete() after it began a slice leaves half of an answer, so the sink takes no more.
 class CallIntoSink : public RowSink {
  public:
-  CallIntoSink(attngraph_sink& sink, Facts facts, std::span<const std::string> tokens, std::uint64_t max_edges)
-      : sink_(sink), facts_(std::move(facts)), tokens_(tokens), max_edges_(max_edges) {}
+  // `words`: null, or what has those of a graph that is written as it is.
+  CallIntoSink(attngraph_sink& sink, Facts facts, const Metadata* words, std::uint64_t max_edges)
+      : sink_(sink), facts_(std::move(facts)), words_(words), max_edges_(max_edges) {}
   ~CallIntoSink() override {
     if (!whole_) sink_.state = attngraph_sink::State::kSpoiled;
   }
@@ -66,7 +69,7 @@ class CallIntoSink : public RowSink {
 
   attngraph_sink& sink_;
   Facts facts_;
-  std::span<const std::string> tokens_;
+  const Metadata* words_;
   std::uint64_t max_edges_;  // 0: no limit
   std::uint64_t edges_ = 0;
   bool whole_ = true;

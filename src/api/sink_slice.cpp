@@ -113,7 +113,7 @@ attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_
     const attngraph_csr& csr = required(slice, "slice");
     check_labels(csr);
     check_offsets(csr);
-    open.require_fitting_tokens(csr.key_count);
+    open.require_words_up_to(csr.batch, csr.key_count, csr.query_begin + csr.query_count);
 
     ag::RowBlock block;
     block.query_begin = csr.query_begin;
@@ -127,7 +127,7 @@ attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_
     block.stats = stats.data();
 
     open.has_own_slices = true;
-    CallIntoSink call(open, {}, {}, 0);
+    CallIntoSink call(open, {}, nullptr, 0);
     call.begin_slice({{csr.batch, csr.layer, csr.head}, csr.query_begin, csr.query_count, csr.key_count},
                      block.weight_dtype);
     if (csr.query_count > 0) call.rows(block);

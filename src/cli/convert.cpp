@@ -11,7 +11,8 @@ namespace attngraph::cli {
 namespace {
 
 struct ConvertFlags {
-  std::string from, tokens;
+  std::string from;
+  InputFlags words;
   OutputFlags output;
 };
 
@@ -21,7 +22,8 @@ int convert(const ConvertFlags& flags) {
   const result graph = result::load(flags.from);
   stop_if_interrupted();
   sink to = flags.output.open({flags.from});
-  if (!flags.tokens.empty()) to.load_tokens(flags.tokens);
+  if (!flags.words.tokens.empty()) to.load_labels(ATTNGRAPH_KEYS, flags.words.tokens);
+  if (!flags.words.query_tokens.empty()) to.load_labels(ATTNGRAPH_QUERIES, flags.words.query_tokens);
   graph.write(to);
   stop_if_interrupted();
   to.finish();
@@ -42,8 +44,7 @@ void add_convert(CLI::App& app, Run& run) {
       ->required()
       ->type_name("FILE");
   flags->output.add_format(*command);
-  command->add_option("--tokens", flags->tokens, "Words: a JSON list or a text with one token a line")
-      ->type_name("FILE");
+  flags->words.add_words(*command);
   command->callback([flags, &run] { run = [flags] { return convert(*flags); }; });
 }
 

@@ -131,9 +131,9 @@ int diff_by_pair(const DiffFlags& flags) {
     for (const std::int64_t n : {m.batch, m.layer, m.head, query, key}) cells.push_back(fmt::format("{}", n));
     for (const double w : {m.before, m.after}) cells.push_back(weight(w));
     cells.push_back(fmt::format("{:+.6f}", m.change));
-    const bool words = graph.token_count() > 0;
-    cells.push_back(words ? word(graph.token(query + graph.query_offset()), query) : "");
-    cells.push_back(words ? "→ " + word(graph.token(key), key) : "");
+    const bool words = graph.label_lists(ATTNGRAPH_KEYS) + graph.label_lists(ATTNGRAPH_QUERIES) > 0;
+    cells.push_back(words ? word(graph.label(ATTNGRAPH_QUERIES, m.batch, query), query) : "");
+    cells.push_back(words ? "→ " + word(graph.label(ATTNGRAPH_KEYS, m.batch, key), key) : "");
     text.row(std::move(cells));
   }
   if (flags.json)

@@ -59,7 +59,7 @@ std::string padded(const std::string& text, std::size_t width) {
 
 std::string draw_map(const result& graph, std::int64_t index, const slice& s, int width, bool colour) {
   // With a row to each query there is room for its word, with fewer rows only for a position.
-  const bool words = graph.token_count() > 0 && s.query_count <= kMostRows;
+  const bool words = graph.label(ATTNGRAPH_QUERIES, s.batch, s.query_begin) && s.query_count <= kMostRows;
   constexpr std::size_t kWordColumns = 14;
   const std::size_t margin =
       words ? kWordColumns : std::max<std::size_t>(5, std::to_string(s.query_begin + s.query_count).size());
@@ -78,7 +78,7 @@ std::string draw_map(const result& graph, std::int64_t index, const slice& s, in
   out += indent + "┌" + rule + "┐\n";
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t query = s.query_begin + first_in(r, s.query_count, rows);
-    const auto token = graph.token(query + graph.query_offset());
+    const auto token = graph.label(ATTNGRAPH_QUERIES, s.batch, query);
     out += padded(words && token ? quoted_token(*token, kWordColumns - 3) : fmt::format("{}", query), margin) + " │";
     for (std::int64_t c = 0; c < columns; ++c)
       out += painted(shares[static_cast<std::size_t>(r * columns + c)], repeat, colour);
@@ -116,21 +116,24 @@ std::string draw_head(const result& graph, std::int64_t index, int width, bool c
                                 s.head, grouped(s.query_count), grouped(s.key_count), grouped(figures.edges),
                                 percent(figures.kept_mass_mean));
   if (s.query_count == 0 || s.key_count == 0) return out;
-  if (figures.edges > 0)
+  if (figures.edges > 0 && !graph.two_sided())
     out += fmt::format("of it: {} on the query itself, {} on the one before, {} on the first\n",
                        percent(figures.self_share), percent(figures.previous_share), percent(figures.first_share));
   out += draw_map(graph, index, s, width, colour);
-  const std::int64_t offset = graph.query_offset();
+  const std::int64_t offset = graph.two_sided() ? 0 : graph.query_offset();
   std::vector<edge> links;
-  add_links(s, offset, kLinks, links);
-  if (!links.empty()) out += "strongest links between words (neither to itself nor to the first):\n";
+  add_links(s, own_position(graph), kLinks, links);
+  if (!links.empty())
+    out += graph.two_sided() ? "strongest links between words (not to the first):\n"
+                             : "strongest links between words (neither to itself nor to the first):\n";
   const std::int64_t positions = std::max(s.query_begin + s.query_count + offset, s.key_count);
-  for (const edge& link : links)
-    out +=
-        fmt::format("  {:.3f}  {}  {} {} → {} {}\n", link.weight, ruler(link, offset, positions),
-                    word(graph.token(link.query + offset), link.query),
-                    graph.token(link.query + offset) ? fmt::format("({})", link.query) : "",
-                    word(graph.token(link.key), link.key), graph.token(link.key) ? fmt::format("({})", link.key) : "");
+  for (const edge& link : links) {
+    const auto asking = graph.label(ATTNGRAPH_QUERIES, s.batch, link.query);
+    const auto asked = graph.label(ATTNGRAPH_KEYS, s.batch, link.key);
+    out += fmt::format("  {:.3f}  {}  {} {} → {} {}\n", link.weight, ruler(link, offset, positions),
+                       word(asking, link.query), asking ? fmt::format("({})", link.query) : "", word(asked, link.key),
+                       asked ? fmt::format("({})", link.key) : "");
+  }
   return out;
 }
 

@@ -15,7 +15,7 @@ void add_extract(CLI::App& app, Run& run) {
       ->required()
       ->expected(1, 2)
       ->type_name("FILE");
-  request->selection.add(*command);
+  request->selection.add(*command, true);
   request->output.add_path(*command);
   request->output.add_format(*command);
   request->input.add_qk(*command);
@@ -26,6 +26,10 @@ void add_extract(CLI::App& app, Run& run) {
   command->callback([request, &run] {
     run = [request] {
       if (!request->explain) request->output.require_path();
+      if (request->selection.keeps_all() && !request->selection.allow_dense)
+        throw error(ATTNGRAPH_ERROR_ARGUMENT,
+                    "--threshold is 0, so every allowed pair would be an edge; give one above 0, --top-k or --mass, or "
+                    "--allow-dense");
       std::vector<std::unique_ptr<OpenFile>> files;
       for (const std::string& path : request->input.files) files.push_back(std::make_unique<OpenFile>(path));
       return make_graph(*open_qk(std::move(files), request->input, request->scores), *request);

@@ -12,11 +12,12 @@ void add_filter(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("filter", "Edges of a ready attention matrix");
   const auto request = std::make_shared<Request>();
   command
-      ->add_option("file", request->input.files, "[Nq, Nk], [H, Nq, Nk] or [L, H, Nq, Nk] in .npy, .npz, .safetensors")
+      ->add_option("file", request->input.files,
+                   "[Nq, Nk], [H, Nq, Nk], [L, H, Nq, Nk] or [L, B, H, Nq, Nk] in .npy, .npz, .safetensors")
       ->required()
       ->expected(1)
       ->type_name("FILE");
-  request->selection.add(*command);
+  request->selection.add(*command, false);
   request->output.add_path(*command);
   request->output.add_format(*command);
   request->input.add_matrix(*command);

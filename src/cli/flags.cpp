@@ -50,7 +50,10 @@ std::vector<std::int64_t> parse_list(const std::string& flag, const std::string&
     for (std::int64_t v = *first; v <= *last; ++v) values.push_back(v);
   }
   std::sort(values.begin(), values.end());
-  values.erase(std::unique(values.begin(), values.end()), values.end());
+  const auto twice = std::adjacent_find(values.begin(), values.end());
+  if (twice != values.end())
+    throw UsageError(
+        fmt::format("{}: '{}' names {} twice; it is a list of numbers like 0-3,7, not a mask", flag, text, *twice));
   return values;
 }
 
@@ -68,6 +71,9 @@ std::vector<double> parse_numbers(const std::string& flag, const std::string& te
 void InputFlags::add_qk(CLI::App& app) {
   app.add_option("--q", q, "Name of the query tensor (default: q.<layer>)")->type_name("NAME");
   app.add_option("--k", k, "Name of the key tensor (default: k.<layer>)")->type_name("NAME");
+  app.add_option("--layout", layout,
+                 "Order of their dimensions: bhsd, [B, H, N, D], or bshd, [B, N, H, D] (default: bhsd)")
+      ->check(CLI::IsMember({"bhsd", "bshd"}));
 }
 
 void InputFlags::add_matrix(CLI::App& app) {
@@ -80,7 +86,15 @@ void InputFlags::add_part(CLI::App& app) {
   app.add_option("--layers", layers, "Layers to take, like 0-3,7 (default: all)")->type_name("LIST");
   app.add_option("--heads", heads, "Query heads to take, like 0,2 (default: all)")->type_name("LIST");
   app.add_option("--query-range", query_range, "Queries A to B-1 only; positions stay global")->type_name("A:B");
-  app.add_option("--tokens", tokens, "Words: a JSON list or a text with one token a line")->type_name("FILE");
+  add_words(app);
+}
+
+void InputFlags::add_words(CLI::App& app) {
+  app.add_option("--tokens", tokens,
+                 "Words: a JSON list (or a list of lists, one a sequence) or a text, one token a line")
+      ->type_name("FILE");
+  app.add_option("--query-tokens", query_tokens, "Words of the queries, when those are not the keys (cross attention)")
+      ->type_name("FILE");
 }
 
 std::optional<std::vector<std::int64_t>> InputFlags::layer_list() const {
@@ -111,7 +125,10 @@ void ScoreFlags::add(CLI::App& app, bool scores) {
                    "CPU: auto, or float: never by pairs of bf16, whatever the processor has (default: auto)")
         ->check(CLI::IsMember({"auto", "float"}));
   }
-  CLI::Option* on = app.add_flag("--causal", causal, "A query sees keys up to its own position");
+  CLI::Option* on = app.add_flag("--causal", causal,
+                                 scores ? "A query sees keys up to its own position (default for queries and keys: "
+                                          "metadata, else yes)"
+                                        : "A query sees keys up to its own position (default: metadata, else no)");
   CLI::Option* off = app.add_flag("--no-causal", no_causal, "A query sees every key");
   on->excludes(off);
   app.add_option("--query-offset", query_offset, "Query i stands at key position i + N (default: Nk - Nq)")
@@ -119,7 +136,7 @@ void ScoreFlags::add(CLI::App& app, bool scores) {
   app.add_option("--window", window, "A query sees the N keys nearest to it; 0: all")->type_name("N");
 }
 
-void SelectionFlags::add(CLI::App& app) {
+void SelectionFlags::add(CLI::App& app, bool scores) {
   app.add_option("-t,--threshold", threshold, "Least weight of an edge (default: 0.05; none with --top-k or --mass)")
       ->type_name("T");
   app.add_option("--top-k", top_k, "At most the N heaviest keys of a query")->type_name("N");
@@ -127,6 +144,10 @@ void SelectionFlags::add(CLI::App& app) {
   app.add_option("--max-edges", max_edges, "Fail, rather than truncate, when there are more")->type_name("N");
   app.add_option("--decision", decision, "How borderline pairs are decided (default: fast)")
       ->check(CLI::IsMember({"fast"}));
+  if (scores) app.add_flag("--allow-dense", allow_dense, "With -t 0: every allowed pair is an edge");
+  app.add_option("--nonfinite", nonfinite,
+                 "NaN and infinity in the input: error, or skip: leave out, and count (default: error)")
+      ->check(CLI::IsMember({"error", "skip"}));
   app.add_option("--stats", stats, "More statistics: entropy,columns,distances,tokens; heads: all of them")
       ->type_name("LIST");
 }
@@ -167,6 +188,7 @@ bool SelectionFlags::wants_heads() const {
 
 void SelectionFlags::apply(options& o) const {
   o.threshold(effective_threshold()).top_k(top_k.value_or(0)).mass(mass.value_or(0)).stats(stats_bits());
+  o.allow_dense(allow_dense).nonfinite(nonfinite == "skip" ? ATTNGRAPH_NONFINITE_SKIP : ATTNGRAPH_NONFINITE_ERROR);
   require_finite("--threshold", threshold);
   require_finite("--mass", mass);
   // To the library 0 means "no such condition"; from a person it is a mistake.

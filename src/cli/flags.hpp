@@ -12,7 +12,7 @@
 
 namespace attngraph::cli {
 
-// "0-3,7": ascending, without repetition. `flag` names it in the error.
+// "0-3,7": ascending. A number twice is an error: 1,0,0,1 is a mask, not a list. `flag` names it in the error.
 std::vector<std::int64_t> parse_list(const std::string& flag, const std::string& text);
 // "0,0.1,0.15": as written.
 std::vector<double> parse_numbers(const std::string& flag, const std::string& text);
@@ -29,11 +29,13 @@ struct InputFlags {
   std::string q, k;               // --q, --k
   std::string name;               // --name of a matrix
   std::string leading = "layer";  // --leading: what axis 0 of a 4-D matrix counts
-  std::string layers, heads, query_range, tokens;
+  std::string layout = "bhsd";    // --layout of queries and keys
+  std::string layers, heads, query_range, tokens, query_tokens;
 
   void add_qk(CLI::App& app);
   void add_matrix(CLI::App& app);
   void add_part(CLI::App& app);
+  void add_words(CLI::App& app);
 
   std::optional<std::vector<std::int64_t>> layer_list() const;  // nothing: all
   std::vector<std::int64_t> head_list() const;                  // empty: all
@@ -60,10 +62,13 @@ struct SelectionFlags {
   std::optional<std::int64_t> max_edges;
   std::string decision = "fast";
   std::string stats;
+  std::string nonfinite = "error";
+  bool allow_dense = false;
 
-  void add(CLI::App& app);
+  void add(CLI::App& app, bool scores);
   // Without -t the library's threshold, unless --top-k or --mass selects.
   double effective_threshold() const;
+  bool keeps_all() const { return effective_threshold() == 0 && !top_k && !mass; }
   std::string threshold_origin() const;
   std::uint32_t stats_bits() const;
   bool wants_heads() const;  // then attention by tokens too, where tokens are known

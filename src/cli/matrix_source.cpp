@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A ready attention matrix: [Nq, Nk], [H, Nq, Nk], or four dimensions with layers or batches in front.
+// A ready attention matrix: [Nq, Nk], [H, Nq, Nk], four dimensions with layers or batches in front, or five with both.
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "source.hpp"
 #include "text.hpp"
@@ -9,10 +11,6 @@ namespace attngraph::cli {
 namespace {
 
 std::size_t element_bytes(attngraph_dtype dtype) { return dtype == ATTNGRAPH_F64 ? 8 : dtype == ATTNGRAPH_F32 ? 4 : 2; }
-
-bool is_float(attngraph_dtype dtype) {
-  return dtype == ATTNGRAPH_F64 || dtype == ATTNGRAPH_F32 || dtype == ATTNGRAPH_F16 || dtype == ATTNGRAPH_BF16;
-}
 
 // Element i of axis 0.
 tensor at(const tensor& t, std::int64_t i) {
@@ -34,13 +32,15 @@ class MatrixSource : public Source {
         range_(input.range()),
         name_(find(input.name)),
         shape_(file_->file.info(name_)),
-        settings_(scores, [this](std::string_view name) { return metadata(name); }) {
+        settings_(
+            scores, [this](std::string_view name) { return metadata(name); }, false) {
     const auto dims = shape_.shape();
-    if (dims.size() == 4 && input.leading == "layer") {
+    if (dims.size() == 5 || (dims.size() == 4 && input.leading == "layer")) {
       for (std::int64_t l = 0; l < dims[0]; ++l) labels_.push_back(l);
       chosen_ = choose_layers(input.layer_list(), labels_, file_->path);
     } else {
-      if (!input.layers.empty()) throw UsageError("--layers needs a 4-D matrix with layers in front");
+      if (!input.layers.empty())
+        throw UsageError("--layers needs a matrix with layers in front: 4-D, or 5-D with batches");
       labels_ = {layer_suffix(name_).value_or(0)};
       chosen_ = {0};
       whole_ = true;
@@ -58,8 +58,9 @@ class MatrixSource : public Source {
   }
   std::vector<Explanation> settings() const override {
     const auto dims = shape_.shape();
-    return settings_.explain(false, queries(), dims[dims.size() - 1]);
+    return settings_.explain(queries(), dims[dims.size() - 1]);
   }
+  std::vector<std::string> remarks() const override { return {settings_.causal_text()}; }
   std::string plan(const context& c, std::size_t i, const options& base) const override {
     return c.explain(layer_of(shape_, i), prepared(base, i));
   }
@@ -79,33 +80,38 @@ class MatrixSource : public Source {
   }
   options prepared(const options& base, std::size_t i) const {
     options o = base;
-    settings_.apply(o, false);
+    settings_.apply(o);
     apply_range(o, range_, queries());
     return o.layer(layer(i));
   }
 
   // The tensor meant: the one named, or the only one that can be a matrix.
   std::string find(const std::string& wanted) const {
-    std::vector<std::string> candidates;
-    for (const std::string& name : file_->file.names()) {
-      const tensor t = file_->file.info(name);
-      if (name == wanted || (wanted.empty() && is_float(t.dtype()) && t.shape().size() >= 2 && t.shape().size() <= 4))
-        candidates.push_back(name);
-    }
+    constexpr std::size_t kMostDims = 5;
+    std::vector<std::string> candidates = float_tensors(file_->file, 2, kMostDims);
+    const auto names = file_->file.names();
+    // One that is named, or alone, is the one that is meant, whatever it is.
+    if (std::find(names.begin(), names.end(), wanted) != names.end())
+      candidates = {wanted};
+    else if (!wanted.empty())
+      candidates.clear();
+    else if (candidates.empty() && names.size() == 1)
+      candidates = names;
     if (candidates.size() == 1) {
       const tensor t = file_->file.info(candidates[0]);
       if (!is_float(t.dtype()))
         throw error(ATTNGRAPH_ERROR_DTYPE, fmt::format("'{}': {} is no matrix of f64, f32, f16 or bf16", file_->path,
                                                        describe(candidates[0], t)));
-      if (t.shape().size() < 2 || t.shape().size() > 4)
-        throw error(ATTNGRAPH_ERROR_SHAPE,
-                    fmt::format("'{}': {} is no matrix; [Nq, Nk], [H, Nq, Nk] and [L, H, Nq, Nk] are", file_->path,
-                                describe(candidates[0], t)));
+      if (t.shape().size() < 2 || t.shape().size() > kMostDims)
+        throw error(
+            ATTNGRAPH_ERROR_SHAPE,
+            fmt::format("'{}': {} is no matrix; [Nq, Nk], [H, Nq, Nk], [L, H, Nq, Nk] and [L, B, H, Nq, Nk] are",
+                        file_->path, describe(candidates[0], t)));
       return candidates[0];
     }
     if (candidates.empty())
       throw error(ATTNGRAPH_ERROR_NOT_FOUND, fmt::format("'{}' has {}; it holds {}", file_->path,
-                                                         wanted.empty() ? "no float tensor of 2 to 4 dimensions"
+                                                         wanted.empty() ? "no float tensor of 2 to 5 dimensions"
                                                                         : fmt::format("no tensor '{}'", wanted),
                                                          join(file_->file.names())));
     throw error(ATTNGRAPH_ERROR_ARGUMENT,

@@ -36,25 +36,40 @@ void run_within_limit(Source& source, context& c, std::size_t i, options o, std:
 // What the library finds wrong with the data it cannot place: it never knew the file.
 error placed(const error& e, const Source& source, std::size_t i) {
   switch (e.status()) {
+    case ATTNGRAPH_ERROR_NONFINITE:
+      if (std::string_view(e.what()).find("ask to skip") != std::string_view::npos)
+        return error(e.status(), fmt::format("{}: {} (--nonfinite skip)", source.where(i), e.what()));
+      [[fallthrough]];
     case ATTNGRAPH_ERROR_SHAPE:
     case ATTNGRAPH_ERROR_DTYPE:
-    case ATTNGRAPH_ERROR_NONFINITE:
     case ATTNGRAPH_ERROR_RANGE: return error(e.status(), fmt::format("{}: {}", source.where(i), e.what()));
     default: return e;
   }
 }
 
+// Words of a side from the flag's file, else from the input's metadata; false when neither has any.
+bool add_words(const Source& source, attngraph_side side, const std::string& path, const char* fact, sink& to) {
+  const auto stored = path.empty() ? source.metadata(fact) : std::nullopt;
+  if (!path.empty()) to.load_labels(side, path);
+  if (stored) to.parse_labels(side, *stored);
+  return !path.empty() || stored;
+}
+
 void summarise(const Source& source, const Request& request, const sink& to, double elapsed) {
   const report r = to.report();
-  fmt::print(stderr, "attngraph: {} edges from {} {}, {} of the attention kept", grouped(to.edge_count()),
-             source.layer_count(), source.layer_count() == 1 ? "layer" : "layers", percent(r.kept_mass));
+  const std::vector<std::string> remarks = source.remarks();
+  fmt::print(stderr, "attngraph: {} edges from {} {}{}{}, {} of the attention kept", grouped(to.edge_count()),
+             source.layer_count(), source.layer_count() == 1 ? "layer" : "layers", remarks[0].empty() ? "" : ", ",
+             remarks[0], percent(r.kept_mass));
   if (r.eps > 0) fmt::print(stderr, ", eps {:.1e} with {} borderline pairs", r.eps, grouped(r.borderline));
   if (r.empty_rows > 0) fmt::print(stderr, ", {} rows without keys", grouped(r.empty_rows));
+  if (r.skipped_nonfinite > 0) fmt::print(stderr, ", {} not finite left out", grouped(r.skipped_nonfinite));
   fmt::print(stderr, "\nattngraph: {} on {}", sanitised(r.backend), sanitised(r.target));
   if (r.threads > 0) fmt::print(stderr, ", {} {}", r.threads, r.threads == 1 ? "thread" : "threads");
   fmt::print(stderr, ", {}{}\n", seconds(elapsed),
              request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
   if (*r.note != '\0') fmt::print(stderr, "attngraph: note: {}\n", sanitised(r.note));
+  for (std::size_t n = 1; n < remarks.size(); ++n) fmt::print(stderr, "attngraph: note: {}\n", sanitised(remarks[n]));
 }
 
 }  // namespace
@@ -67,19 +82,15 @@ options Request::base() const {
 }
 
 void feed(Source& source, context& c, const Request& request, const options& base, sink& to) {
-  const auto stored = source.metadata("tokens");
-  if (!request.input.tokens.empty())
-    to.load_tokens(request.input.tokens);
-  else if (stored)
-    to.parse_tokens(*stored);
-  else if (request.output.labels && !request.run.quiet)
+  const bool keys = add_words(source, ATTNGRAPH_KEYS, request.input.tokens, "tokens", to);
+  const bool queries = add_words(source, ATTNGRAPH_QUERIES, request.input.query_tokens, "query_tokens", to);
+  if (!keys && !queries && request.output.labels && !request.run.quiet)
     fmt::print(stderr, "attngraph: note: --labels: no tokens are known; give --tokens FILE\n");
   if (const auto model = source.metadata("model")) to.set_metadata("model", *model);
 
   Progress progress(!request.run.quiet, source.layer_count());
   options o = base;
-  if (request.selection.wants_heads() && (stored || !request.input.tokens.empty()))
-    o.stats(request.selection.stats_bits() | ATTNGRAPH_STATS_TOKENS);
+  if (request.selection.wants_heads() && keys) o.stats(request.selection.stats_bits() | ATTNGRAPH_STATS_TOKENS);
   o.cancelled(interrupted).progress([&](double fraction) { progress.update(fraction); });
   for (std::size_t i = 0; i < source.layer_count(); ++i) {
     stop_if_interrupted();

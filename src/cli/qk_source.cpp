@@ -36,7 +36,9 @@ class QkSource : public Source {
   QkSource(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input, const ScoreFlags& scores)
       : files_(std::move(files)),
         range_(input.range()),
-        settings_(scores, [this](std::string_view name) { return metadata(name); }) {
+        heads_inside_(input.layout == "bshd"),
+        settings_(
+            scores, [this](std::string_view name) { return metadata(name); }, true) {
     if (input.q.empty() != input.k.empty() && files_.size() == 1) throw UsageError("give both --q and --k");
     if (files_.size() == 2 || !input.q.empty())
       find_named(input);
@@ -69,20 +71,30 @@ class QkSource : public Source {
   }
 
   std::vector<Explanation> settings() const override {
-    const tensor q = q_file().info(layers_[0].q), k = k_file().info(layers_[0].k);
-    auto lines = settings_.explain(true, length(q), length(k));
+    const tensor q = laid_out(q_file().info(layers_[0].q)), k = laid_out(k_file().info(layers_[0].k));
+    auto lines = settings_.explain(length(q), length(k));
+    lines.push_back(
+        {"layout", heads_inside_ ? "bshd: [B, N, H, D]" : "bhsd: [B, H, N, D]", heads_inside_ ? "flag" : "default"});
     if (lse_dropped_) lines.push_back({"lse", "not used: a flag changes the scores it was made from", "flag"});
     return lines;
   }
 
+  std::vector<std::string> remarks() const override {
+    std::vector<std::string> lines = {settings_.causal_text()};
+    if (looks_like_bshd())
+      lines.push_back(fmt::format("{} has more heads than queries: if it is [B, N, H, D], give --layout bshd",
+                                  describe(layers_[0].q, q_file().info(layers_[0].q))));
+    return lines;
+  }
+
   std::string plan(const context& c, std::size_t i, const options& base) const override {
-    const tensor q = q_file().info(layers_[i].q), k = k_file().info(layers_[i].k);
+    const tensor q = laid_out(q_file().info(layers_[i].q)), k = laid_out(k_file().info(layers_[i].k));
     return c.explain(q, k, prepared(base, i, length(q)));
   }
 
   void run(context& c, std::size_t i, const options& base, sink& to) override {
     const LayerTensors& l = layers_[i];
-    const tensor q = q_file().read(l.q), k = k_file().read(l.k);
+    const tensor q = laid_out(q_file().read(l.q)), k = laid_out(k_file().read(l.k));
     options o = prepared(base, i, length(q));
     if (!l.lse.empty()) o.lse(q_file().read(l.lse), lse_base_);
     if (!l.sinks.empty()) o.sinks(q_file().read(l.sinks));
@@ -102,11 +114,35 @@ class QkSource : public Source {
  private:
   attngraph::file& q_file() const { return files_.front()->file; }
   attngraph::file& k_file() const { return files_.back()->file; }
+  // [.., H, N, D], whichever order the file has.
+  tensor laid_out(const tensor& t) const {
+    const std::size_t n = t.shape().size();
+    if (!heads_inside_ || n < 3) return t;
+    std::vector<std::int64_t> shape(t.shape().begin(), t.shape().end()),
+        strides(t.strides().begin(), t.strides().end());
+    if (strides.empty()) {
+      strides.resize(n, 1);
+      for (std::size_t d = n - 1; d > 0; --d) strides[d - 1] = strides[d] * std::max<std::int64_t>(shape[d], 1);
+    }
+    std::swap(shape[n - 3], shape[n - 2]);
+    std::swap(strides[n - 3], strides[n - 2]);
+    return {t.data(), t.dtype(), shape, strides};
+  }
+
+  // Positions where heads are expected: as many "heads" of q as of k, more than there are "queries".
+  bool looks_like_bshd() const {
+    const tensor q = q_file().info(layers_[0].q), k = k_file().info(layers_[0].k);
+    const auto a = q.shape(), b = k.shape();
+    if (heads_inside_ || a.size() < 3 || a.size() != b.size()) return false;
+    const std::size_t n = a.size();
+    return a[n - 3] == b[n - 3] && a[n - 3] > a[n - 2] && b[n - 2] > 0 && a[n - 2] % b[n - 2] == 0;
+  }
+
   static std::int64_t length(const tensor& t) { return t.shape().size() < 2 ? 0 : t.shape()[t.shape().size() - 2]; }
 
   options prepared(const options& base, std::size_t i, std::int64_t queries) const {
     options o = base;
-    settings_.apply(o, true);
+    settings_.apply(o);
     apply_range(o, range_, queries);
     return o.layer(layers_[i].label);
   }
@@ -127,16 +163,22 @@ class QkSource : public Source {
   void find_named(const InputFlags& input) {
     if (!input.layers.empty()) throw UsageError("--layers chooses among q.<layer>; it does not go with named tensors");
     const auto resolve = [](const OpenFile& f, const std::string& name, const char* flag) {
-      const auto names = f.file.names();
       if (!name.empty()) {
         if (!contains(f.file, name))
           throw error(ATTNGRAPH_ERROR_NOT_FOUND,
                       fmt::format("'{}' has no tensor '{}'; {}", f.path, name, listed(f.file)));
         return name;
       }
-      if (names.size() != 1)
-        throw UsageError(fmt::format("'{}' holds {} tensors; name one with {}", f.path, names.size(), flag));
-      return names[0];
+      // Words and the like beside it do not matter.
+      const auto names = float_tensors(f.file, 2, 4);
+      if (names.size() > 1)
+        throw UsageError(fmt::format("'{}' holds {} tensors that may be meant; name one with {}: {}", f.path,
+                                     names.size(), flag, join(names)));
+      if (names.size() == 1) return names[0];
+      const auto all = f.file.names();
+      if (all.size() == 1) return all[0];  // whose type or shape is refused where it is known
+      throw error(ATTNGRAPH_ERROR_NOT_FOUND,
+                  fmt::format("'{}' has no float tensor of 2 to 4 dimensions; {}", f.path, listed(f.file)));
     };
     const std::string q = resolve(*files_.front(), input.q, "--q");
     const std::string k = resolve(*files_.back(), input.k, "--k");
@@ -163,6 +205,7 @@ class QkSource : public Source {
 
   std::vector<std::unique_ptr<OpenFile>> files_;  // Q first; one or two
   std::optional<QueryRange> range_;
+  bool heads_inside_;  // --layout bshd
   Settings settings_;
   std::vector<LayerTensors> layers_;
   attngraph_lse_base lse_base_ = ATTNGRAPH_LSE_BASE_E;

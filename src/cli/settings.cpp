@@ -26,8 +26,9 @@ template <>
 bool parse_fact<bool>(std::string_view name, const std::string& text) {
   if (text == "true" || text == "True" || text == "1") return true;
   if (text == "false" || text == "False" || text == "0") return false;
-  throw error(ATTNGRAPH_ERROR_FORMAT, fmt::format("metadata '{}' is '{}', not true or false; give --{} or --no-{}",
-                                                  name, text.substr(0, 40), name, name));
+  throw error(
+      ATTNGRAPH_ERROR_FORMAT,
+      fmt::format("metadata '{}' is '{}', not true or false; give --causal or --no-causal", name, text.substr(0, 40)));
 }
 
 // T is what is stored, Value what the text holds: optional<double> and double, or the same.
@@ -46,10 +47,11 @@ const char* origin_name(Origin origin) {
   return origin == Origin::kFlag ? "flag" : origin == Origin::kMetadata ? "metadata" : "default";
 }
 
-Settings::Settings(const ScoreFlags& flags, const Lookup& metadata) {
+Settings::Settings(const ScoreFlags& flags, const Lookup& metadata, bool scores)
+    : causal{scores, Origin::kDefault}, scores_(scores) {
   if (flags.scale && !std::isfinite(*flags.scale)) throw UsageError("--scale: give a finite number");
-  choose<double>(scale, flags.scale, metadata, "scale");
-  choose<double>(softcap, flags.softcap, metadata, "softcap");
+  if (scores) choose<double>(scale, flags.scale, metadata, "scale");
+  if (scores) choose<double>(softcap, flags.softcap, metadata, "softcap");
   if (flags.products) products = {*flags.products, Origin::kFlag};  // of this machine: no file says it
   const std::optional<bool> causal_flag = flags.causal      ? std::optional(true)
                                           : flags.no_causal ? std::optional(false)
@@ -59,17 +61,28 @@ Settings::Settings(const ScoreFlags& flags, const Lookup& metadata) {
   choose<std::int64_t>(window, flags.window, metadata, "window");
 }
 
-void Settings::apply(options& o, bool scores) const {
-  if (scores && scale.value) o.scale(*scale.value);
-  if (scores) o.softcap(softcap.value);
-  if (scores) o.products(products.value == "float" ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO);
+void Settings::apply(options& o) const {
+  if (scores_ && scale.value) o.scale(*scale.value);
+  if (scores_) o.softcap(softcap.value);
+  if (scores_) o.products(products.value == "float" ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO);
   o.causal(causal.value).window(window.value);
   if (query_offset.value) o.query_offset(*query_offset.value);
 }
 
-std::vector<Explanation> Settings::explain(bool scores, std::int64_t queries, std::int64_t keys) const {
+std::string Settings::causal_text() const {
+  if (!scores_ && !causal.value) return "";
+  const char* const word = causal.value ? "causal" : "not causal";
+  switch (causal.origin) {
+    case Origin::kFlag: return word;
+    case Origin::kMetadata: return fmt::format("{} (as the file says)", word);
+    case Origin::kDefault: return fmt::format("{} (the default; --no-causal: every query sees every key)", word);
+  }
+  return word;
+}
+
+std::vector<Explanation> Settings::explain(std::int64_t queries, std::int64_t keys) const {
   std::vector<Explanation> lines;
-  if (scores) {
+  if (scores_) {
     lines.push_back({"scale", scale.value ? shortest(*scale.value) : "1/sqrt(D)", origin_name(scale.origin)});
     lines.push_back({"softcap", softcap.value == 0 ? "none" : shortest(softcap.value), origin_name(softcap.origin)});
     lines.push_back({"products", products.value, origin_name(products.origin)});

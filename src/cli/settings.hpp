@@ -34,15 +34,20 @@ struct Settings {
   Setting<std::optional<double>> scale;  // nothing: 1 / sqrt(D)
   Setting<double> softcap;               // 0: none
   Setting<std::string> products{"auto", Origin::kDefault};
-  Setting<bool> causal;                               // false: the default says so in --explain
+  Setting<bool> causal;  // unless somebody says: true for queries and keys, false for a ready matrix
   Setting<std::optional<std::int64_t>> query_offset;  // nothing: bottom-right, Nk - Nq
   Setting<std::int64_t> window;                       // 0: none
 
-  Settings(const ScoreFlags& flags, const Lookup& metadata);
-  // A ready matrix has no scale, no softcap and no products.
-  void apply(options& o, bool scores) const;
+  // `scores`: of queries and keys. A ready matrix has no scale, no softcap and no products.
+  Settings(const ScoreFlags& flags, const Lookup& metadata, bool scores);
+  void apply(options& o) const;
   // The offset shown is that of one shape.
-  std::vector<Explanation> explain(bool scores, std::int64_t queries, std::int64_t keys) const;
+  std::vector<Explanation> explain(std::int64_t queries, std::int64_t keys) const;
+  // "causal (the default; ...)" for the summary; empty for a matrix that is taken as it is.
+  std::string causal_text() const;
+
+ private:
+  bool scores_;
 };
 
 }  // namespace attngraph::cli

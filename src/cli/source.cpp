@@ -26,6 +26,29 @@ const char* dtype_name(attngraph_dtype dtype) {
 
 }  // namespace
 
+bool is_float(attngraph_dtype dtype) {
+  return dtype == ATTNGRAPH_F64 || dtype == ATTNGRAPH_F32 || dtype == ATTNGRAPH_F16 || dtype == ATTNGRAPH_BF16;
+}
+
+std::optional<tensor> readable(const attngraph::file& file, const std::string& name) {
+  try {
+    return file.info(name);
+  } catch (const error& e) {
+    if (e.status() != ATTNGRAPH_ERROR_UNSUPPORTED) throw;
+    return std::nullopt;
+  }
+}
+
+std::vector<std::string> float_tensors(const attngraph::file& file, std::size_t least_dims, std::size_t most_dims) {
+  std::vector<std::string> found;
+  for (const std::string& name : file.names()) {
+    const auto t = readable(file, name);
+    if (t && is_float(t->dtype()) && t->shape().size() >= least_dims && t->shape().size() <= most_dims)
+      found.push_back(name);
+  }
+  return found;
+}
+
 std::optional<std::int64_t> layer_suffix(const std::string& name) {
   const std::size_t dot = name.rfind('.');
   if (dot == std::string::npos) return std::nullopt;

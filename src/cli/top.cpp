@@ -28,8 +28,8 @@ void print_top_json(const result& graph, const std::vector<edge>& edges) {
   for (const edge& e : edges) {
     Json item = {{"batch", e.batch}, {"layer", e.layer}, {"head", e.head},
                  {"query", e.query}, {"key", e.key},     {"weight", e.weight}};
-    if (const auto token = graph.token(e.query + graph.query_offset())) item["query_token"] = std::string(*token);
-    if (const auto token = graph.token(e.key)) item["key_token"] = std::string(*token);
+    if (const auto token = graph.label(ATTNGRAPH_QUERIES, e.batch, e.query)) item["query_token"] = std::string(*token);
+    if (const auto token = graph.label(ATTNGRAPH_KEYS, e.batch, e.key)) item["key_token"] = std::string(*token);
     list.push_back(std::move(item));
   }
   print_json(list);
@@ -37,7 +37,7 @@ void print_top_json(const result& graph, const std::vector<edge>& edges) {
 
 void print_top_table(const result& graph, const std::vector<edge>& edges) {
   const bool batches = std::any_of(edges.begin(), edges.end(), [](const edge& e) { return e.batch != 0; });
-  const bool words = graph.token_count() > 0;
+  const bool words = graph.label_lists(ATTNGRAPH_KEYS) + graph.label_lists(ATTNGRAPH_QUERIES) > 0;
   std::vector<std::string> headings = {"layer", "head", "query", "key", "weight"};
   if (batches) headings.insert(headings.begin(), "batch");
   if (words) headings.insert(headings.end(), {"<", "<"});
@@ -48,8 +48,8 @@ void print_top_table(const result& graph, const std::vector<edge>& edges) {
     for (const std::int64_t n : {e.layer, e.head, e.query, e.key}) cells.push_back(fmt::format("{}", n));
     cells.push_back(weight_text(e.weight));
     if (words) {
-      cells.push_back(word(graph.token(e.query + graph.query_offset()), e.query));
-      cells.push_back("→ " + word(graph.token(e.key), e.key));
+      cells.push_back(word(graph.label(ATTNGRAPH_QUERIES, e.batch, e.query), e.query));
+      cells.push_back("→ " + word(graph.label(ATTNGRAPH_KEYS, e.batch, e.key), e.key));
     }
     table.row(std::move(cells));
   }
@@ -63,7 +63,7 @@ int top(const TopFlags& flags) {
   std::vector<edge> edges;
   if (flags.links) {
     for (std::int64_t i = 0; i < graph.slice_count(); ++i)
-      add_links(graph.slice(i), graph.query_offset(), static_cast<std::size_t>(flags.n), edges);
+      add_links(graph.slice(i), own_position(graph), static_cast<std::size_t>(flags.n), edges);
   } else {
     edges = graph.top(flags.n, flags.part.of(graph));
   }

@@ -8,6 +8,20 @@
 
 namespace ag {
 
+bool Metadata::two_sided() const {
+  const auto fact = facts.find("attention");
+  return !query_tokens.empty() || (fact != facts.end() && fact->second == "cross");
+}
+
+const std::string* key_word(const Metadata& metadata, std::int64_t batch, std::int64_t key) {
+  return metadata.tokens.word(batch, key);
+}
+
+const std::string* query_word(const Metadata& metadata, std::int64_t batch, std::int64_t query) {
+  if (!metadata.query_tokens.empty()) return metadata.query_tokens.word(batch, query);
+  return metadata.two_sided() ? nullptr : metadata.tokens.word(batch, position_of(query, query_offset(metadata)));
+}
+
 std::int64_t query_offset(const Metadata& metadata) {
   constexpr std::int64_t kFarthest = std::int64_t{1} << 60;
   const auto fact = metadata.facts.find("query_offset");

@@ -9,15 +9,24 @@
 #include <vector>
 
 #include "../core/row_block.hpp"
+#include "labels.hpp"
 
 namespace ag {
 
-// Facts that travel with a graph. Tokens are bytes; tokens[p] labels position p: key p, and the query that stands
-// there.
+// Facts that travel with a graph, and words. tokens label the positions of each sequence: key p, and the query that
+// stands there unless queries have words of their own.
 struct Metadata {
   std::map<std::string, std::string> facts;
-  std::vector<std::string> tokens;
+  Labels tokens;
+  Labels query_tokens{};  // of query i
+
+  // Queries and keys are different things, as in cross attention: a query stands at no key's position.
+  bool two_sided() const;
 };
+
+// Words of the ends of an edge; null where there is none.
+const std::string* key_word(const Metadata& metadata, std::int64_t batch, std::int64_t key);
+const std::string* query_word(const Metadata& metadata, std::int64_t batch, std::int64_t query);
 
 // Query i stands at key position i + query_offset, the fact of that name. 0 when the facts do not say, or say what is
 // no integer from -2^60 to 2^60.

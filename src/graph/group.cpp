@@ -57,7 +57,7 @@ class Grouping {
     for (const char* const gone : {"threshold", "top_k", "mass"}) out_.metadata.facts.erase(gone);
     out_.metadata.facts["weights"] = "sums over keys, means over queries of spans";
     out_.metadata.facts["query_offset"] = "0";  // spans are the positions now
-    if (has_labels_) out_.metadata.tokens = labels_;
+    if (has_labels_) out_.metadata.tokens = Labels(labels_);
     out_.report = graph_.report;
     out_.report.kept_mass_sum = 0;
     out_.report.rows_with_keys = out_.report.empty_rows = 0;
@@ -87,7 +87,7 @@ class Grouping {
 
   std::string label_of(std::int64_t begin, std::int64_t end) const {
     std::string label;
-    const std::vector<std::string>& tokens = graph_.metadata.tokens;
+    const std::vector<std::string>& tokens = graph_.metadata.tokens.common();
     for (std::int64_t p = begin; p < std::min(end, static_cast<std::int64_t>(tokens.size())); ++p)
       label += tokens[idx(p)];
     return label;

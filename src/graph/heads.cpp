@@ -85,7 +85,7 @@ HeadFigures unknown_figures(const SliceId& id) {
 
 std::vector<HeadFigures> heads(const EdgeList& graph, std::int64_t window) {
   std::vector<bool> punctuation;
-  for (const std::string& token : graph.metadata.tokens) punctuation.push_back(is_punctuation(token));
+  for (const std::string& token : graph.metadata.tokens.common()) punctuation.push_back(is_punctuation(token));
   const bool matrix = is_matrix(graph.metadata);
   std::vector<HeadFigures> table;
   for (const Slice& slice : graph.slices) {

@@ -132,6 +132,7 @@ EdgeList join(std::span<const JoinPart> parts) {
     rows += graph.rows.size();
     if (graph.weight_dtype == DType::kF64) out.weight_dtype = DType::kF64;
     if (!graph.metadata.tokens.empty()) out.metadata.tokens = graph.metadata.tokens;
+    if (!graph.metadata.query_tokens.empty()) out.metadata.query_tokens = graph.metadata.query_tokens;
     out.report.add(graph.report);
     for (const Slice& slice : graph.slices) slices[slice.info.id].push_back({&part, &slice});
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // GraphML and DOT: nodes and edges for programs that draw. A node is a position of a batch, the same for queries and
-// keys, all layers and heads; parallel edges carry which one they belong to. A node is declared just before the first
-// edge that needs it, so nothing but the set of declared nodes is kept.
+// keys, all layers and heads; where queries and keys are different things, each has nodes of its own. Parallel edges
+// carry which layer and head they belong to. A node is declared just before the first edge that needs it, so nothing
+// but the set of declared nodes is kept.
 #include <bitset>
 #include <unordered_map>
 
@@ -11,7 +12,13 @@
 namespace ag {
 namespace {
 
-// (batch, position) pairs seen so far, in pages: memory goes with the positions touched, not with their range.
+// An end of an edge. Side 0 is that of positions, which queries and keys share.
+struct Node {
+  char side;  // 'q', 'k' or 0
+  std::int64_t number;
+};
+
+// (batch, number) pairs seen so far, in pages: memory goes with the numbers touched, not with their range.
 class NodeSet {
  public:
   // True the first time.
@@ -50,27 +57,33 @@ class DrawingWriter : public GraphWriter {
   }
 
  private:
-  virtual void node(std::int64_t position) = 0;
-  virtual void edge(std::int64_t source, std::int64_t target, std::int64_t query, std::int64_t key,
+  virtual void node(const Node& node, const std::string* word) = 0;  // word: null where there is none
+  virtual void edge(const Node& source, const Node& target, std::int64_t query, std::int64_t key,
                     std::string_view weight) = 0;
   virtual void close() = 0;
 
-  void declare(std::int64_t position) {
-    if (nodes_.insert(slice().id.batch, position)) node(position);
+  void declare(const Node& end) {
+    NodeSet& nodes = end.side == 'q' ? queries_ : nodes_;
+    // A position has the word of its key.
+    if (nodes.insert(slice().id.batch, end.number))
+      node(end, end.side == 'q' ? query_word(end.number) : key_word(end.number));
   }
   void on_begin_slice(DType) final {}
   void on_rows(const RowBlock& block) final {
     char digits[kNumberChars];
+    const bool apart = metadata().two_sided();
     for (std::int64_t r = 0; r < block.row_count; ++r) {
-      const std::int64_t query = block.query_begin + r, stands_at = position(query);
+      const std::int64_t query = block.query_begin + r;
+      const Node asking = apart ? Node{'q', query} : Node{0, position(query)};
       for (std::int64_t e = block.offsets[r]; e < block.offsets[r + 1]; ++e) {
         const std::int64_t key = block.keys[e];
-        declare(stands_at);
-        declare(key);
+        const Node asked{apart ? 'k' : '\0', key};
+        declare(asking);
+        declare(asked);
         const char* end = block.weight_dtype == DType::kF64
                               ? put_number(digits, static_cast<const double*>(block.weights)[e])
                               : put_number(digits, static_cast<const float*>(block.weights)[e]);
-        edge(key_to_query_ ? key : stands_at, key_to_query_ ? stands_at : key, query, key, {digits, end});
+        edge(key_to_query_ ? asked : asking, key_to_query_ ? asking : asked, query, key, {digits, end});
       }
     }
   }
@@ -83,9 +96,14 @@ class DrawingWriter : public GraphWriter {
 
   bool key_to_query_;
   OutputFile file_;
-  NodeSet nodes_;
+  NodeSet nodes_, queries_;  // of positions or keys; of queries, where those are apart
   fmt::memory_buffer line_;
 };
+
+// "b0_7", or "b0_q7" and "b0_k7".
+std::string name_of(std::int64_t batch, const Node& node) {
+  return fmt::format("b{}_{}{}", batch, std::string_view(&node.side, node.side == 0 ? 0 : 1), node.number);
+}
 
 class GraphmlWriter : public DrawingWriter {
  public:
@@ -95,9 +113,12 @@ class GraphmlWriter : public DrawingWriter {
   void start() override {
     out().write(R"(<?xml version="1.0" encoding="UTF-8"?>
 <graphml xmlns="http://graphml.graphdrawing.org/xmlns">
-<key id="batch" for="all" attr.name="batch" attr.type="long"/>
+<key id="node_batch" for="node" attr.name="batch" attr.type="long"/>
 <key id="position" for="node" attr.name="position" attr.type="long"/>
+<key id="side" for="node" attr.name="side" attr.type="string"/>
 <key id="token" for="node" attr.name="token" attr.type="string"/>
+<key id="label" for="node" attr.name="label" attr.type="string"/>
+<key id="edge_batch" for="edge" attr.name="batch" attr.type="long"/>
 <key id="layer" for="edge" attr.name="layer" attr.type="long"/>
 <key id="head" for="edge" attr.name="head" attr.type="long"/>
 <key id="query" for="edge" attr.name="query" attr.type="long"/>
@@ -106,26 +127,27 @@ class GraphmlWriter : public DrawingWriter {
 <graph id="attention" edgedefault="directed">
 )");
   }
-  void node(std::int64_t position) override {
+  // Each attribute is declared for nodes or for edges: igraph knows no other. `label` is what Gephi shows.
+  void node(const Node& node, const std::string* word) override {
     const std::int64_t batch = slice().id.batch;
-    print(R"(<node id="b{}_{}"><data key="batch">{}</data><data key="position">{}</data>)", batch, position, batch,
-          position);
-    if (!metadata().tokens.empty()) {
-      std::string text;
-      append_xml(text, token(position));
-      print(R"(<data key="token">{}</data>)", text);
-    }
-    out().write("</node>\n");
+    print(R"(<node id="{}"><data key="node_batch">{}</data><data key="position">{}</data>)", name_of(batch, node),
+          batch, node.number);
+    if (node.side != 0) print(R"(<data key="side">{}</data>)", node.side == 'q' ? "query" : "key");
+    std::string text;
+    append_xml(text, word != nullptr ? *word : std::to_string(node.number));
+    if (word != nullptr) print(R"(<data key="token">{}</data>)", text);
+    print("<data key=\"label\">{}</data></node>\n", text);
   }
-  void edge(std::int64_t source, std::int64_t target, std::int64_t query, std::int64_t key,
+  void edge(const Node& source, const Node& target, std::int64_t query, std::int64_t key,
             std::string_view weight) override {
     const SliceId& id = slice().id;
     // With an id of their own, parallel edges stay apart in readers that would take a datum named `key` for one.
-    print(R"(<edge id="e{}" source="b{}_{}" target="b{}_{}"><data key="batch">{}</data><data key="layer">{}</data>)"
+    print(R"(<edge id="e{}" source="{}" target="{}"><data key="edge_batch">{}</data><data key="layer">{}</data>)"
           R"(<data key="head">{}</data><data key="query">{}</data><data key="key">{}</data>)"
           R"(<data key="weight">{}</data></edge>)"
           "\n",
-          edges_++, id.batch, source, id.batch, target, id.batch, id.layer, id.head, query, key, weight);
+          edges_++, name_of(id.batch, source), name_of(id.batch, target), id.batch, id.layer, id.head, query, key,
+          weight);
   }
   void close() override { out().write("</graph>\n</graphml>\n"); }
 
@@ -139,17 +161,20 @@ class DotWriter : public DrawingWriter {
  private:
   void start() override { out().write("digraph attention {\n"); }
   // A minus would end a name that is not quoted.
-  static std::string_view quote(std::int64_t position) { return position < 0 ? "\"" : ""; }
-  void node(std::int64_t position) override {
-    std::string label;
-    append_dot(label, metadata().tokens.empty() ? std::to_string(position) : token(position));
-    print("  {0}b{1}_{2}{0} [label={3}];\n", quote(position), slice().id.batch, position, label);
+  static std::string quoted_name(std::int64_t batch, const Node& node) {
+    const char* const quote = node.number < 0 ? "\"" : "";
+    return fmt::format("{0}{1}{0}", quote, name_of(batch, node));
   }
-  void edge(std::int64_t source, std::int64_t target, std::int64_t query, std::int64_t key,
+  void node(const Node& node, const std::string* word) override {
+    std::string label;
+    append_dot(label, word != nullptr ? *word : std::to_string(node.number));
+    print("  {} [label={}];\n", quoted_name(slice().id.batch, node), label);
+  }
+  void edge(const Node& source, const Node& target, std::int64_t query, std::int64_t key,
             std::string_view weight) override {
     const SliceId& id = slice().id;
-    print("  {0}b{2}_{3}{0} -> {1}b{2}_{4}{1} [batch={2}, layer={5}, head={6}, query={7}, key={8}, weight={9}];\n",
-          quote(source), quote(target), id.batch, source, target, id.layer, id.head, query, key, weight);
+    print("  {} -> {} [batch={}, layer={}, head={}, query={}, key={}, weight={}];\n", quoted_name(id.batch, source),
+          quoted_name(id.batch, target), id.batch, id.layer, id.head, query, key, weight);
   }
   void close() override { out().write("}\n"); }
 };

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <iterator>
+#include <utility>
 
 #include "../core/error.hpp"
 #include "escape.hpp"
@@ -54,6 +55,20 @@ void append_token(std::string& list, const std::string& token) {
   }
 }
 
+std::string labels_to_json(const Labels& labels) {
+  std::string lists;
+  for (const std::vector<std::string>& tokens : labels.lists) {
+    if (!lists.empty()) lists += ", ";
+    lists += '[';
+    for (std::size_t n = 0; n < tokens.size(); ++n) {
+      if (n > 0) lists += ", ";
+      append_token(lists, tokens[n]);
+    }
+    lists += ']';
+  }
+  return labels.lists.size() == 1 ? lists : '[' + lists + ']';
+}
+
 void parse(std::string& to, const std::string& text, const std::string&, const std::string&) { to = text; }
 
 template <class T>
@@ -74,15 +89,9 @@ Facts facts_to_write(const Metadata& metadata, const RunReport& report) {
   visit_report(report, [&](const char* name, const auto& value) {
     facts[fmt::format("{}{}", kReportPrefix, name)] = fmt::format("{}", value);
   });
-  facts.erase("tokens");
-  if (!metadata.tokens.empty()) {
-    std::string list = "[";
-    for (const std::string& token : metadata.tokens) {
-      if (list.size() > 1) list += ", ";
-      append_token(list, token);
-    }
-    list += ']';
-    facts["tokens"] = std::move(list);
+  for (const auto& [name, labels] : {std::pair("tokens", &metadata.tokens), {"query_tokens", &metadata.query_tokens}}) {
+    facts.erase(name);
+    if (!labels->empty()) facts[name] = labels_to_json(*labels);
   }
   return facts;
 }
@@ -106,8 +115,8 @@ void read_facts(const Facts& facts, const std::string& where, Metadata& metadata
     const std::string full = fmt::format("{}{}", kReportPrefix, name);
     if (metadata.facts.contains(full)) parse(value, take(full), full, where);
   });
-  if (metadata.facts.contains("tokens")) {
-    metadata.tokens = parse_tokens_json(take("tokens"), fmt::format("{}, fact tokens", where));
+  for (const auto& [name, labels] : {std::pair("tokens", &metadata.tokens), {"query_tokens", &metadata.query_tokens}}) {
+    if (metadata.facts.contains(name)) *labels = parse_tokens_json(take(name), fmt::format("{}, fact {}", where, name));
   }
 }
 

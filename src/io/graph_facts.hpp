@@ -14,7 +14,7 @@ inline constexpr const char* kGraphFormatVersion = "1";
 
 using Facts = std::map<std::string, std::string>;
 
-// `format`, `format_version`, `tokens` (a JSON list) and `report.*` beside the facts of the graph.
+// `format`, `format_version`, `tokens` and `query_tokens` (JSON lists) and `report.*` beside the facts of the graph.
 Facts facts_to_write(const Metadata& metadata, const RunReport& report);
 
 // The reverse: splits `facts` into the three. `where` names the file in messages.

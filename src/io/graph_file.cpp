@@ -6,6 +6,7 @@
 #include "escape.hpp"
 #include "graph_writer.hpp"
 #include "page_writer.hpp"
+#include "suffix.hpp"
 
 namespace ag {
 namespace {
@@ -22,7 +23,7 @@ constexpr const char* kFormatNames = "csv, jsonl, npz, safetensors, graphml, dot
 GraphFormat graph_format(const std::string& name, const std::string& path) {
   if (name.empty() && path == "-") return GraphFormat::kCsv;
   for (const auto& [format_name, format] : kFormats) {
-    if (name.empty() ? path.ends_with(fmt::format(".{}", format_name)) : name == format_name) return format;
+    if (name.empty() ? has_suffix(path, fmt::format(".{}", format_name)) : name == format_name) return format;
   }
   if (name.empty()) {
     fail(Status::kArgument, "{}: no known format has this suffix; the formats are {}", in_quotes(path), kFormatNames);

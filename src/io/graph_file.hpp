@@ -31,8 +31,13 @@ std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphForma
 // from 0 to the last query seen, kept mass is the sum of the weights, the other statistics are NaN.
 EdgeList read_graph(const std::string& path);
 
-// Tokens: a JSON list of strings, or text with one token a line (a last empty line does not count).
-std::vector<std::string> parse_tokens_json(const std::string& json, const std::string& where);
-std::vector<std::string> read_tokens(const std::string& path);
+// Tokens: a JSON list of strings, a list of such lists, one for each sequence of a batch, or text with one token a line
+// (a last empty line does not count).
+Labels parse_tokens_json(const std::string& json, const std::string& where);
+Labels read_tokens(const std::string& path);
+
+// Tokens as byte-level tokenizers spell them ("\u0120the", where every byte is a visible character) become the bytes
+// they stand for (" the"). Others stay as they are.
+Labels spelled_out(Labels tokens);
 
 }  // namespace ag

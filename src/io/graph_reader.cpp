@@ -13,6 +13,7 @@
 #include "graph_file.hpp"
 #include "graph_reader.hpp"
 #include "input_file.hpp"
+#include "suffix.hpp"
 #include "tensor_file.hpp"
 
 namespace ag {
@@ -240,7 +241,7 @@ EdgeList read_graph(const std::string& path) {
     if (head.starts_with("\xEF\xBB\xBF")) head.remove_prefix(3);
     const bool is_safetensors = count > 8 && bytes[8] == '{';
     // A graph without an edge is a JSONL file without a byte.
-    is_json = (head.starts_with('{') && !is_safetensors) || (count == 0 && path.ends_with(".jsonl"));
+    is_json = (head.starts_with('{') && !is_safetensors) || (count == 0 && has_suffix(path, ".jsonl"));
     is_table = is_json || head.starts_with("batch,");
   }
   if (is_table) return read_table(path, is_json);

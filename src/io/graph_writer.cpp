@@ -5,12 +5,6 @@
 
 namespace ag {
 
-const std::string& GraphWriter::token(std::int64_t position) const {
-  static const std::string kNone;
-  const auto n = static_cast<std::size_t>(position);  // before the first: beyond the last
-  return n < metadata_.tokens.size() ? metadata_.tokens[n] : kNone;
-}
-
 void GraphWriter::set_metadata(const Metadata& metadata) {
   if (started_) fail(Status::kArgument, "{}: tokens and facts must be set before the first row is written", name_);
   metadata_ = metadata;
@@ -27,9 +21,10 @@ void GraphWriter::begin_slice(const SliceInfo& slice, DType weight_dtype) {
   start_once();
   if (in_slice_) fail(Status::kInternal, "{}: a slice began before the last one ended", name_);
   const std::int64_t keys = slice.query_count > 0 ? slice.key_count : 0;
-  const auto tokens = static_cast<std::int64_t>(metadata_.tokens.size());
-  if (tokens > 0 && tokens < keys) {
-    fail(Status::kShape, "{}: there are {} tokens for {} keys; give one token per key", name_, tokens, keys);
+  const std::int64_t tokens = metadata_.tokens.count(slice.id.batch);
+  if (!metadata_.tokens.empty() && tokens < keys) {
+    fail(Status::kShape, "{}: there are {} tokens for {} keys of sequence {}; give one token per key", name_, tokens,
+         keys, slice.id.batch);
   }
   slice_ = slice;
   next_query_ = slice.query_begin;

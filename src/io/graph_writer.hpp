@@ -28,8 +28,9 @@ class GraphWriter : public GraphSink {
   const std::string& name() const { return name_; }
   // Where a query stands among the keys.
   std::int64_t position(std::int64_t query) const { return position_of(query, query_offset_); }
-  // The text of a position; empty when no token is there.
-  const std::string& token(std::int64_t position) const;
+  // The words of this slice's keys and queries; null where there is none.
+  const std::string* key_word(std::int64_t key) const { return ag::key_word(metadata_, slice_.id.batch, key); }
+  const std::string* query_word(std::int64_t query) const { return ag::query_word(metadata_, slice_.id.batch, query); }
 
  private:
   virtual void start() = 0;  // the metadata are known: once, before the first slice or at the end

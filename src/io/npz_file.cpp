@@ -13,7 +13,17 @@ class NpzFile : public TensorTable {
  public:
   explicit NpzFile(std::unique_ptr<InputFile> file) : TensorTable(file->name()), file_(std::move(file)) {
     constexpr std::string_view kSuffix = ".npy";
-    for (ZipMember& member : read_zip_directory(*file_)) {
+    std::vector<ZipMember> directory = read_zip_directory(*file_);
+    // What torch.save writes is such an archive, too.
+    for (const ZipMember& member : directory) {
+      if (member.name == "data.pkl" || member.name.ends_with("/data.pkl")) {
+        fail(Status::kUnsupported,
+             "{}: a file of PyTorch (.pt, .pth), which is never loaded because loading runs it; save the tensors with "
+             "safetensors or numpy.save",
+             file_->name());
+      }
+    }
+    for (ZipMember& member : directory) {
       const bool is_array = member.name.ends_with(kSuffix);
       const std::string name = member.name.substr(0, member.name.size() - (is_array ? kSuffix.size() : 0));
       NpyArray array;

@@ -42,6 +42,16 @@ void append_words(std::string& out, const std::vector<std::string>& words) {
   out += ']';
 }
 
+// One list for all sequences, or one for each.
+void append_lists(std::string& out, const Labels& labels) {
+  out += '[';
+  for (std::size_t i = 0; i < labels.lists.size(); ++i) {
+    if (i > 0) out += ',';
+    append_words(out, labels.lists[i]);
+  }
+  out += ']';
+}
+
 // Text between script tags: nothing in it may look like markup.
 std::string without_markup(std::string json) {
   std::string out;
@@ -148,12 +158,11 @@ Thumbnails thumbnails(const EdgeList& graph) {
 }
 
 std::string words_block(const Metadata& metadata) {
-  std::string json = "{\"keys\":[";
-  if (!metadata.tokens.empty()) append_words(json, metadata.tokens);
-  json += "],\"queries\":[";
-  const auto own = metadata.facts.find("query_tokens");
-  if (own != metadata.facts.end()) append_words(json, parse_tokens_json(own->second, "query_tokens"));
-  json += "]}";
+  std::string json = "{\"keys\":";
+  append_lists(json, metadata.tokens);
+  json += ",\"queries\":";
+  append_lists(json, metadata.query_tokens);
+  json += '}';
   return base64(deflated(json));
 }
 

@@ -28,6 +28,8 @@ constexpr StoredType kStoredTypes[] = {
     {"F8_E5M2", 8, std::nullopt}, {"F8_E8M0", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt},
     {"F6_E3M2", 6, std::nullopt}, {"F4", 4, std::nullopt}};
 
+constexpr const char* kReadTypes = "F64, F32, F16, BF16, BOOL, U8, I32 and I64";
+
 struct Extent {
   std::uint64_t begin = 0, end = 0;  // within the data
   std::uint64_t at = 0;              // where the header says so
@@ -70,6 +72,8 @@ class HeaderReader : public JsonVisitor {
     if (nesting() == "{{[" && value.is_number_unsigned()) {
       if (list_->size() == kMaxListed) bad("a list of more than {} numbers", kMaxListed);
       list_->push_back(value.get<std::uint64_t>());
+    } else if (nesting() == "{" && value.is_null() && in_metadata()) {
+      // None, as some writers say it.
     } else if (nesting() == "{{" && value.is_string() && in_metadata()) {
       metadata.emplace(name(1), std::move(value.get_ref<std::string&>()));
     } else if (nesting() == "{{" && value.is_string() && name(1) == "dtype") {
@@ -120,9 +124,13 @@ class SafetensorsFile : public TensorTable {
                          const Extent& extent) {
     const auto* type = std::ranges::find(kStoredTypes, dtype, &StoredType::name);
     if (type == std::end(kStoredTypes)) {
-      // Without its size nothing else in the file can be trusted to lie where it says.
-      fail_at(Status::kUnsupported, file_->name(), extent.at, "tensor {} has the unknown dtype {}", in_quotes(name, 80),
-              in_quotes(dtype, 40));
+      // Its size cannot be checked, but its place can: no other tensor lies there.
+      if (extent.end < extent.begin)
+        file_->bad(extent.at, "tensor {} has the data_offsets {} and {}", in_quotes(name, 80), extent.begin,
+                   extent.end);
+      TensorEntry unknown;
+      unknown.unsupported = fmt::format("has the unknown dtype {}; {} are read", in_quotes(dtype, 40), kReadTypes);
+      return unknown;
     }
     const std::uint64_t bits = checked_for(file_->name(), extent.at, [&] {
       std::uint64_t product = type->bits;
@@ -138,7 +146,7 @@ class SafetensorsFile : public TensorTable {
     TensorEntry entry;
     entry.bytes = static_cast<std::size_t>(bits / 8);
     if (!type->dtype) {
-      entry.unsupported = fmt::format("has dtype {}; F64, F32, F16, BF16, BOOL, U8, I32 and I64 are read", dtype);
+      entry.unsupported = fmt::format("has dtype {}; {} are read", dtype, kReadTypes);
     } else if (shape.size() > static_cast<std::size_t>(kMaxDims)) {
       entry.unsupported = fmt::format("has {} dimensions; the limit is {}", shape.size(), kMaxDims);
     } else {

@@ -86,20 +86,13 @@ class TableWriter : public GraphWriter {
   LineWriter line(OutputFile& file) const { return {file.out(), json_}; }
 
   void start() override {
-    labels_ = options_.labels && !metadata().tokens.empty();
-    if (labels_) {
-      for (const std::string& token : metadata().tokens) cells_.push_back(cell(token));
-      no_cell_ = cell("");
-    }
+    labels_ = options_.labels && !(metadata().tokens.empty() && metadata().query_tokens.empty());
+    no_cell_ = cell("");
     if (!json_) edges_.out().write("batch,layer,head,query,key,weight");
     if (!json_ && labels_) edges_.out().write(",query_token,key_token");
     if (!json_) edges_.out().write("\n");
   }
 
-  const std::string& cell_at(std::int64_t position) const {
-    const auto n = static_cast<std::size_t>(position);  // before the first: beyond the last
-    return n < cells_.size() ? cells_[n] : no_cell_;
-  }
   // A label as it stands in every line, without the name that JSON puts before it.
   std::string cell(const std::string& token) const {
     std::string text;
@@ -111,7 +104,19 @@ class TableWriter : public GraphWriter {
     return text;
   }
 
-  void on_begin_slice(DType) override {}
+  // Keys have a label in many lines: those of a sequence are made once.
+  void on_begin_slice(DType) override {
+    if (!labels_) return;
+    const std::size_t list = metadata().tokens.list_of(slice().id.batch);
+    if (list != cells_of_ || cells_.empty()) {
+      cells_.clear();
+      const std::int64_t count = metadata().tokens.count(slice().id.batch);
+      for (std::int64_t key = 0; key < count; ++key) cells_.push_back(cell(*key_word(key)));
+      cells_of_ = list;
+    }
+    // Keys without words, beside queries that have some.
+    if (metadata().tokens.empty()) cells_.assign(static_cast<std::size_t>(slice().key_count), no_cell_);
+  }
 
   void on_rows(const RowBlock& block) override {
     if (block.weight_dtype == DType::kF64) {
@@ -142,7 +147,10 @@ class TableWriter : public GraphWriter {
                                                     id.layer, id.head, query)
                                       : fmt::format("{},{},{},{},", id.batch, id.layer, id.head, query);
       std::string label;
-      if (labels_) label = (json_ ? ",\"query_token\":" : ",") + cell_at(position(query));
+      if (labels_) {
+        const std::string* const word = query_word(query);
+        label = (json_ ? ",\"query_token\":" : ",") + (word != nullptr ? cell(*word) : no_cell_);
+      }
       const std::size_t room = start.size() + label.size() + 2 * kNumberChars + 64;
       for (std::int64_t e = first; e < last; ++e) {
         const auto key = static_cast<std::size_t>(block.keys[e]);
@@ -218,7 +226,8 @@ class TableWriter : public GraphWriter {
   OutputFile edges_;
   std::optional<OutputFile> rows_, columns_, distances_;
   bool labels_ = false;
-  std::vector<std::string> cells_;  // [tokens] as they stand in a line
+  std::vector<std::string> cells_;  // of the keys of a sequence, as they stand in a line
+  std::size_t cells_of_ = 0;        // which list they are of
   std::string no_cell_;             // of a query that stands where no token is
 };
 

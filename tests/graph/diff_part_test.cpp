@@ -179,7 +179,7 @@ TEST(Part, SaysHowItWasMade) {
   EdgeList graph = random_graph(9);
   EXPECT_EQ(part_of(graph, {.threshold = 0.1}).metadata.facts.at("threshold"), "0.1");
   graph.metadata.facts = {{"threshold", "0.05"}, {"top_k", "7"}, {"model", "m"}};
-  graph.metadata.tokens = {"a", "b"};
+  graph.metadata.tokens = Labels({"a", "b"});
   const EdgeList stricter = part_of(graph, {.threshold = 0.25, .top_k = 3});
   EXPECT_EQ(stricter.metadata.facts,
             (std::map<std::string, std::string>{{"threshold", "0.25"}, {"top_k", "3"}, {"model", "m"}}));

@@ -73,7 +73,7 @@ TEST(Group, SumsOverKeysAndMeansOverQueries) {
 EdgeList three_tokens() {
   GraphBuilder builder;
   builder.slice({0, 0, 0}, 0, 3).row({{0, 1}}).row({{0, 0.5}, {1, 0.5}}).row({{0, 0.25}, {1, 0.25}, {2, 0.5}});
-  return builder.build({{}, {"un", "do", " it"}});
+  return builder.build({{}, Labels({"un", "do", " it"})});
 }
 
 TEST(Group, LabelsSpansByTheirTokens) {
@@ -81,11 +81,11 @@ TEST(Group, LabelsSpansByTheirTokens) {
   spans.begins = {0, 2};
   spans.ends = {2, 3};
   const EdgeList out = group(three_tokens(), spans);
-  EXPECT_THAT(out.metadata.tokens, ElementsAre("undo", " it"));
+  EXPECT_THAT(out.metadata.tokens.common(), ElementsAre("undo", " it"));
   EXPECT_THAT(out.keys, ElementsAre(0, 0, 1));
   EXPECT_THAT(out.weights_f64, ElementsAre(1, 0.5, 0.5));
   spans.labels = {"word", "other"};
-  EXPECT_THAT(group(three_tokens(), spans).metadata.tokens, ElementsAre("word", "other"));
+  EXPECT_THAT(group(three_tokens(), spans).metadata.tokens.common(), ElementsAre("word", "other"));
 }
 
 TEST(Group, CountsWhatIsDroppedAsNotKept) {
@@ -105,7 +105,7 @@ TEST(Group, LetsOthersStandForThemselves) {
   spans.ends = {3};
   spans.rest = Spans::Rest::kOwn;
   const EdgeList out = group(three_tokens(), spans);
-  EXPECT_THAT(out.metadata.tokens, ElementsAre("un", "do it"));
+  EXPECT_THAT(out.metadata.tokens.common(), ElementsAre("un", "do it"));
   EXPECT_THAT(out.weights_f64, ElementsAre(1, 0.375, 0.625));
 }
 

@@ -29,7 +29,7 @@ EdgeList one_row(const std::vector<std::int32_t>& keys, const std::vector<float>
                  const std::vector<std::string>& tokens = {}, std::int64_t batch = 0) {
   CollectSink sink;
   Metadata metadata;
-  metadata.tokens = tokens;
+  metadata.tokens = Labels(tokens);
   sink.set_metadata(metadata);
   const std::int64_t offsets[] = {0, static_cast<std::int64_t>(keys.size())};
   const RowStats stats;
@@ -122,15 +122,18 @@ TEST(Graphml, DeclaresNodesBeforeTheirEdges) {
   const std::string text = written(one_row({0, 2}, {0.5f, 0.25f}, {"a", "b", "]]><&"}, 3), "graphml");
   EXPECT_THAT(text, testing::StartsWith("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<graphml"));
   EXPECT_THAT(text, testing::EndsWith("</graph>\n</graphml>\n"));
-  const std::size_t node = text.find(R"(<node id="b3_2"><data key="batch">3</data><data key="position">2</data>)"
-                                     R"(<data key="token">]]&gt;&lt;&amp;</data></node>)");
-  const std::size_t edge = text.find(R"( source="b3_2" target="b3_0"><data key="batch">3</data>)"
+  const std::size_t node =
+      text.find(R"(<node id="b3_2"><data key="node_batch">3</data><data key="position">2</data>)"
+                R"(<data key="token">]]&gt;&lt;&amp;</data><data key="label">]]&gt;&lt;&amp;</data>)"
+                "</node>");
+  const std::size_t edge = text.find(R"( source="b3_2" target="b3_0"><data key="edge_batch">3</data>)"
                                      R"(<data key="layer">1</data><data key="head">0</data><data key="query">2</data>)"
                                      R"(<data key="key">0</data><data key="weight">0.5</data></edge>)");
   ASSERT_NE(node, std::string::npos) << text;
   ASSERT_NE(edge, std::string::npos) << text;
   EXPECT_LT(node, edge);
   EXPECT_EQ(text.find("b3_1"), std::string::npos) << "a position without an edge is no node";
+  EXPECT_EQ(text.find("for=\"all\""), std::string::npos) << "igraph drops what is declared for all";
   EXPECT_EQ(text.find(R"(<node id="b3_2">)", node + 1), std::string::npos) << "a node is declared once";
 }
 
@@ -158,7 +161,7 @@ EdgeList last_two_of_six(const char* query_offset, bool tokens = true) {
   CollectSink sink;
   Metadata metadata;
   metadata.facts["query_offset"] = query_offset;
-  if (tokens) metadata.tokens = {"t0", "t1", "t2", "t3", "t4", "t5"};
+  if (tokens) metadata.tokens = Labels({"t0", "t1", "t2", "t3", "t4", "t5"});
   sink.set_metadata(metadata);
   const std::int64_t offsets[] = {0, 2, 3};
   const std::int32_t keys[] = {0, 4, 4};
@@ -193,10 +196,10 @@ TEST(Positions, OutsideTheTokensHaveAnEmptyLabel) {
                 testing::HasSubstr(R"("query_token":"","key_token":"t4"})"));
   }
   EXPECT_THAT(written(last_two_of_six("5"), "graphml"),
-              testing::HasSubstr(R"(<node id="b0_6"><data key="batch">0</data><data key="position">6</data>)"
-                                 R"(<data key="token"></data></node>)"));
+              testing::HasSubstr(R"(<node id="b0_6"><data key="node_batch">0</data><data key="position">6</data>)"
+                                 R"(<data key="label">6</data></node>)"));
   EXPECT_THAT(written(last_two_of_six("-1"), "graphml"), testing::HasSubstr(R"(<node id="b0_-1">)"));
-  EXPECT_THAT(written(last_two_of_six("-1"), "dot"), testing::HasSubstr("  \"b0_-1\" [label=\"\"];\n"));
+  EXPECT_THAT(written(last_two_of_six("-1"), "dot"), testing::HasSubstr("  \"b0_-1\" [label=\"-1\"];\n"));
   EXPECT_THAT(written(last_two_of_six("-1"), "dot"), testing::HasSubstr("  \"b0_-1\" -> b0_4 [batch=0, layer=0, "
                                                                         "head=0, query=0, key=4"));
 }
@@ -212,10 +215,82 @@ TEST(Positions, AreTheNodesOfDrawings) {
             "  b0_5 -> b0_4 [batch=0, layer=0, head=0, query=1, key=4, weight=0.5];\n"
             "}\n");
   const std::string graphml = written(last_two_of_six("4"), "graphml");
-  EXPECT_THAT(graphml, testing::HasSubstr(R"(<node id="b0_5"><data key="batch">0</data><data key="position">5</data>)"
-                                          R"(<data key="token">t5</data></node>)"));
+  EXPECT_THAT(graphml,
+              testing::HasSubstr(R"(<node id="b0_5"><data key="node_batch">0</data><data key="position">5</data>)"
+                                 R"(<data key="token">t5</data><data key="label">t5</data></node>)"));
   EXPECT_THAT(graphml, testing::HasSubstr(R"( source="b0_5" target="b0_4">)"));
   EXPECT_THAT(graphml, testing::HasSubstr(R"(<data key="query">1</data><data key="key">4</data>)"));
+}
+
+// Two sequences of one query and two keys; each query sees its second key.
+EdgeList two_sequences(Metadata metadata) {
+  CollectSink sink;
+  sink.set_metadata(metadata);
+  for (std::int64_t batch = 0; batch < 2; ++batch) {
+    const std::int64_t offsets[] = {0, 1};
+    const std::int32_t keys[] = {1};
+    const float weights[] = {0.5f};
+    const RowStats stats[1];
+    sink.begin_slice({{batch, 0, 0}, 0, 1, 2}, DType::kF32);
+    sink.rows({0, 1, offsets, keys, weights, DType::kF32, stats});
+    sink.end_slice({});
+  }
+  return sink.take();
+}
+
+TEST(Words, OfEachSequenceAreItsOwn) {
+  Metadata metadata;
+  metadata.tokens.lists = {{"a", "b"}, {"x", "y"}};
+  WriteOptions options;
+  options.labels = true;
+  const EdgeList graph = two_sequences(metadata);
+  EXPECT_EQ(lines_of(written(graph, "csv", options)),
+            (std::vector<std::string>{"batch,layer,head,query,key,weight,query_token,key_token", "0,0,0,0,1,0.5,a,b",
+                                      "1,0,0,0,1,0.5,x,y"}));
+  EXPECT_THAT(written(graph, "dot"), testing::HasSubstr("b1_1 [label=\"y\"];"));
+  const TempDir dir;
+  for (const char* name : {"g.npz", "g.safetensors"}) {
+    write_graph(graph, dir.path(name));
+    EXPECT_EQ(read_graph(dir.path(name)).metadata.tokens, metadata.tokens) << name;
+  }
+  metadata.tokens.lists.pop_back();
+  metadata.tokens.lists.push_back({"x"});
+  expect_error(Status::kShape, {"1 tokens for 2 keys of sequence 1"}, [&] { written(two_sequences(metadata), "csv"); });
+}
+
+TEST(Words, OfQueriesStandApartFromThoseOfKeys) {
+  Metadata metadata;
+  metadata.tokens = Labels({"E0", "E1"});
+  metadata.query_tokens = Labels({"D0"});
+  WriteOptions options;
+  options.labels = true;
+  const EdgeList graph = two_sequences(metadata);
+  EXPECT_THAT(written(graph, "csv", options), testing::HasSubstr("1,0,0,0,1,0.5,D0,E1\n"));
+  EXPECT_EQ(written(graph, "dot"),
+            "digraph attention {\n"
+            "  b0_q0 [label=\"D0\"];\n"
+            "  b0_k1 [label=\"E1\"];\n"
+            "  b0_q0 -> b0_k1 [batch=0, layer=0, head=0, query=0, key=1, weight=0.5];\n"
+            "  b1_q0 [label=\"D0\"];\n"
+            "  b1_k1 [label=\"E1\"];\n"
+            "  b1_q0 -> b1_k1 [batch=1, layer=0, head=0, query=0, key=1, weight=0.5];\n"
+            "}\n");
+  EXPECT_THAT(written(graph, "graphml"),
+              testing::HasSubstr(R"(<node id="b0_q0"><data key="node_batch">0</data><data key="position">0</data>)"
+                                 R"(<data key="side">query</data><data key="token">D0</data>)"));
+  const TempDir dir;
+  write_graph(graph, dir.path("g.npz"));
+  EXPECT_EQ(read_graph(dir.path("g.npz")).metadata.query_tokens, metadata.query_tokens);
+}
+
+TEST(Words, OfKeysAreNotThoseOfQueriesUnderCrossAttention) {
+  Metadata metadata;
+  metadata.tokens = Labels({"E0", "E1"});
+  metadata.facts["attention"] = "cross";
+  WriteOptions options;
+  options.labels = true;
+  EXPECT_THAT(written(two_sequences(metadata), "csv", options), testing::HasSubstr("0,0,0,0,1,0.5,,E1\n"));
+  EXPECT_THAT(written(two_sequences(metadata), "dot"), testing::HasSubstr("b0_q0 -> b0_k1"));
 }
 
 TEST(Positions, SurviveAFile) {

@@ -180,7 +180,7 @@ inline EdgeList small_graph(DType dtype = DType::kF32) {
   CollectSink sink;
   Metadata metadata;
   metadata.facts = {{"threshold", "0.1"}, {"model", "a \"small\" one\n"}};
-  metadata.tokens = {"the", " cat", "\xFF\x80", "=1+1", "<a&b>\"'\\", "\n"};
+  metadata.tokens = Labels({"the", " cat", "\xFF\x80", "=1+1", "<a&b>\"'\\", "\n"});
   sink.set_metadata(metadata);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double inf = std::numeric_limits<double>::infinity();

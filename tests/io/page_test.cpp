@@ -125,7 +125,7 @@ TEST(Page, NothingInAGraphBecomesMarkup) {
       "</script><script>alert(1)</script>", "<!--",         "\"onload=alert(1) x=\"", "]]>&amp;\u2028",
       std::string("\0\x1b[31m", 6),         "\xff\xfe half"};
   Metadata metadata;
-  metadata.tokens = evil;
+  metadata.tokens = Labels(evil);
   metadata.facts = {{"model", "</title><script>alert(2)</script>"}, {"note</script>", "<img src=x onerror=alert(3)>"}};
   GraphBuilder builder;
   builder.slice({}, 0, 6);
@@ -158,7 +158,7 @@ TEST(Page, LongWordsAreCutAtAWholeCharacter) {
   Metadata metadata;
   std::string word;
   for (int i = 0; i < 500'000; ++i) word += "\u00e9";
-  metadata.tokens = {word, "short"};
+  metadata.tokens = Labels({word, "short"});
   const json words = json::parse(unpacked(words_block(metadata)));
   EXPECT_LT(words["keys"][0][0].get<std::string>().size(), 410u);
   EXPECT_THAT(words["keys"][0][0].get<std::string>(), testing::EndsWith("\u00e9\u2026"));

@@ -6,10 +6,15 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
+// The one list of a file; of several, none.
+Tokens only_list(const Labels& labels) { return labels.lists.size() == 1 ? labels.lists[0] : Tokens(); }
+
 Tokens read(const std::string& bytes, const std::string& name = "tokens.txt") {
   const TempDir dir;
-  return read_tokens(dir.write(name, bytes));
+  return only_list(read_tokens(dir.write(name, bytes)));
 }
+
+using Lists = std::vector<Tokens>;
 
 TEST(Tokens, AreLines) {
   EXPECT_EQ(read("the\n cat\n\nsat\n"), (Tokens{"the", " cat", "", "sat"}));
@@ -23,6 +28,8 @@ TEST(Tokens, AreLines) {
 
 TEST(Tokens, LinesFromAnotherSystemEndInCrLf) {
   EXPECT_EQ(read("the\r\ncat\r\n"), (Tokens{"the", "cat"}));
+  EXPECT_EQ(read("the\r\ncat"), (Tokens{"the", "cat"})) << "the last line need not end";
+  EXPECT_EQ(read("the\r"), Tokens{"the\r"}) << "no line ends";
   EXPECT_EQ(read("the\r\ncat\n"), (Tokens{"the\r", "cat"})) << "a single CR belongs to its token";
 }
 
@@ -31,8 +38,42 @@ TEST(Tokens, AreAJsonList) {
   EXPECT_EQ(read(" \n[ \"a\" ] \n"), Tokens{"a"});
   EXPECT_EQ(read("[]"), Tokens{});
   EXPECT_EQ(read("[\"a\"]", "tokens.json"), Tokens{"a"});
-  EXPECT_EQ(parse_tokens_json(R"([[255], "\ud83d\ude00", [237, 160, 128, 0], []])", "x"),
+  EXPECT_EQ(only_list(parse_tokens_json(R"([[255], "\ud83d\ude00", [237, 160, 128, 0], []])", "x")),
             (Tokens{"\xFF", "\xF0\x9F\x98\x80", std::string("\xED\xA0\x80\0", 4), ""}));
+}
+
+TEST(Tokens, AByteOrderMarkIsNoPartOfThem) {
+  EXPECT_EQ(read("\xEF\xBB\xBFthe\ncat\n"), (Tokens{"the", "cat"}));
+  EXPECT_EQ(read("\xEF\xBB\xBFthe\r\ncat"), (Tokens{"the", "cat"}));
+  EXPECT_EQ(read("\xEF\xBB\xBF[\"a\"]"), Tokens{"a"});
+  expect_error(Status::kUnsupported, {"UTF-16", "save the file as"}, [] { read(std::string("\xFF\xFEt\0", 4)); });
+}
+
+TEST(Tokens, AreAListForEachSequence) {
+  const auto lists = [](const std::string& json) { return parse_tokens_json(json, "x").lists; };
+  EXPECT_EQ(lists(R"([["a", "b"], ["c"]])"), (Lists{{"a", "b"}, {"c"}}));
+  EXPECT_EQ(lists(R"([[[255], "a"], [], ["c"]])"), (Lists{{"\xFF", "a"}, {}, {"c"}}));
+  EXPECT_EQ(lists(R"([[], ["c"]])"), (Lists{{}, {"c"}}));
+  EXPECT_EQ(lists(R"([[], "c"])"), (Lists{{"", "c"}})) << "an empty list among strings is a token without bytes";
+  EXPECT_EQ(lists(R"([[], [7]])"), (Lists{{"", "\a"}}));
+  const TempDir dir;
+  EXPECT_EQ(read_tokens(dir.write("t.txt", R"([["a"], ["b"]])")).lists, (Lists{{"a"}, {"b"}}));
+  EXPECT_EQ(read_tokens(dir.write("T.JSON", "[[], []]")).lists, (Lists{{"", ""}}));
+  for (const char* mixed : {R"([["a"], "b"])", R"([["a", 1]])", R"([[1, "a"]])", R"([["a"], [1]])", R"([[1], ["a"]])",
+                            R"([[["a"]]])", R"([[[1], 2]])"})
+    expect_error(Status::kFormat, {"list"}, [&] { lists(mixed); });
+}
+
+TEST(Tokens, OfAByteLevelVocabularyAreSpelledOut) {
+  const auto out = [](Tokens tokens) { return only_list(spelled_out(Labels(std::move(tokens)))); };
+  EXPECT_EQ(out({"In", "\u0120the", "\u010A", "caf", "\u00C3\u00A9", "<|im end|>"}),
+            (Tokens{"In", " the", "\n", "caf", "\u00E9", "<|im end|>"}));
+  // Half an emoji stays half of one: bytes.
+  EXPECT_EQ(out({"\u0120a", "\u00F0\u0141", "\u013A\u0122"}), (Tokens{" a", "\xF0\x9F", "\x98\x80"}));
+  // Not of such a vocabulary: a space is there, nothing stands for one, or what would come out is no text.
+  for (const Tokens& other : {Tokens{" the", "\u0120"}, Tokens{"caf", "\u00E9"}, Tokens{"\u0120urnata", "sabi\u0127a"},
+                              Tokens{"\u0120the", "\u4E2D"}})
+    EXPECT_EQ(out(other), other);
 }
 
 TEST(Tokens, BrokenListsAreRefused) {

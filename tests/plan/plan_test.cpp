@@ -137,7 +137,7 @@ TEST(Plan, SumsOverQueriesFixTheTasksWhateverTheThreadsAndHeads) {
 
 TEST(Plan, MemoryBesideInputAndAnswerStaysBelow128MiB) {
   for (const std::int64_t n : {1024, 131072, 1 << 20}) {
-    for (const std::int64_t d : {64, 128, 512}) {
+    for (const std::int64_t d : {64, 128, 512, 1024}) {
       for (const double threshold : {0.01, 1e-6}) {
         const Plan plan = make_plan(heads_of(1, n, d, threshold), {"cpu", 1}, device(1));
         EXPECT_LT(plan.workspace_bytes, std::size_t{128} << 20) << n << " " << d << " " << threshold;
