@@ -34,8 +34,8 @@ struct Shape {
 
   // 32 rows a warp halve what it reads of the keys per score: with 16, ldmatrix would be as slow as the tensor cores
   // (D / 4 x4-loads of 4 cycles against 2 D / 16 m16n8k16 of 8 cycles in four subcores). Only the widest rows, whose
-  // queries would fill shared memory (99 KiB on sm_86, sm_89 and sm_120), get 16, and those of the general variant whose
-  // registers would not suffice: products are not what limits it.
+  // queries would fill shared memory (99 KiB on sm_86, sm_89 and sm_120), get 16, and those of the general variant
+  // whose registers would not suffice: products are not what limits it.
   static constexpr int kMTiles = kRowElements > 256 || (kGeneral && kRowElements > 64) ? 1 : 2;
   static constexpr int kWarps = kGeneral && kRowElements > 256 ? 2 : 4;  // two: biases want room beside the widest rows
   static constexpr int kThreads = 32 * kWarps;
