@@ -37,7 +37,8 @@ struct PassCase {
   bool given_logsumexp = false;                               // the exact one
   std::int64_t pitch = 0;                                     // 0: dim, rounded up to 16
   cuda::PassOptions options;
-  std::int64_t capacity = 0;  // 0: what the pass asks for
+  std::int64_t capacity = 0;  // 0: what the plan's rule says
+  double band = 0;            // 0: by the largest score, biases included
   std::vector<double> q, k;   // [heads][queries][dim], [keys][dim]; rounded when the case is run
 };
 
@@ -137,7 +138,7 @@ class RunPass {
     }
     // Twice what float makes of the largest score here, and of sums: enough for every row, and tight enough to see a
     // wrong bit of an operand.
-    band = static_cast<float>(1e-5 + 4e-6 * largest);
+    band = static_cast<float>(c.band > 0 ? c.band : 1e-5 + 4e-6 * largest);
   }
 
   DeviceArray<std::byte> operand(const std::vector<double>& values, std::int64_t row_count, int exponent) const {
