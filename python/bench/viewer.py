@@ -61,37 +61,40 @@ def memory(driver):
     return total / 1024
 
 
-def measure(name, graph, repeats=3):
+def measure(name, graph):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         began = time.perf_counter()
         graph.to_html(path)
         made = time.perf_counter() - began
-        firsts, frames = [], []
-        for _ in range(repeats):
-            reader = Reader()
-            try:
-                reader.driver.get("about:blank")
-                began = time.perf_counter()
-                reader.driver.get(f"file://{path}")
-                reader.until(FIRST)
-                firsts.append(time.perf_counter() - began)
-                reader.wait()
-                reader.driver.set_script_timeout(200)
-                frames += reader.driver.execute_async_script(FRAMES)
-                held = memory(reader.driver)
-            finally:
-                reader.close()
-        frames.sort()
-        print(
-            f"{name}: {len(graph):,} edges, page {path.stat().st_size / 1e6:.1f} MB in {made:.1f} s; first picture "
-            f"{statistics.median(firsts):.2f} s; frame median {statistics.median(frames):.1f} ms, "
-            f"9 in 10 within {frames[int(0.9 * len(frames))]:.1f} ms; memory {held:.0f} MB",
-            flush=True,
-        )
+        print(f"{name}: {len(graph):,} edges, page of {path.stat().st_size / 1e6:.1f} MB in {made:.1f} s; {look(path)}")
 
 
-def smollm2():
+def look(path, repeats=3):
+    """The page at `path` in a browser, figures as a sentence."""
+    firsts, frames = [], []
+    for _ in range(repeats):
+        reader = Reader()
+        try:
+            reader.driver.get("about:blank")
+            began = time.perf_counter()
+            reader.driver.get(f"file://{path}")
+            reader.until(FIRST)
+            firsts.append(time.perf_counter() - began)
+            reader.wait()
+            reader.driver.set_script_timeout(200)
+            frames += reader.driver.execute_async_script(FRAMES)
+            held = memory(reader.driver)
+        finally:
+            reader.close()
+    frames.sort()
+    return (
+        f"first picture {statistics.median(firsts):.2f} s; frame median {statistics.median(frames):.1f} ms, "
+        f"9 in 10 within {frames[int(0.9 * len(frames))]:.1f} ms; memory {held:.0f} MB"
+    )
+
+
+def smollm2_graph():
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -105,7 +108,7 @@ def smollm2():
     tokens = [tokenizer.decode([token]) for token in ids[0].tolist()]
     with torch.no_grad(), ag.transformers.capture(model, threshold=0.05, tokens=tokens) as cap:
         model(ids)
-    measure("SmolLM2, 30 layers x 9 heads, 2,000 tokens, t = 0.05", cap.graph)
+    return cap.graph
 
 
 def huge_graph(tokens=131_072, per_row=88):
@@ -125,10 +128,6 @@ def huge_graph(tokens=131_072, per_row=88):
     words = [f" w{i % 9973}" for i in range(tokens)]
     facts = {"model": "made", "threshold": str(float(weights.astype(np.float32).min()))}
     return ag.from_slices([(ag.Slice(0, 0, 0, 0, tokens, tokens, 0), csr)], tokens=words, metadata=facts)
-
-
-def huge():
-    measure("one made head, 131,072 tokens", huge_graph())
 
 
 def peers():
@@ -189,6 +188,10 @@ def drawn(page):
 
 
 if __name__ == "__main__":
-    parts = {"smollm2": smollm2, "huge": huge, "peers": peers}
+    parts = {
+        "smollm2": lambda: measure("SmolLM2, 30 layers x 9 heads, 2,000 tokens, t = 0.05", smollm2_graph()),
+        "huge": lambda: measure("one made head, 131,072 tokens", huge_graph()),
+        "peers": peers,
+    }
     for part in sys.argv[1:] or parts:
         parts[part]()
