@@ -74,6 +74,7 @@ class BatchRun {
     work_.options.entropy = p_.stats.entropy;
     work_.options.top_k = cuda_.bounds_top_k ? p_.selection.top_k : 0;
     work_.options.splits = cuda_.splits;
+    work_.wgmma = job_.plan.kernel == Kernel::kWgmma;
 
     const auto near = [](const TensorView& view) { return std::abs(view.strides[3]) <= std::abs(view.strides[2]); };
     if (work_.given_logsumexp) {

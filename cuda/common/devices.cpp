@@ -12,6 +12,7 @@
 
 #include "../materialised/cublas.hpp"
 #include "../streaming/shape.hpp"
+#include "../wgmma/wgmma_pass.hpp"
 #include "error.hpp"
 
 namespace ag::cuda {
@@ -38,6 +39,12 @@ bool has_code_for(int compute_capability) {
     if (!real && !special && built <= compute_capability) return true;
   }
   return false;
+}
+
+// ATTNGRAPH_CUDA_KERNEL=mma_sync leaves the wgmma kernels out, for comparisons.
+bool wants_mma_sync() {
+  const char* const wanted = std::getenv("ATTNGRAPH_CUDA_KERNEL");
+  return wanted != nullptr && std::string_view(wanted) == "mma_sync";
 }
 
 std::string why_no_device(cudaError_t code, int driver) {
@@ -89,6 +96,8 @@ Devices ask_the_driver() {
       info.target = properties.name;
       info.multiprocessors = properties.multiProcessorCount;
       info.memory_bytes = properties.totalGlobalMem;
+      info.compute_capability = capability;
+      info.has_wgmma = has_wgmma() && !wants_mma_sync();
       info.fused_rows = kStreamingRows;
       info.fused_head_dim = kLargestStreamingHeadDim;
       info.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);

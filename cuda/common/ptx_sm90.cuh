@@ -93,7 +93,7 @@ __device__ __forceinline__ void wgmma_wait() {
 
 // Sums are what they are here: nothing that reads or writes them is moved across.
 template <int kCount>
-__device__ __forceinline__ void pin(float (&sums)[kCount]) {
+__device__ __forceinline__ void pin([[maybe_unused]] float (&sums)[kCount]) {
 #if !defined(ATTNGRAPH_EMULATION)
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");

@@ -25,6 +25,7 @@ struct PassWork {
   bool skips_bad_keys = false;  // there may be some
   bool some_in_double = false;  // chunks that are, when candidates are written
   bool given_logsumexp = false;
+  bool wgmma = false;  // cuda_streaming: by the kernels of sm_90a, which the plan names
   double scale = 1, softcap = 0;
   Operands operands;
   PassOptions options;
@@ -38,7 +39,8 @@ struct PassWork {
 struct PassMemory {
   KeptBuffer<float> top, group_tops;  // cuda_streaming
   KeptBuffer<std::byte> cuts;
-  KeptBuffer<std::byte> scratch;  // cuda_materialised
+  KeptBuffer<std::int32_t> items;  // that blocks of the wgmma kernels have taken
+  KeptBuffer<std::byte> scratch;   // cuda_materialised
 };
 
 class ScorePass {

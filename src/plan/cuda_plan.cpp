@@ -36,6 +36,22 @@ int splits_of(const PlanShape& shape, const DeviceInfo& device) {
   return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, std::clamp<std::int64_t>(shape.keys / 256, 1, 64)));
 }
 
+// Whether cuda_streaming works by wgmma: on devices that have it, for operands of one or two panels of 64 columns, and
+// scores that need nothing but products, causal masks, windows and lengths. Its blocks do not share a row's keys, so
+// that a few rows of very many keys are left to mma.sync: one of its blocks does the work of some eight others. As
+// with splits, never from the rows that one call asks for.
+bool takes_wgmma(const PlanShape& shape, const DeviceInfo& device) {
+  if (device.compute_capability != 90 || !device.has_wgmma) return false;
+  if (!shape.plain_products || shape.stats.entropy || shape.selection.top_k > 0) return false;
+  const bool fits = shape.dtype == DType::kF32                                  ? shape.head_dim <= 64
+                    : shape.dtype == DType::kF16 || shape.dtype == DType::kBF16 ? shape.head_dim <= 128
+                                                                                : false;
+  if (!fits) return false;
+  const std::int64_t queries = std::max<std::int64_t>(shape.all_queries, 1) * std::max(shape.heads_per_key_head, 1);
+  const std::int64_t blocks = ceil_div(queries, kWgmmaRows) * std::max<std::int64_t>(shape.all_key_heads, 1);
+  return shape.keys <= 8192 || 8 * blocks >= device.multiprocessors;
+}
+
 // Bytes of the workspace for every row of a batch, and for every chunk.
 struct Bytes {
   std::int64_t row = 0, chunk = 0;
@@ -133,7 +149,10 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   }
 
   const bool is_double = shape.dtype == DType::kF64 || (!materialised && shape.head_dim > device.fused_head_dim);
-  plan.kernel = is_double ? Kernel::kRowsF64 : materialised ? Kernel::kCublas : Kernel::kMmaSync;
+  plan.kernel = is_double                    ? Kernel::kRowsF64
+                : materialised               ? Kernel::kCublas
+                : takes_wgmma(shape, device) ? Kernel::kWgmma
+                                             : Kernel::kMmaSync;
   cuda.splits = plan.kernel == Kernel::kMmaSync ? splits_of(shape, device) : 1;
   if (plan.kernel == Kernel::kCublas) budget -= budget / 8;  // cuBLAS's own scratch, at most
   const double bounded = shape.given_logsumexp ? 0.0 : plan.candidate_threshold;
@@ -147,7 +166,7 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   cuda.bounds_top_k = cuda.counts_first && shape.selection.top_k > 0 && !is_double;
   cut(shape, device, extract_bytes(shape, plan, selects), budget, false, cuda);
   // Lengths, judgement; operands, the pass; double precision; decision, scan (3), copy.
-  cuda.launches = (is_double ? 2 : plan.kernel == Kernel::kMmaSync ? 6 : 5) + 6;
+  cuda.launches = (is_double ? 2 : materialised ? 5 : 6) + 6;
   if (cuda.counts_first) cuda.launches += 5;
   plan.reason = is_double      ? "double precision, candidates by the final cut"
                 : materialised ? "cuBLAS scores, softmax, candidates as bits, compaction"

@@ -8,6 +8,9 @@
 
 namespace ag {
 
+// Packed rows that a block of the wgmma kernels takes at a time.
+inline constexpr std::int64_t kWgmmaRows = 256;
+
 // Candidates that a row can have whose weights sum to at most 1: those of weight t e^-margin or more. A margin is the
 // row's band, at most 2/64 nats, and the rounding of the cut, 2^-13 and 2^-21 of its size, which is below 2^17 or float
 // could not hold the band: together less than ln 1.08. One more is the first key that may be the largest.

@@ -37,6 +37,7 @@ constexpr double kMiB = 1 << 20;
 const char* name_of(Kernel kernel) {
   switch (kernel) {
     case Kernel::kMmaSync: return "row_sums and row_edges (mma.sync)";
+    case Kernel::kWgmma: return "wgmma_statistics and wgmma_edges (wgmma)";
     case Kernel::kCublas: return "cuBLAS, softmax_rows";
     case Kernel::kRowsF64: return "rows_f64";
     case Kernel::kMatrixRows: return "matrix_rows";
@@ -90,6 +91,7 @@ PlanShape shape_of(const Problem& problem) {
   shape.dtype = problem.q.dtype;
   shape.sinks = static_cast<bool>(problem.sinks);
   shape.given_logsumexp = static_cast<bool>(problem.logsumexp);
+  shape.plain_products = !problem.mask.tensor && problem.softcap == 0 && problem.scale > 0;
   shape.all_queries = problem.queries();
   shape.all_key_heads = problem.batch() * problem.key_heads();
   shape.heads_per_key_head =

@@ -31,6 +31,8 @@ struct DeviceInfo {
   // cuda: of the first device; others are taken to be like it
   std::vector<int> devices;  // ordinals of those that the plugin can use
   int multiprocessors = 0;
+  int compute_capability = 0;         // 10 * major + minor
+  bool has_wgmma = false;             // the plugin is built for sm_90a
   std::size_t memory_bytes = 0;       // of each
   std::int64_t fused_rows = 128;      // rows of a block of the fused kernels
   std::int64_t fused_head_dim = 256;  // the largest that they take
@@ -62,6 +64,8 @@ struct PlanShape {
   int heads_per_key_head = 1;
   int memory_device = -1;  // the CUDA device whose memory holds an input; -1: all are in host memory
   bool host_mask = false;  // a mask tensor that has to be uploaded
+  // Scores are products times a factor above 0: no mask tensor, no softcap.
+  bool plain_products = false;
 };
 
 PlanShape shape_of(const Problem& problem);
@@ -78,6 +82,7 @@ enum class PackKeys {
 enum class Kernel {
   kPlain,       // reference, cpu: their own loops
   kMmaSync,     // cuda_streaming: fused, tensor cores by mma.sync
+  kWgmma,       // cuda_streaming: the same passes by wgmma, on devices of compute capability 9.0
   kCublas,      // cuda_materialised: cuBLAS's scores, then our own kernels
   kRowsF64,     // both: double precision throughout
   kMatrixRows,  // both: ready matrices

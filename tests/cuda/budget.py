@@ -31,8 +31,12 @@ import machine_code  # noqa: E402
 SKIPPED = 77
 DTYPES = {1: "f64", 2: "f32", 3: "f16", 4: "bf16"}
 VARIANTS = {0: "lean", 1: "general"}
+PASSES = {0: "statistics", 1: "edges"}
 MORE_INSTRUCTIONS = 0.05  # of a kernel as a whole
 MORE_SLOTS = 0.05  # of a score, by pipe, absolute
+# Edges of sm_90a: hits of a warp in a tile of 16 x 128 scores, when a row of 16,384 keys has 8.4 edges as in heads of
+# models; 32 pairs of a lane, each with its own code behind its vote; votes that a hit needs before that.
+HITS, PAIRS, VOTES = 16 * 128 * 8.4 / 16384, 32, 8 * 2 + 4 * 5
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Facts:
     local: int  # instructions that touch local memory: spills and indexed arrays
     slots: dict[str, float] | None = None  # issue slots of a score by pipe
     slots_all: float = 0.0  # of the whole loop, rare paths counted as if they ran once a turn
+    slots_with_hits: float = 0.0  # edges of sm_90a: at the rate of hits that heads of models have
     blocks: int = 0
     dynamic: int = 0
 
@@ -82,6 +87,7 @@ def short_name(demangled: str) -> str | None:
     name = re.sub(r"^void ", "", name)
     name = re.sub(r"\(ag::DType\)(\d+)", lambda m: DTYPES.get(int(m.group(1)), m.group(0)), name)
     name = re.sub(r"\((?:ag::cuda::)?Variant\)(\d+)", lambda m: VARIANTS.get(int(m.group(1)), m.group(0)), name)
+    name = re.sub(r"\((?:ag::cuda::)?WgmmaPass\)(\d+)", lambda m: PASSES.get(int(m.group(1)), m.group(0)), name)
     depth = 0
     for at, char in enumerate(name):  # up to the parameter list
         depth += (char == "<") - (char == ">")
@@ -108,6 +114,20 @@ def fused_slots(kernel: machine_code.Kernel, scores: int) -> tuple[dict[str, flo
     products = kernel.count(machine_code.is_tensor)
     for loop in kernel.loops():
         if loop.count(machine_code.is_tensor) == products and (loop.count(machine_code.is_exp2) or not exponentials):
+            return usual_slots(loop, scores, must)
+    return None
+
+
+def wgmma_slots(kernel: machine_code.Kernel, scores: int) -> tuple[dict[str, float], float] | None:
+    """Slots of a score in the loop over tiles of the sm_90a kernels: the shortest turn with all products and the largest
+    of all scores. References that move and hits lie beside it; edge_slots counts the latter."""
+
+    def must(i: machine_code.Instruction) -> bool:
+        return machine_code.is_tensor(i) or i.base == "VIMNMX3"
+
+    products = kernel.count(machine_code.is_tensor)
+    for loop in kernel.loops():
+        if loop.count(machine_code.is_tensor) == products:
             return usual_slots(loop, scores, must)
     return None
 
@@ -165,11 +185,15 @@ def read_cubin(path: Path, tools: dict[str, str], shapes: dict[str, tuple[int, i
         found = None
         if name in shapes:
             made.threads, made.dynamic, scores = shapes[name]
-            found = fused_slots(kernel, scores)
+            found = (wgmma_slots if name.startswith("wgmma_kernel") else fused_slots)(kernel, scores)
         elif name.startswith("softmax_rows_kernel"):
             found = softmax_slots(kernel)
         if found:
             made.slots, made.slots_all = found
+            if re.match(r"wgmma_kernel<.*edges>$", name):
+                usual = sum(made.slots.values())
+                scores = shapes[name][2]
+                made.slots_with_hits = usual + HITS * ((made.slots_all - usual) / PAIRS + VOTES / scores)
         facts[name] = made
     return facts
 
@@ -202,6 +226,8 @@ def as_json(facts: Facts) -> dict:
              "tensor": facts.tensor, "blocks": facts.blocks}
     if facts.slots:
         entry["slots"] = {pipe: round(n, 3) for pipe, n in facts.slots.items() if n}
+    if facts.slots_with_hits:
+        entry["slots_with_hits"] = round(facts.slots_with_hits, 3)
     return entry
 
 
@@ -240,6 +266,9 @@ def breaches(name: str, architecture: int, facts: Facts, budget: dict | None, sa
     if abs(facts.instructions - budget["instructions"]) > MORE_INSTRUCTIONS * budget["instructions"]:
         found.append(f"{where}: {facts.instructions} instructions; the budget is {budget['instructions']} within "
                      f"{MORE_INSTRUCTIONS:.0%}")
+    if facts.slots_with_hits > budget.get("slots_with_hits", facts.slots_with_hits) + 2 * MORE_SLOTS:
+        found.append(f"{where}: {facts.slots_with_hits:.2f} slots a score with the hits of real heads; the budget is "
+                     f"{budget['slots_with_hits']:.2f}")
     for pipe, limit in budget.get("slots", {}).items():
         actual = (facts.slots or {}).get(pipe)
         if actual is None:

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "../../cuda/streaming/shape.hpp"
+#include "../../cuda/wgmma/shape.hpp"
 
 namespace {
 
@@ -35,6 +36,14 @@ void print_shapes() {
   ATTNGRAPH_STREAMING_GENERAL_HEAD_DIMS(ATTNGRAPH_GENERAL)
 #undef ATTNGRAPH_LEAN
 #undef ATTNGRAPH_GENERAL
+}
+
+template <class S>
+void print_wgmma_shape() {
+  for (const char* pass : {"statistics", "edges"}) {
+    std::printf("wgmma_kernel<WgmmaShape<%s, %d>, %s> %d %d %d\n", name_of(S::kDtype), S::kPanels, pass, S::kThreads,
+                S::kSharedBytes, S::kGroupRows * S::kKeys / 128);
+  }
 }
 
 // What CUDA's documentation says of each compute capability ("Technical specifications").
@@ -82,6 +91,11 @@ int main(int argc, char** argv) {
     print_shapes<DType::kF16>();
     print_shapes<DType::kBF16>();
     print_shapes<DType::kF32>();
+    print_wgmma_shape<WgmmaShape<DType::kF16, 1>>();
+    print_wgmma_shape<WgmmaShape<DType::kF16, 2>>();
+    print_wgmma_shape<WgmmaShape<DType::kBF16, 1>>();
+    print_wgmma_shape<WgmmaShape<DType::kBF16, 2>>();
+    print_wgmma_shape<WgmmaShape<DType::kF32, 2>>();
     return 0;
   }
   if (argc == 2 && std::strcmp(argv[1], "occupancy") == 0) {

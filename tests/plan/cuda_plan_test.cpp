@@ -191,6 +191,57 @@ TEST(CudaPlan, TheKernelIsNamed) {
   EXPECT_EQ(make_plan(shape, streaming(), gpu()).kernel, Kernel::kRowsF64);
 }
 
+TEST(CudaPlan, WgmmaIsOfHopperAndOfPlainProducts) {
+  DeviceInfo hopper = gpu(80, 132);
+  hopper.compute_capability = 90;
+  hopper.has_wgmma = true;
+  PlanShape plain = heads_of(16, 4, 4096, 0.01);
+  plain.plain_products = true;
+  const auto kernel = [&](const PlanShape& shape, const DeviceInfo& device) {
+    return make_plan(shape, streaming(), device).kernel;
+  };
+  EXPECT_EQ(kernel(plain, hopper), Kernel::kWgmma);
+  EXPECT_EQ(make_plan(plain, streaming(), hopper).cuda.splits, 1);
+  EXPECT_THAT(describe(make_plan(plain, streaming(), hopper), plain), HasSubstr("wgmma"));
+  for (const int capability : {80, 89, 100, 120}) {
+    DeviceInfo other = hopper;
+    other.compute_capability = capability;
+    EXPECT_EQ(kernel(plain, other), Kernel::kMmaSync) << capability;
+  }
+  DeviceInfo without = hopper;
+  without.has_wgmma = false;
+  EXPECT_EQ(kernel(plain, without), Kernel::kMmaSync) << "not built for sm_90a";
+
+  const auto changed = [&](auto&& change) {
+    PlanShape shape = plain;
+    change(shape);
+    return kernel(shape, hopper);
+  };
+  EXPECT_EQ(changed([](PlanShape& s) { s.plain_products = false; }), Kernel::kMmaSync);
+  EXPECT_EQ(changed([](PlanShape& s) { s.stats.entropy = true; }), Kernel::kMmaSync);
+  EXPECT_EQ(changed([](PlanShape& s) { s.selection.top_k = 5; }), Kernel::kMmaSync);
+  EXPECT_EQ(changed([](PlanShape& s) { s.head_dim = 128; }), Kernel::kWgmma);
+  EXPECT_EQ(changed([](PlanShape& s) { s.head_dim = 136; }), Kernel::kMmaSync);
+  EXPECT_EQ(changed([](PlanShape& s) { s.dtype = DType::kF32; }), Kernel::kWgmma);
+  EXPECT_EQ(changed([](PlanShape& s) { s.dtype = DType::kF32, s.head_dim = 72; }), Kernel::kMmaSync);
+  EXPECT_EQ(changed([](PlanShape& s) { s.dtype = DType::kF64; }), Kernel::kRowsF64);
+  EXPECT_EQ(changed([](PlanShape& s) { s.causal = true, s.window = 100, s.sinks = true; }), Kernel::kWgmma);
+}
+
+TEST(CudaPlan, AFewRowsOfManyKeysAreSharedByBlocksOfMmaSync) {
+  DeviceInfo hopper = gpu(80, 132);
+  hopper.compute_capability = 90;
+  hopper.has_wgmma = true;
+  PlanShape shape = heads_of(8, 1, 1 << 20, 0.01);
+  shape.plain_products = true;
+  EXPECT_EQ(make_plan(shape, streaming(), hopper).kernel, Kernel::kWgmma);
+  shape.queries = 16;
+  EXPECT_EQ(make_plan(shape, streaming(), hopper).kernel, Kernel::kWgmma) << "a part of a call is as the whole";
+  shape.all_queries = 16;
+  EXPECT_EQ(make_plan(shape, streaming(), hopper).kernel, Kernel::kMmaSync);
+  EXPECT_GT(make_plan(shape, streaming(), hopper).cuda.splits, 1);
+}
+
 TEST(CudaPlan, GroupsOfKeysAreMoreThanTheKeysThatAreWanted) {
   for (const std::int64_t keys : {1, 16, 1000, 1 << 20}) {
     for (const std::int64_t top_k : {1, 32, 1000}) {
