@@ -19,8 +19,7 @@ constexpr std::int64_t kMostTableRows = 4000;
 
 [[noreturn]] void too_many(std::int64_t edges) {
   fail(Status::kLimit,
-       "a page holds at most {} edges, and this graph has {}{}; raise the threshold or take fewer layers and heads "
-       "(attngraph view -t, --layers, --heads)",
+       "a page holds at most {} edges, and this graph has {}{}; raise the threshold or take fewer layers and heads",
        kMostPageEdges, edges > kMostPageEdges ? "" : "at least ", edges);
 }
 

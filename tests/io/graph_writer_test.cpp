@@ -51,7 +51,7 @@ TEST(GraphFormat, ComesFromTheNameOrTheSuffix) {
   EXPECT_EQ(graph_format("dot", "x.csv"), GraphFormat::kDot);
   EXPECT_EQ(graph_format("", "-"), GraphFormat::kCsv);
   EXPECT_EQ(graph_format("jsonl", "-"), GraphFormat::kJsonl);
-  expect_error(Status::kArgument, {"'x.txt'", "csv, jsonl, npz, safetensors, graphml and dot"},
+  expect_error(Status::kArgument, {"'x.txt'", "csv, jsonl, npz, safetensors, graphml, dot and html"},
                [] { graph_format("", "x.txt"); });
   expect_error(Status::kArgument, {"'gexf'", "graphml"}, [] { graph_format("gexf", "x.csv"); });
 }

@@ -42,6 +42,17 @@ TEST(Safetensors, KnowsTheSizeOfDtypesThatItDoesNotRead) {
   EXPECT_EQ(values_of(file->read("x")), std::vector<double>{0});
 }
 
+TEST(Safetensors, HeadersOfEveryLengthAreTakenForWhatTheyAre) {
+  const TempDir dir;
+  const std::string header = R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  // 640 to 1,408 bytes: the file begins as a pickle of protocol 2 to 5 does.
+  for (std::size_t length = header.size(); length <= 1408; length += 1) {
+    const auto file = open_tensor_file(
+        dir.write("x.bin", safetensors(header + std::string(length - header.size(), ' '), std::string(4, '\0'))));
+    EXPECT_EQ(values_of(file->read("x")), std::vector<double>{0}) << length;
+  }
+}
+
 TEST(Safetensors, ShortensALongListOfNames) {
   const TempDir dir;
   std::string header = "{";
