@@ -30,6 +30,10 @@ class Page:
     """The viewer's page in a notebook: a frame that asks the network for nothing and needs no running kernel.
 
     `html` is the page as text; `save` writes it to a file.
+
+    >>> import attngraph as ag
+    >>> ag.from_matrix([[1.0]]).view().html[:15]
+    '<!doctype html>'
     """
 
     def __init__(self, html: str, height: int):

@@ -131,7 +131,8 @@ def unfused(ggml, q, keys, mask=None, sinks=None, between=(), scale=0.2, max_bia
 
 def listen(ggml, nodes, overwrite=None, **how):
     """Show nodes as llama.cpp does: asked first, computed, shown. overwrite: called after each node is shown."""
-    selection = {"threshold": 0.05, "heads": None, "top_k": None, "mass": None, "threads": None, "max_edges": None}
+    selection = {"threshold": 0.05, "heads": None, "top_k": None, "mass": None}
+    selection |= {"threads": None, "stats": (), "max_edges": None}
     listener = Listener(ggml, how.pop("layers", None), {**selection, "nonfinite": "error", **how})
     listener.begin(OFFSET, NQ)
     for node in nodes:

@@ -102,7 +102,7 @@ def test_what_is_shown_has_the_right_words():
 
 def test_lists_that_do_not_fit_are_told():
     for how, text in (
-        ({"tokens": [list("abc")] * 3}, "3 lists; there are 2 sequences"),
+        ({"tokens": [list("abc")] * 3}, "words for 3 sequences, but the batch has 2"),
         ({"tokens": [list("abc")]}, "1 lists; there are 2 sequences"),
         ({"query_tokens": [list("abc")]}, "query_tokens has 1 lists"),
         ({"tokens": [list("abc"), list("xy")]}, "2 .*3"),
