@@ -105,8 +105,13 @@ typedef struct attngraph_tensor {
 /* ----------------------------------------------------------------------------------------------------------------
  * request */
 
-/* FAST: working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report. */
-typedef enum attngraph_decision { ATTNGRAPH_DECISION_FAST = 0 } attngraph_decision;
+/* FAST: working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report.
+ * CERTIFIED: the edges are exactly the pairs whose weight, for the stored inputs, is at least the threshold: the same
+ * on every backend, instruction set and number of threads, ties included. Pairs inside the band of FAST are decided
+ * again on the host, in double and then in numbers as long as it takes; weights and statistics are those of FAST.
+ * Without top_k and mass, and with Q, K and what goes with them in host memory; ERROR_UNSUPPORTED otherwise. A ready
+ * matrix is decided exactly either way. */
+typedef enum attngraph_decision { ATTNGRAPH_DECISION_FAST = 0, ATTNGRAPH_DECISION_CERTIFIED = 1 } attngraph_decision;
 
 typedef enum attngraph_lse_base { ATTNGRAPH_LSE_BASE_E = 0, ATTNGRAPH_LSE_BASE_2 = 1 } attngraph_lse_base;
 
@@ -329,7 +334,7 @@ typedef struct attngraph_columns {
 typedef struct attngraph_report {
   double eps;                /* pairs with |ln(w / threshold)| > eps were decided right; 0: all were; NaN: not known,
                                 because edges came from a table or from the caller */
-  int64_t borderline;        /* pairs inside the band; -1: not known */
+  int64_t borderline;        /* pairs inside the band; certified: those that were decided again; -1: not known */
   int64_t empty_rows;        /* rows without an allowed key */
   int64_t rows_fp64;         /* rows computed in double because single could not hold the band */
   int64_t skipped_nonfinite; /* keys, queries and weights left out under ATTNGRAPH_NONFINITE_SKIP */
@@ -338,6 +343,9 @@ typedef struct attngraph_report {
   const char* target;        /* instruction set or device */
   int32_t threads;           /* of the CPU; 0 for CUDA */
   const char* note;          /* why another backend than the best one answered; "" when that did */
+  int64_t rows_decided_again; /* certified: rows with pairs that were decided again */
+  int64_t unresolved;         /* certified: pairs that 16384 bits do not tell from the threshold, written as no edges;
+                                 only a softcap can make one, and none is known */
 } attngraph_report;
 
 ATTNGRAPH_API void attngraph_result_destroy(attngraph_result* result);

@@ -52,7 +52,7 @@ def extract(
     device: str = "auto",
     backend: str | None = None,
     threads: int | None = None,
-    decision: Literal["fast"] = "fast",
+    decision: Literal["fast", "certified"] = "fast",
     products: Literal["auto", "float"] = "auto",
     stats: str | Sequence[str] = (),
     token_ids: Any = None,
@@ -116,10 +116,10 @@ def extract(
         Labels of the queries where they are another sequence than the keys (cross attention), one per query.
     device, backend, threads : optional
         Where and how; "auto", the best backend and all allowed cores unless given. Results do not depend on threads.
-    decision : {"fast"}
-        How ties with the threshold are decided. "fast" decides every pair right that is farther from the threshold
-        than ``graph.report.eps``; "certified", exact for all pairs, is not offered by this release and raises
-        `UnsupportedError`.
+    decision : {"fast", "certified"}
+        How pairs near the threshold are decided. "fast" decides every pair right that is farther from the threshold
+        than ``graph.report.eps``. "certified" decides all of them exactly, so that the edges are the same on every
+        backend and machine; with `top_k`, `mass` or tensors in device memory it raises `UnsupportedError`.
     products : {"auto", "float"}
         How the CPU multiplies queries and keys: "auto" by pairs of bf16 where the processor has that and the type of the
         input gains by it, "float" never. Either decides every pair outside the band right.
@@ -452,11 +452,7 @@ def _options(
 
 
 def _score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision, products="auto"):
-    if isinstance(decision, str) and decision == "certified":
-        raise UnsupportedError(
-            "decision='certified' is not offered by this release; 'fast' states its band in graph.report.eps"
-        )
-    _values.one_of(decision, "decision", "fast", "certified")
+    options.certified(_values.one_of(decision, "decision", "fast", "certified") == "certified")
     _values.one_of(lse_base, "lse_base", "e", "2", 2)
     options.products_in_float(_values.one_of(products, "products", "auto", "float") == "float")
     options.allow_dense(bool(allow_dense))

@@ -77,6 +77,8 @@ class Report(NamedTuple):
     backend: str  # all that answered, "cpu, cuda_streaming"; "" when not known
     target: str  # instruction set or device
     threads: int
+    rows_decided_again: int = 0  # decision="certified": rows with pairs that were decided again
+    unresolved: int = 0  # decision="certified": pairs that even the longest arithmetic could not tell
 
 
 def together(reports):

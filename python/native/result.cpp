@@ -152,6 +152,8 @@ nb::dict report(const result& r) {
   d["backend"] = std::string(p.backend);
   d["target"] = std::string(p.target);
   d["threads"] = p.threads;
+  d["rows_decided_again"] = p.rows_decided_again;
+  d["unresolved"] = p.unresolved;
   return d;
 }
 

@@ -67,6 +67,8 @@ void bind_options(nb::module_& m) {
       .def("layer", setter<std::int64_t>(&C::layer))
       .def("backend", [](Options& o, const std::string& name) { o.c.backend(name); })
       .def("threads", setter<std::int32_t>(&C::threads))
+      .def("certified",
+           [](Options& o, bool on) { o.c.decision(on ? ATTNGRAPH_DECISION_CERTIFIED : ATTNGRAPH_DECISION_FAST); })
       .def("products_in_float",
            [](Options& o, bool on) { o.c.products(on ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO); })
       .def("token_ids", [](Options& o, const Tensor& t) { o.c.token_ids(o.token_ids.emplace(t).view()); })

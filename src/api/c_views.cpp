@@ -25,6 +25,8 @@ attngraph_report report_struct(const RunReport& report) {
   out.target = report.target.c_str();
   out.threads = report.threads;
   out.note = report.note.c_str();
+  out.rows_decided_again = report.rows_decided_again;
+  out.unresolved = report.unresolved;
   return out;
 }
 

@@ -15,6 +15,7 @@
 
 #include "../backend/backend.hpp"
 #include "../core/control.hpp"
+#include "../exact/certifying_sink.hpp"
 #include "caller_struct.hpp"
 #include "device_result.hpp"
 #include "guard.hpp"
@@ -160,6 +161,15 @@ int host_threads(const Plan& plan, const attngraph_options& options) {
   return options.threads > 0 ? options.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
+RunReport certified_answer(const attngraph_context& context, const Backend& backend, const Problem& problem,
+                           const attngraph_options& options, RowSink& to, Control& control) {
+  exact::require_certifiable(problem);
+  const Problem asked = exact::relaxed(problem);
+  const Plan plan = plan_for(context, backend, asked, options);
+  exact::CertifyingSink certifying(problem, host_threads(plan, options), to, control);
+  return certifying.report(backend.extract(asked, plan, certifying, control));
+}
+
 // The one way from a problem to rows in a sink.
 template <class AnyProblem>
 void run(const attngraph_context& context, const AnyProblem& problem, const attngraph_options& options,
@@ -183,6 +193,8 @@ void run(const attngraph_context& context, const AnyProblem& problem, const attn
     if (problem.stats.tokens) summed = with_token_sums(problem, ids, host_threads(plan, options), control, call);
     RowSink& rows = summed ? *summed : call;
     if constexpr (std::is_same_v<AnyProblem, Problem>) {
+      if (options.decision == ATTNGRAPH_DECISION_CERTIFIED)
+        return certified_answer(context, chosen, problem, options, rows, control);
       return chosen.extract(problem, plan, rows, control);
     } else {
       return chosen.filter(problem, plan, rows, control);
@@ -294,6 +306,11 @@ attngraph_status attngraph_extract_on_device(attngraph_context* context, const a
     const ag::Problem problem = make_problem(q, k, o);
     if (problem.stats.tokens)
       ag::fail(ag::Status::kUnsupported, "attention by tokens is summed on the host; use attngraph_extract");
+    if (o.decision == ATTNGRAPH_DECISION_CERTIFIED) {
+      ag::fail(ag::Status::kUnsupported,
+               "decision certified decides on the host, and these edges stay on the device; take decision fast, or "
+               "attngraph_extract");
+    }
     const ag::Plan plan = plan_for(own, backend, problem, o);
     ag::Control control = control_of(o);
     control.poll(0);

@@ -142,8 +142,8 @@ void SelectionFlags::add(CLI::App& app, bool scores) {
   app.add_option("--top-k", top_k, "At most the N heaviest keys of a query")->type_name("N");
   app.add_option("--mass", mass, "The fewest heaviest keys whose weights sum to P")->type_name("P");
   app.add_option("--max-edges", max_edges, "Fail, rather than truncate, when there are more")->type_name("N");
-  app.add_option("--decision", decision, "How borderline pairs are decided (default: fast)")
-      ->check(CLI::IsMember({"fast"}));
+  app.add_option("--decision", decision, "How borderline pairs are decided: fast, certified (default: fast)")
+      ->check(CLI::IsMember({"fast", "certified"}));
   if (scores) app.add_flag("--allow-dense", allow_dense, "With -t 0: every allowed pair is an edge");
   app.add_option("--nonfinite", nonfinite,
                  "NaN and infinity in the input: error, or skip: leave out, and count (default: error)")
@@ -189,6 +189,7 @@ bool SelectionFlags::wants_heads() const {
 void SelectionFlags::apply(options& o) const {
   o.threshold(effective_threshold()).top_k(top_k.value_or(0)).mass(mass.value_or(0)).stats(stats_bits());
   o.allow_dense(allow_dense).nonfinite(nonfinite == "skip" ? ATTNGRAPH_NONFINITE_SKIP : ATTNGRAPH_NONFINITE_ERROR);
+  o.decision(decision == "certified" ? ATTNGRAPH_DECISION_CERTIFIED : ATTNGRAPH_DECISION_FAST);
   require_finite("--threshold", threshold);
   require_finite("--mass", mass);
   // To the library 0 means "no such condition"; from a person it is a mistake.

@@ -27,6 +27,10 @@ ATTNGRAPH_HOST_DEVICE inline bool is_uniform_row_edge(std::int64_t m, double thr
   return std::fma(static_cast<double>(m), threshold, -1.0) <= 0.0;
 }
 
+// With a given logsumexp nothing cancels the error of a score in double: above this bound on |scale q . k| no weight
+// can be told, unless a softcap holds scores down. kRange on every backend.
+inline constexpr double kMostWithLogsumexp = 1e12;
+
 // A stored weight, promoted to double, against the threshold: exact. A NaN is no edge.
 ATTNGRAPH_HOST_DEVICE inline bool is_matrix_edge(double weight, double threshold) { return weight >= threshold; }
 

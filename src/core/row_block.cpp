@@ -49,6 +49,8 @@ void RunReport::add(const RunReport& other) {
   empty_rows += other.empty_rows;
   rows_fp64 += other.rows_fp64;
   skipped_nonfinite += other.skipped_nonfinite;
+  rows_decided_again += other.rows_decided_again;
+  unresolved += other.unresolved;
   kept_mass_sum += other.kept_mass_sum;
   rows_with_keys += other.rows_with_keys;
   join(backend, other.backend, ", ");

@@ -34,6 +34,9 @@ struct RowStats {
   double kept_mass = 0;                                         // sum of the weights of the row's edges
   double entropy = std::numeric_limits<double>::quiet_NaN();    // nats, if asked for
   std::int32_t max_key = -1;                                    // smallest among equals; -1: the row has no allowed key
+  // |ln(computed weight / exact one)| stays below it. NaN: the backend does not say; then below 1/64, but for scores
+  // that double cannot hold.
+  double eps = std::numeric_limits<double>::quiet_NaN();
 };
 
 // Borrowed arrays, valid during RowSink::rows only. offsets[0] == 0; keys ascend within a row.
@@ -82,7 +85,9 @@ struct RunReport {
   std::int64_t empty_rows = 0;
   std::int64_t rows_fp64 = 0;
   std::int64_t skipped_nonfinite = 0;
-  double kept_mass_sum = 0;  // over rows that have keys
+  std::int64_t rows_decided_again = 0;  // of certified decisions
+  std::int64_t unresolved = 0;          // pairs that no arithmetic could tell
+  double kept_mass_sum = 0;             // over rows that have keys
   std::int64_t rows_with_keys = 0;
   std::string backend;  // all that answered, "cpu, cuda_streaming"
   std::string target;

@@ -22,25 +22,45 @@ void keep_top(std::size_t top, std::vector<RowEdge>& edges) {
   keep_down_to(*last, edges);
 }
 
+// A sum with the errors of its additions (Knuth): which prefix reaches a mass must not hang on the order of adding.
+class WholeSum {
+ public:
+  void add(double term) {
+    const double next = sum_ + term;
+    const double rest = next - sum_;
+    lost_ += (sum_ - (next - rest)) + (term - rest);
+    sum_ = next;
+  }
+  double less(double what) const { return (sum_ - what) + lost_; }
+
+ private:
+  double sum_ = 0;
+  double lost_ = 0;
+};
+
 void keep_mass(double mass, std::vector<RowEdge>& edges) {
-  double total = 0;
-  for (const RowEdge& e : edges) total += e.weight;
-  if (total < mass) return;
+  // A weight that is not positive, which a matrix may hold, brings no prefix nearer to the mass.
+  WholeSum total;
+  for (const RowEdge& e : edges) {
+    if (e.weight > 0) total.add(e.weight);
+  }
+  const double spare = total.less(mass);
+  if (spare < 0) return;
   // An edge that outweighs all that may be left out cannot be left out. Only the others need an order, and a backend
   // whose candidates are tight leaves few of them.
-  const double certain = (total - mass) * (1 + 1e-9) + 1e-12 * mass;
-  double sum = 0;
+  const double certain = spare * (1 + 1e-9) + 1e-12 * mass;
+  WholeSum sum;
   std::vector<RowEdge> doubtful;
   for (const RowEdge& e : edges) {
     if (e.weight > certain) {
-      sum += e.weight;
+      sum.add(e.weight);
     } else {
       doubtful.push_back(e);
     }
   }
   std::sort(doubtful.begin(), doubtful.end(), heavier);
   std::size_t n = 0;
-  while (n < doubtful.size() && sum < mass) sum += doubtful[n++].weight;
+  while (n < doubtful.size() && sum.less(mass) < 0) sum.add(doubtful[n++].weight);
   if (n == doubtful.size()) return;
   if (n > 0) return keep_down_to(doubtful[n - 1], edges);
   std::erase_if(edges, [&](const RowEdge& e) { return e.weight <= certain; });

@@ -68,7 +68,10 @@ class Extraction {
     OrderedTasks<TaskResult> tasks(count, job_.plan.threads, control_);
     tasks.run([&](std::int64_t task, int worker, const Poll& poll,
                   TaskResult& result) { work(place(task), workers[static_cast<std::size_t>(worker)], poll, result); },
-              [&](std::int64_t task, TaskResult& result) { commit(place(task), result); },
+              [&](std::int64_t task, TaskResult& result) {
+                fraction_ = static_cast<double>(task) / static_cast<double>(count);
+                commit(place(task), result);
+              },
               [count](std::int64_t done) { return static_cast<double>(done) / static_cast<double>(count); });
     return report_;
   }
@@ -120,12 +123,29 @@ class Extraction {
       begin_slice(at.group, at.rows.head);
       sums_ = empty_sums(job_.problem, job_.problem.keys());
     }
-    sink_.rows({at.rows.begin, at.rows.end - at.rows.begin, result.offsets.data(), result.keys.data(),
-                result.weights.data(), DType::kF32, result.stats.data()});
+    hand_on(at, result);
     report_.add(result.report);
     report_.add_rows(result.stats.data(), at.rows.end - at.rows.begin);
     add(sums_, result.sums);
     if (at.last_of_slice) sink_.end_slice(sums_);
+  }
+
+  // A task without a cut holds millions of edges, and a sink that writes them takes its time: in pieces, with a look at
+  // the caller's wishes in between.
+  void hand_on(const TaskPlace& at, const TaskResult& result) {
+    constexpr std::int64_t kPieceEdges = 1 << 18;
+    const std::int64_t rows = at.rows.end - at.rows.begin;
+    for (std::int64_t begin = 0; begin < rows;) {
+      const std::int64_t* offsets = result.offsets.data() + begin;
+      std::int64_t count = 1;
+      while (begin + count < rows && offsets[count + 1] - offsets[0] <= kPieceEdges) ++count;
+      piece_offsets_.assign(offsets, offsets + count + 1);
+      for (std::int64_t& offset : piece_offsets_) offset -= offsets[0];
+      sink_.rows({at.rows.begin + begin, count, piece_offsets_.data(), result.keys.data() + offsets[0],
+                  result.weights.data() + offsets[0], DType::kF32, result.stats.data() + begin});
+      begin += count;
+      if (begin < rows) control_.poll(fraction_);
+    }
   }
 
   void begin_slice(std::size_t group, std::int64_t head) {
@@ -143,6 +163,8 @@ class Extraction {
   std::int64_t tasks_per_head_;
   KeyCache cache_;
   RunReport report_;
+  double fraction_ = 0;  // of the work, at the task being committed
+  std::vector<std::int64_t> piece_offsets_;
   SliceSums sums_;  // of the slice that is being committed
 };
 

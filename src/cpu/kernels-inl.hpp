@@ -266,6 +266,7 @@ void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& re
       } else {
         add_strip<false>(strips[n].scores, strips[n].width, row);
       }
+      if (!request.own_cut) continue;
       // The logsumexp only grows, so what is below the cut now will be below it at the end.
       const double cut = static_cast<double>(row.reference) + log2_lower_bound(row.sum) + request.log2_cut;
       row.cut = std::max(row.cut, static_cast<T>(cut));

@@ -46,6 +46,7 @@ struct RowState {
 
 struct SweepRequest {
   bool sum = true;       // false: the logsumexp is given and nobody wants the entropy
+  bool own_cut = true;   // the cut follows the row's own sum; false: a given logsumexp has set it
   bool entropy = false;  // keep `weighted` too
   double log2_cut =
       0;  // log2 of the smallest weight of interest, less the slack that rounding needs; -inf: all keys are

@@ -25,13 +25,27 @@ double log_add(double a, double b) {
 
 }  // namespace
 
+// Rounding hides whether scores are equal, so the stored inputs are asked; seldom, since all keys must be candidates of
+// nearly one score, and the answer must matter.
 template <class T>
-bool RowTask<T>::is_uniform(std::int64_t i, const Row& row) const {
+std::int64_t RowTask<T>::equal_terms(std::int64_t i, const Row& row, double eps) {
+  const Problem& p = job_.problem;
   const Candidates<T>& candidates = row.state.candidates;
-  if (sink_ > -kInfinity || job_.problem.logsumexp) return false;
+  if (p.logsumexp) return 0;
   const T* scores = candidates.scores();
-  if (!std::all_of(scores, scores + candidates.size(), [&](T x) { return x == row.state.maximum; })) return false;
-  // All candidates are equal: are they all the keys that the query may see?
+  const double spread = 2 * kLog2E * eps;
+  const auto maximum = static_cast<double>(row.state.maximum);
+  if (sink_ > -kInfinity && !(std::abs(sink_ * kLog2E - maximum) <= spread)) return 0;
+  const std::int64_t terms = candidates.size() + (sink_ > -kInfinity);
+  const double threshold = p.selection.threshold;
+  const bool matters = p.selection.top_k > 0 || p.selection.mass > 0 ||
+                       std::abs(std::log(threshold * static_cast<double>(terms))) <= eps;
+  if (!matters) return 0;
+  if (!std::all_of(scores, scores + candidates.size(),
+                   [&](T x) { return maximum - static_cast<double>(x) <= spread; })) {
+    return 0;
+  }
+  // All candidates are nearly equal: are they all the keys that the query may see?
   const std::vector<std::int64_t>& bad = slot_->facts.bad_keys;
   const TensorView& mask = job_.problem.mask.tensor;
   std::int64_t allowed = 0;
@@ -39,7 +53,9 @@ bool RowTask<T>::is_uniform(std::int64_t i, const Row& row) const {
     const bool masked = mask && std::isinf(mask_bias(mask.dtype, mask.at(slot_->group->batch, span_.head, i, j)));
     allowed += !masked && !std::binary_search(bad.begin(), bad.end(), j);
   }
-  return allowed == candidates.size();
+  if (allowed != candidates.size()) return 0;
+  oracle_.open(slot_->group->batch, span_.head, i);
+  return oracle_.equal_terms();
 }
 
 template <class T>
@@ -81,6 +97,7 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
   const double eps = band<T>(band_input);
   if (sizeof(T) == 4 && eps > kWidestBand) throw NeedsDouble();
   report.eps = std::max(report.eps, eps);
+  stats.eps = eps;
 
   // Drop what the final sum rules out before anything costs an exponential; the rest is decided by the rule.
   Candidates<T>& candidates = state.candidates;
@@ -88,17 +105,17 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
   const double final_cut =
       static_cast<double>(state.reference) + rest * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
   candidates.compact(std::max(state.cut, static_cast<T>(final_cut)));
-  const bool uniform = is_uniform(i, row);
+  const std::int64_t terms = equal_terms(i, row, eps);
   weights_.resize(idx(candidates.size() + Candidates<T>::kPadding));
   kernel_.weights(candidates.scores(), candidates.size(), state.reference, rest, weights_.data());
   edges_.clear();
   for (std::int64_t n = 0; n < candidates.size(); ++n) {
     const double score = kLn2 * static_cast<double>(candidates.scores()[n] - state.reference);
     const double margin = edge_margin(score, rest, log_threshold);
-    report.borderline += !uniform && std::abs(margin) <= eps;
-    const bool edge = uniform ? is_uniform_row_edge(candidates.size(), p.selection.threshold) : is_edge(margin);
+    report.borderline += terms == 0 && std::abs(margin) <= eps;
+    const bool edge = terms > 0 ? is_uniform_row_edge(terms, p.selection.threshold) : is_edge(margin);
     if (!edge) continue;
-    double weight = uniform ? 1.0 / static_cast<double>(candidates.size()) : weights_[idx(n)];
+    double weight = terms > 0 ? 1.0 / static_cast<double>(terms) : weights_[idx(n)];
     // A probability that rounding carried past 1 is 1. A given logsumexp may be that of other scores: then it shows.
     if (!p.logsumexp) weight = std::min(weight, 1.0);
     if (!(weight <= static_cast<double>(std::numeric_limits<float>::max()))) {

@@ -33,7 +33,11 @@ RowTask<T>::RowTask(const Job& job, PackKeys pack, Product product)
       pack_(pack),
       kernel_(product_kernels<T>(product, job.problem.k.dtype)),
       depth_(kernel_.depth(job.problem.head_dim())),
-      base_request_{!job.problem.logsumexp || job.problem.stats.entropy, job.problem.stats.entropy, job.log2_cut()} {
+      base_request_{.sum = !job.problem.logsumexp || job.problem.stats.entropy,
+                    .own_cut = !job.problem.logsumexp,
+                    .entropy = job.problem.stats.entropy,
+                    .log2_cut = job.log2_cut()},
+      oracle_(job.problem, [this] { (*poll_)(); }) {
   const Selection& selection = job.problem.selection;
   base_request_.top_k = selection.top_k;
   // With a threshold or top-k, few keys are left for mass to choose from; a given logsumexp is of keys unknown.
@@ -46,6 +50,7 @@ void RowTask<T>::run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskR
   result.clear();
   span_ = span;
   slot_ = &slot;
+  poll_ = &poll;
   sink_ = sink_logit();
   strip_in_buffer_ = -1;
   open_blocks(span, result);
@@ -62,11 +67,13 @@ void RowTask<T>::run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskR
   if (request.selects()) {
     for (std::int64_t i = span.begin; i < span.end; ++i) {
       RowState<T>& row = rows_[idx(i - span.begin)].state;
+      poll();
       if (row.max_key >= 0) kernel_.tighten(row, request, true);
     }
   }
 
   for (std::int64_t i = span.begin; i < span.end; ++i) {
+    poll();  // a row's answer may be all of its keys, to be ordered
     finish_row(i, rows_[idx(i - span.begin)], result);
     result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
   }
@@ -82,6 +89,7 @@ void RowTask<T>::settle_mass(const Poll& poll, const SweepRequest& request) {
   for (std::int64_t i = span_.begin; i < span_.end; ++i) {
     RowState<T>& row = rows_[idx(i - span_.begin)].state;
     if (row.max_key < 0) continue;
+    poll();
     row.settled = !row.guessed || kernel_.holds_mass(row, request);
     if (row.settled) continue;
     all_settled = false;
@@ -290,9 +298,10 @@ void RowTask<T>::for_all_scores(const Poll& poll, Visit&& visit) {
     end = std::max(end, block.last_strip);
   }
   for (std::int64_t strip = begin; strip < end; ++strip) {
-    poll();
     for (const Block& block : blocks_) {
-      if (block.wanted && strip >= block.first_strip && strip < block.last_strip) scores_of_strip(block, strip, visit);
+      if (!block.wanted || strip < block.first_strip || strip >= block.last_strip) continue;
+      poll();  // a sweep may look at all candidates of a block's rows
+      scores_of_strip(block, strip, visit);
     }
   }
 }

@@ -9,6 +9,7 @@
 #include "../core/ordered_tasks.hpp"
 #include "../core/row_block.hpp"
 #include "../core/select.hpp"
+#include "../exact/row.hpp"
 #include "aligned_buffer.hpp"
 #include "job.hpp"
 #include "kernels.hpp"
@@ -82,7 +83,8 @@ class RowTask {
   void settle_mass(const Poll& poll, const SweepRequest& request);
   void make_room(RowState<T>& row, std::int64_t more) const;
   void finish_row(std::int64_t i, Row& row, TaskResult& result);
-  bool is_uniform(std::int64_t i, const Row& row) const;
+  // The terms of the row's denominator when all are exactly equal and that may decide something; else 0.
+  std::int64_t equal_terms(std::int64_t i, const Row& row, double eps);
   void add_sums(const Poll& poll, TaskResult& result);
   double sink_logit() const;
 
@@ -106,6 +108,8 @@ class RowTask {
   std::vector<StripRow<T>> strips_;       // of the block and strip at hand
   std::vector<StripRow<T>> open_strips_;  // those of them whose rows are swept again
   RowNorm row_norm_;
+  exact::RowOracle oracle_;
+  const Poll* poll_ = nullptr;
   std::vector<double> weights_;
   std::vector<RowEdge> edges_;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../core/edge_rule.hpp"
 #include "band.hpp"
 #include "kernels.hpp"
 #include "pairs.hpp"
@@ -77,6 +78,13 @@ HeadFacts scan_group(const Job& job, const Group& group, const Poll& poll) {
   if (!(bound <= kScoreLimit) || !(product <= kScoreLimit)) {
     fail(Status::kRange, "scores of batch {}, key head {} may reach {:g}; the limit is {:g}: scale down the input",
          group.batch, group.key_head, std::max(bound, product), kScoreLimit);
+  }
+  if (p.logsumexp && p.softcap == 0 && bound > kMostWithLogsumexp) {
+    fail(Status::kRange,
+         "scores of batch {}, key head {} may reach {:g}, and lse is given: above {:g} double cannot tell their "
+         "weights; "
+         "leave lse out, or scale down the input",
+         group.batch, group.key_head, bound, kMostWithLogsumexp);
   }
   BandInput band_input;
   band_input.head_dim = p.head_dim();

@@ -28,6 +28,8 @@ void visit_report(Report& report, Visit&& visit) {
   visit("backend", report.backend);
   visit("target", report.target);
   visit("threads", report.threads);
+  visit("rows_decided_again", report.rows_decided_again);
+  visit("unresolved", report.unresolved);
 }
 
 class FactsReader : public JsonVisitor {

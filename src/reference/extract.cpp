@@ -8,6 +8,7 @@
 
 #include "../core/edge_rule.hpp"
 #include "../core/select.hpp"
+#include "../exact/row.hpp"
 #include "compensated_sum.hpp"
 #include "row_writer.hpp"
 #include "rows.hpp"
@@ -51,7 +52,7 @@ struct ScoredKey {
 struct Denominator {
   double reference = 0;
   double log_sum = 0;
-  bool uniform = false;  // all keys equal, nothing else in the denominator: each weighs exactly 1 / count
+  std::int64_t equal_terms = 0;  // > 0: all of its terms are exactly equal, so each weighs 1 / equal_terms
 
   double logsumexp() const { return reference + log_sum; }
   double log_weight(double score) const { return (score - reference) - log_sum; }
@@ -60,7 +61,11 @@ struct Denominator {
 class Extraction {
  public:
   Extraction(const Problem& problem, RowSink& sink, Control& control)
-      : p_(problem), control_(control), writer_(sink), query_(static_cast<std::size_t>(p_.head_dim())) {}
+      : p_(problem),
+        control_(control),
+        writer_(sink),
+        query_(static_cast<std::size_t>(p_.head_dim())),
+        oracle_(problem, [this] { control_.poll(0); }) {}
 
   RunReport run() {
     for (std::int64_t b = 0; b < p_.batch(); ++b) {
@@ -117,6 +122,7 @@ class Extraction {
     const auto slices = static_cast<double>(p_.batch() * static_cast<std::int64_t>(p_.heads.size()));
     writer_.begin_slice({{b, p_.layer, h}, p_.query_begin, rows, p_.keys()}, DType::kF32);
     sink_logit_ = read_sink(b, h);
+    if (p_.logsumexp && p_.softcap == 0) check_reach(b, h);
     SumsBuilder sums(p_, p_.keys());
     for (std::int64_t i = p_.query_begin; i < p_.query_end; ++i) {
       control_.poll(
@@ -126,6 +132,25 @@ class Extraction {
     }
     writer_.end_slice(sums.sums());
     ++slices_done_;
+  }
+
+  // Of the whole head, whatever rows are asked for: a call in parts answers as one does.
+  void check_reach(std::int64_t b, std::int64_t h) {
+    double longest = 0;
+    for (std::int64_t i = 0; i < p_.queries(); ++i) {
+      for (std::size_t d = 0; d < query_.size(); ++d) query_[d] = load_double(p_.q.dtype, p_.q.at(b, h, i, d));
+      const double length = norm(query_);
+      if (std::isfinite(length)) longest = std::max(longest, length);
+    }
+    double key = 0;
+    for (const double length : key_norms_) key = std::max(key, length);
+    const double bound = std::abs(p_.scale) * longest * key;
+    if (bound > kMostWithLogsumexp) {
+      fail(Status::kRange,
+           "scores of batch {}, head {} may reach {:g}, and lse is given: above {:g} double cannot tell their weights; "
+           "leave lse out, or scale down the input",
+           b, h, bound, kMostWithLogsumexp);
+    }
   }
 
   double read_sink(std::int64_t b, std::int64_t h) const {
@@ -175,6 +200,8 @@ class Extraction {
     }
     if (!p_.logsumexp) denominator = sum_up(stats.maximum);
     stats.logsumexp = denominator.logsumexp();
+    stats.eps = row_eps(stats.logsumexp, std::log(p_.selection.threshold));
+    denominator.equal_terms = equal_terms(b, h, i, stats);
     select_edges(b, h, i, denominator, stats, sums);
     writer_.add_row(stats, edges_);
   }
@@ -208,18 +235,25 @@ class Extraction {
     for (const ScoredKey& a : allowed_) sum.add(std::exp(a.score - denominator.reference));
     if (sink_logit_ > -kInfinity) sum.add(std::exp(sink_logit_ - denominator.reference));
     denominator.log_sum = std::log(sum.value());
-    denominator.uniform =
-        sink_logit_ == -kInfinity &&
-        std::all_of(allowed_.begin(), allowed_.end(), [=](const ScoredKey& a) { return a.score == maximum; });
     return denominator;
+  }
+
+  // Rounding hides whether scores are equal, so the stored inputs are asked, where all scores are nearly the same.
+  std::int64_t equal_terms(std::int64_t b, std::int64_t h, std::int64_t i, const RowStats& stats) {
+    if (p_.logsumexp) return 0;
+    const auto near = [&](double score) { return std::abs(score - stats.maximum) <= 2 * stats.eps; };
+    if (sink_logit_ > -kInfinity && !near(sink_logit_)) return 0;
+    if (!std::all_of(allowed_.begin(), allowed_.end(), [&](const ScoredKey& a) { return near(a.score); })) return 0;
+    oracle_.open(b, h, i);
+    return oracle_.equal_terms();
   }
 
   void select_edges(std::int64_t b, std::int64_t h, std::int64_t i, const Denominator& denominator, RowStats& stats,
                     SumsBuilder& sums) {
     const double threshold = p_.selection.threshold;
     const double log_threshold = std::log(threshold);  // -inf when there is none
-    const auto count = static_cast<std::int64_t>(allowed_.size());
-    const double eps = row_eps(stats.logsumexp, log_threshold);
+    const std::int64_t terms = denominator.equal_terms;
+    const double eps = stats.eps;
     RunReport& report = writer_.report();
     report.eps = std::max(report.eps, eps);
 
@@ -227,7 +261,7 @@ class Extraction {
     edges_.clear();
     for (const auto& [key, score] : allowed_) {
       const double log_weight = denominator.log_weight(score);
-      const double weight = denominator.uniform ? 1.0 / static_cast<double>(count) : std::exp(log_weight);
+      const double weight = terms > 0 ? 1.0 / static_cast<double>(terms) : std::exp(log_weight);
       if (!(weight <= kLargestWeight)) {
         fail(
             Status::kRange,
@@ -235,9 +269,8 @@ class Extraction {
             b, h, i, key, log_weight);
       }
       const double margin = edge_margin(score - denominator.reference, denominator.log_sum, log_threshold);
-      if (std::abs(margin) <= eps) ++report.borderline;
-      if (denominator.uniform ? is_uniform_row_edge(count, threshold) : is_edge(margin))
-        edges_.push_back({weight, key});
+      if (terms == 0 && std::abs(margin) <= eps) ++report.borderline;
+      if (terms > 0 ? is_uniform_row_edge(terms, threshold) : is_edge(margin)) edges_.push_back({weight, key});
       sums.add(i, key, weight);
       entropy.add(-weight * log_weight);
     }
@@ -271,6 +304,7 @@ class Extraction {
 
   // Of the row at hand:
   std::vector<double> query_;  // [D]
+  exact::RowOracle oracle_;
   std::vector<ScoredKey> allowed_;
   double score_bound_ = 0;  // |score| of every allowed key, and its partial sums, stay below
   std::vector<RowEdge> edges_;

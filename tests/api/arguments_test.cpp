@@ -153,7 +153,7 @@ INSTANTIATE_TEST_SUITE_P(
                     CASE("mass negative", ARGUMENT, "mass is -0.5", c.options.mass = -0.5),
                     CASE("mass above 1", ARGUMENT, "mass is 1.5", c.options.mass = 1.5),
                     CASE("mass nan", ARGUMENT, "mass is nan", c.options.mass = kNaN),
-                    CASE("decision unknown", ARGUMENT, "decision is 1", c.options.decision = 1)),
+                    CASE("decision unknown", ARGUMENT, "decision is 2", c.options.decision = 2)),
     name_of_case);
 
 INSTANTIATE_TEST_SUITE_P(

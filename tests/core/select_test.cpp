@@ -44,6 +44,18 @@ TEST(SelectRow, MassKeepsTheSmallestSetThatReachesIt) {
   EXPECT_EQ(selected({.mass = 1.0}, {{0.3, 4}}), (Keys{4})) << "a mass out of reach keeps all";
 }
 
+TEST(SelectRow, WeightsBelowZeroBringNoPrefixNearerToTheMass) {
+  EXPECT_EQ(selected({.mass = 0.7}, {{0.6, 0}, {0.3, 1}, {-0.4, 2}}), (Keys{0, 1}));
+  EXPECT_EQ(selected({.mass = 0.9}, {{0.6, 0}, {-0.1, 1}, {0.3, 2}, {0.0, 3}}), (Keys{0, 2}));
+  EXPECT_EQ(selected({.mass = 0.95}, {{0.6, 0}, {0.3, 1}, {-0.4, 2}}), (Keys{0, 1, 2})) << "out of reach: all";
+  EXPECT_EQ(selected({.mass = 0.1}, {{-0.6, 0}, {-0.3, 1}}), (Keys{0, 1}));
+}
+
+TEST(SelectRow, TheOrderOfAddingDoesNotDecide) {
+  // 1 + 2^-53 + 2^-53 is more than 1, and double loses both small ones when they come last.
+  EXPECT_EQ(selected({.mass = 1 + 0x1p-52}, {{1.0, 0}, {0x1p-53, 1}, {0x1p-53, 2}, {0x1p-60, 3}}), (Keys{0, 1, 2}));
+}
+
 TEST(SelectRow, ConditionsIntersect) {
   Random random(3);
   for (int round = 0; round < 500; ++round) {

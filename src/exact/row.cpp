@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "row.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "../core/edge_rule.hpp"
+
+namespace ag::exact {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr int kFirstBits = 96;
+constexpr int kMostBits = 1 << 14;
+// ln of the smallest positive double is -744.5: a pair whose weight is below e^-kLowest reaches no threshold.
+constexpr double kLowest = 750;
+
+struct Sum {
+  double sum, error;
+};
+
+// sum + error == a + b, exactly (Knuth).
+Sum two_sum(double a, double b) {
+  const double sum = a + b;
+  const double rest = sum - a;
+  return {sum, (a - (sum - rest)) + (b - rest)};
+}
+
+}  // namespace
+
+RowOracle::RowOracle(const Problem& problem, std::function<void()> poll)
+    : p_(problem),
+      poll_(std::move(poll)),
+      query_(static_cast<std::size_t>(problem.head_dim())),
+      key_(static_cast<std::size_t>(problem.head_dim())) {}
+
+void RowOracle::open(std::int64_t batch, std::int64_t head, std::int64_t query) {
+  batch_ = batch;
+  head_ = head;
+  row_ = query;
+  keys_.clear();
+  biases_.clear();
+  dots_.clear();
+  equal_terms_.reset();
+  for (std::size_t d = 0; d < query_.size(); ++d) query_[d] = load_double(p_.q.dtype, p_.q.at(batch, head, query, d));
+  sink_ = p_.sinks ? load_double(p_.sinks.dtype, p_.sinks.at(batch, head)) : -kInfinity;
+  stored_ = p_.logsumexp ? load_double(p_.logsumexp.dtype, p_.logsumexp.at(batch, head, query)) : 0.0;
+  zero_query_ = std::all_of(query_.begin(), query_.end(), [](double x) { return x == 0; });
+  const auto finite = [](std::span<const double> row) {
+    return std::all_of(row.begin(), row.end(), [](double x) { return std::isfinite(x); });
+  };
+  const bool skip = p_.nonfinite == Nonfinite::kSkip;
+  if (!std::isfinite(stored_) || (skip && !finite(query_))) return;
+  const TensorView& mask = p_.mask.tensor;
+  const KeyRange range = p_.mask.range(batch, query, p_.keys());
+  for (std::int64_t j = range.begin; j < range.end; ++j) {
+    const double bias = mask ? mask_bias(mask.dtype, mask.at(batch, head, query, j)) : 0.0;
+    if (bias == -kInfinity) continue;
+    if (skip && !finite({load_key(j), key_.size()})) continue;
+    keys_.push_back(static_cast<std::int32_t>(j));
+    if (mask) biases_.push_back(bias);
+  }
+}
+
+const double* RowOracle::load_key(std::int64_t j) {
+  const std::int64_t key_head = p_.key_head_of(head_);
+  for (std::size_t d = 0; d < key_.size(); ++d) key_[d] = load_double(p_.k.dtype, p_.k.at(batch_, key_head, j, d));
+  return key_.data();
+}
+
+// Products and sums with their errors, and the errors' sums with theirs: exact unless those are lost too.
+RowOracle::Dot RowOracle::dot(std::int64_t j) {
+  constexpr double kSmall = 0x1p-900;  // the error of a product above it is no subnormal
+  const double* key = load_key(j);
+  double sum = 0, error = 0;
+  bool exact = true;
+  for (std::size_t d = 0; d < query_.size(); ++d) {
+    const double product = query_[d] * key[d];
+    exact = exact && (std::abs(product) >= kSmall || query_[d] == 0 || key[d] == 0);
+    const auto [next, lost] = two_sum(sum, product);
+    const auto [with_sum, lost_sum] = two_sum(error, lost);
+    const auto [with_product, lost_product] = two_sum(with_sum, std::fma(query_[d], key[d], -product));
+    exact = exact && lost_sum == 0 && lost_product == 0;
+    sum = next;
+    error = with_product;
+  }
+  const auto [hi, lo] = two_sum(sum, error);
+  return {hi, lo, exact};
+}
+
+void RowOracle::measure_dots() {
+  if (dots_.size() == keys_.size()) return;
+  dots_.resize(keys_.size());
+  for (std::size_t n = 0; n < keys_.size(); ++n) {
+    if (poll_ && n % 1024 == 0) poll_();
+    dots_[n] = dot(keys_[n]);
+  }
+}
+
+Real RowOracle::whole_dot(std::size_t n) {
+  const Dot known = dots_.size() == keys_.size() ? dots_[n] : dot(keys_[n]);
+  if (known.exact) return Real(known.hi) + Real(known.lo);
+  const double* key = load_key(keys_[n]);
+  Real sum;
+  for (std::size_t d = 0; d < query_.size(); ++d) sum = sum + Real(query_[d]) * Real(key[d]);
+  return sum;
+}
+
+Real RowOracle::scaled_dot(std::size_t n) { return p_.scale == 0 ? Real() : Real(p_.scale) * whole_dot(n); }
+
+Ball RowOracle::score(std::size_t n, int bits) {
+  const Real scaled = scaled_dot(n);
+  if (p_.softcap == 0) return {scaled + Real(bias(n)), Real()};
+  const int size = std::max(0, std::ilogb(p_.softcap) + 1);
+  return soft_cap(scaled, Real(p_.softcap), bits + size) + Ball{Real(bias(n)), Real()};
+}
+
+// tanh is one-to-one, and cap (tanh x - tanh y) is never a rational number but 0 for rational x != y (Lindemann and
+// Weierstrass): with a softcap two scores are equal when both of their parts are.
+bool RowOracle::same_score(std::size_t a, std::size_t b) {
+  if (bias(a) == bias(b)) {
+    if (p_.scale == 0 || zero_query_) return true;
+    const Dot x = dot(keys_[a]), y = dot(keys_[b]);
+    if (x.exact && y.exact) return x.hi == y.hi && x.lo == y.lo;
+    return whole_dot(a) == whole_dot(b);
+  }
+  if (p_.softcap > 0) return false;
+  return scaled_dot(a) + Real(bias(a)) == scaled_dot(b) + Real(bias(b));
+}
+
+bool RowOracle::equals_sink(std::size_t n) {
+  const Real scaled = scaled_dot(n);
+  if (p_.softcap > 0 && scaled.sign() != 0) return false;  // tanh of a rational number is none
+  return scaled + Real(bias(n)) == Real(sink_);
+}
+
+std::int64_t RowOracle::equal_terms() {
+  if (equal_terms_) return *equal_terms_;
+  equal_terms_ = 0;
+  if (keys_.empty() || p_.logsumexp) return 0;
+  const bool has_sink = sink_ > -kInfinity;
+  if (has_sink && !equals_sink(0)) return 0;
+  for (std::size_t n = 1; n < keys_.size(); ++n) {
+    if (poll_ && n % 1024 == 0) poll_();
+    if (!same_score(0, n)) return 0;
+  }
+  equal_terms_ = static_cast<std::int64_t>(keys_.size()) + has_sink;
+  return *equal_terms_;
+}
+
+int RowOracle::sign_among_keys(std::size_t n, double threshold, int bits) {
+  // A rough score tells which terms are too small to be looked at: scale (hi + lo) in double, off by less than `slack`.
+  const auto rough = [&](std::size_t j) {
+    double s = p_.scale * (dots_[j].hi + dots_[j].lo);
+    if (p_.softcap > 0) s = p_.softcap * std::tanh(s / p_.softcap);
+    return s + bias(j);
+  };
+  const auto magnitude = [&](std::size_t j) { return std::abs(p_.scale * dots_[j].hi) + std::abs(bias(j)); };
+  const double own = rough(n);
+  const Ball own_score = score(n, bits);
+  const double negligible = bits + 80;  // e^-negligible, times all keys that there can be, is below 2^-bits
+  Ball total{Real(), Real()};
+  Real last;
+  Ball last_term;
+  bool has_last = false;
+  // False: this term alone makes the weight smaller than any threshold.
+  const auto add = [&](const Ball& difference) {
+    if (Real(kLowest) < difference.value - difference.error) return false;
+    if (difference.value + difference.error < Real(-negligible)) {
+      total.error = total.error + Real(1).scaled(-std::int64_t{bits} - 64);
+      return true;
+    }
+    // Equal keys come in runs, and an exponential is dear.
+    if (!has_last || difference.error.sign() != 0 || !(last == difference.value)) {
+      last_term = exp(difference, bits);
+      last = difference.value;
+      has_last = true;
+    }
+    total = total + last_term;
+    return true;
+  };
+  for (std::size_t j = 0; j < keys_.size(); ++j) {
+    if (poll_ && j % 64 == 0) poll_();
+    // A dot product whose errors were lost is still right to some 2^-98 of its parts.
+    const double slack = 1 + 0x1p-46 * (magnitude(j) + magnitude(n) + std::abs(own));
+    if (dots_[j].exact && dots_[n].exact && rough(j) - own + slack < -negligible) {
+      total.error = total.error + Real(1).scaled(-std::int64_t{bits} - 64);
+      continue;
+    }
+    if (!add(score(j, bits) - own_score)) return 1;
+  }
+  if (sink_ > -kInfinity && !add(Ball{Real(sink_), Real()} - own_score)) return 1;
+  total_ = total;
+  const Ball share = product(total, {Real(threshold), Real()}, bits);
+  return sign_of(share - Ball{Real(1), Real()});
+}
+
+double RowOracle::weight(std::size_t n) {
+  if (p_.logsumexp) {
+    const double log = stored_ * p_.logsumexp_unit;
+    const Ball score_now = score(n, kFirstBits);
+    return std::exp((score_now.value - Real(log)).nearest());
+  }
+  const std::int64_t terms = equal_terms();
+  if (terms > 0) return 1.0 / static_cast<double>(terms);
+  measure_dots();
+  return sign_among_keys(n, 0x1p-1000, kFirstBits) > 0 ? 0.0 : 1.0 / total_.value.nearest();
+}
+
+bool RowOracle::has_order() const { return p_.softcap == 0 || biases_.empty(); }
+
+Real RowOracle::rank(std::size_t n) {
+  measure_dots();
+  return scaled_dot(n) + Real(bias(n));
+}
+
+Answer RowOracle::reaches(std::size_t n, double threshold) {
+  if (threshold <= 0) return Answer::kYes;
+  if (p_.logsumexp) return reaches_given(n, threshold);
+  const std::int64_t terms = equal_terms();
+  if (terms > 0) return is_uniform_row_edge(terms, threshold) ? Answer::kYes : Answer::kNo;
+  if (threshold >= 1) return Answer::kNo;  // another term takes its part
+  measure_dots();
+  for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
+    const int sign = sign_among_keys(n, threshold, bits);
+    if (sign != 0) return sign < 0 ? Answer::kYes : Answer::kNo;
+  }
+  return Answer::kUnknown;
+}
+
+// Sign of e^(score - logsumexp) - threshold.
+int RowOracle::sign_of_given(std::size_t n, double threshold, int bits) {
+  Ball log{Real(stored_), Real()};
+  if (p_.logsumexp_unit != 1.0) {
+    const int size = stored_ == 0 ? 0 : std::max(0, std::ilogb(stored_) + 1);
+    log = product(log, ln2(bits + size), bits + size + 32);
+  }
+  const Ball difference = score(n, bits) - log;
+  if (difference.value.sign() != 0 && difference.value.log2_floor() >= 18) return difference.value.sign();
+  return sign_of(exp(difference, bits) - Ball{Real(threshold), Real()});
+}
+
+// e^s = t e^L for rational s, L and t holds for s = L and t = 1 alone, and e^s = t 2^L for s = 0 alone.
+Answer RowOracle::reaches_given(std::size_t n, double threshold) {
+  const bool base_2 = p_.logsumexp_unit != 1.0;
+  const Ball exact = score(n, kFirstBits);
+  if (exact.error.sign() == 0) {
+    if (!base_2 && exact.value == Real(stored_)) return threshold <= 1 ? Answer::kYes : Answer::kNo;
+    if (base_2 && exact.value.sign() == 0 && stored_ == std::floor(stored_) && std::abs(stored_) < 4096) {
+      const Real weight = Real(1).scaled(-static_cast<std::int64_t>(stored_));
+      return weight < Real(threshold) ? Answer::kNo : Answer::kYes;
+    }
+  }
+  for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
+    const int sign = sign_of_given(n, threshold, bits);
+    if (sign != 0) return sign > 0 ? Answer::kYes : Answer::kNo;
+  }
+  return Answer::kUnknown;
+}
+
+}  // namespace ag::exact

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// One row of a problem as the definition has it, for the stored inputs: which keys weigh exactly the same, and whether
+// a weight reaches the threshold. Answers are proven; the arithmetic grows until they are (docs/numerics.md).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "../core/problem.hpp"
+#include "real.hpp"
+
+namespace ag::exact {
+
+enum class Answer { kNo, kYes, kUnknown };
+
+class RowOracle {
+ public:
+  // `poll` is called now and then, and may throw.
+  explicit RowOracle(const Problem& problem, std::function<void()> poll = {});
+
+  // The row to be asked about, all of it finite or, where the problem says so, skipped.
+  void open(std::int64_t batch, std::int64_t head, std::int64_t query);
+
+  // The keys that the query may see, ascending.
+  std::span<const std::int32_t> keys() const { return keys_; }
+  // What the mask tensor adds to each of them; empty without a tensor.
+  std::span<const double> biases() const { return biases_; }
+  // The row's query, promoted.
+  std::span<const double> query() const { return query_; }
+  double sink() const { return sink_; }               // -inf: none
+  double given_logsumexp() const { return stored_; }  // as stored; 0 without one
+
+  // All terms of the row's denominator when every one of them, the sink's too, is exactly the same; otherwise, and
+  // with a given logsumexp, 0.
+  std::int64_t equal_terms();
+  // Whether the weight of keys()[n] is at least the threshold. kUnknown: 2^14 bits do not tell.
+  Answer reaches(std::size_t n, double threshold);
+  // The weight of keys()[n], to double's precision.
+  double weight(std::size_t n);
+  // Whether rank() orders the keys as their scores do. It does not with a softcap and biases together.
+  bool has_order() const;
+  Real rank(std::size_t n);
+
+ private:
+  // q . k of one key: hi + lo, exactly when `exact`.
+  struct Dot {
+    double hi = 0;
+    double lo = 0;
+    bool exact = false;
+  };
+
+  const double* load_key(std::int64_t j);
+  Dot dot(std::int64_t j);
+  Real whole_dot(std::size_t n);
+  // Softcap not applied: scale * dot.
+  Real scaled_dot(std::size_t n);
+  Ball score(std::size_t n, int bits);
+  bool same_score(std::size_t a, std::size_t b);
+  bool equals_sink(std::size_t n);
+  double bias(std::size_t n) const { return biases_.empty() ? 0.0 : biases_[n]; }
+  void measure_dots();
+  // Sign of threshold * (denominator / e^score) - 1, or 0.
+  int sign_among_keys(std::size_t n, double threshold, int bits);
+  int sign_of_given(std::size_t n, double threshold, int bits);
+  Answer reaches_given(std::size_t n, double threshold);
+
+  const Problem& p_;
+  std::function<void()> poll_;
+  std::int64_t batch_ = 0, head_ = 0, row_ = 0;
+  std::vector<double> query_, key_;
+  bool zero_query_ = false;
+  std::vector<std::int32_t> keys_;
+  std::vector<double> biases_;
+  double sink_ = 0;
+  double stored_ = 0;
+  std::vector<Dot> dots_;  // of keys_, when measured
+  Ball total_;             // of the last sign_among_keys(): the denominator over e^score
+  std::optional<std::int64_t> equal_terms_;
+};
+
+}  // namespace ag::exact

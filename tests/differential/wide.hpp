@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definition in 113-bit arithmetic, shared with no part of the library: what random problems are held against.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "core/problem.hpp"
+#include "support/oracle.hpp"
+
+namespace ag::test {
+
+#if defined(__SIZEOF_FLOAT128__)
+__extension__ using Wide = __float128;
+#else
+using Wide = long double;
+#endif
+
+inline Wide abs_of(Wide x) { return x < 0 ? -x : x; }
+
+// e^x - 1 by halving the argument until a short series will do; right to some 100 bits for |x| < 800.
+inline Wide expm1_of(Wide x) {
+  if (x > 11000) return HUGE_VAL;
+  if (x < -11000) return -1;
+  int halvings = 0;
+  for (Wide size = abs_of(x); size > Wide(1) / 64; size /= 2) ++halvings;
+  const Wide small = x / static_cast<Wide>(std::int64_t{1} << halvings);
+  Wide term = 1, rest = 0;
+  for (int n = 1; n <= 24; ++n) {
+    term *= small / n;
+    rest += term;
+  }
+  for (int n = 0; n < halvings; ++n) rest = rest * (rest + 2);
+  return rest;
+}
+
+inline Wide exp_of(Wide x) { return x < 0 ? 1 / (1 + expm1_of(-x)) : 1 + expm1_of(x); }
+
+inline Wide log_of(Wide x) {
+  Wide y = static_cast<Wide>(std::log(static_cast<long double>(x)));
+  for (int n = 0; n < 3; ++n) y += x / exp_of(y) - 1;
+  return y;
+}
+
+inline Wide tanh_of(Wide x) {
+  if (abs_of(x) > 80) return x < 0 ? -1 : 1;
+  const Wide less = expm1_of(-2 * abs_of(x));
+  const Wide size = -less / (2 + less);
+  return x < 0 ? -size : size;
+}
+
+struct WideRow {
+  std::vector<std::int32_t> keys;  // allowed
+  std::vector<Wide> score, weight;
+  bool has_sink = false;
+  Wide sink = 0;
+  Wide logsumexp = 0;
+  bool equal = false;  // every term of the denominator is the same
+};
+
+inline WideRow wide_row(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t i) {
+  WideRow row;
+  if (!row_is_finite(p.q, b, h, i)) return row;
+  const std::int64_t key_head = p.key_head_of(h);
+  double stored = 0;
+  if (p.logsumexp) stored = load_double(p.logsumexp.dtype, p.logsumexp.at(b, h, i));
+  if (std::isinf(stored)) return row;
+  for (std::int64_t j = 0; j < p.keys(); ++j) {
+    if (!is_key_allowed(p, b, h, i, j) || !row_is_finite(p.k, b, key_head, j)) continue;
+    Wide s = 0;
+    for (std::int64_t d = 0; d < p.head_dim(); ++d) {
+      s += static_cast<Wide>(load_double(p.q.dtype, p.q.at(b, h, i, d))) *
+           static_cast<Wide>(load_double(p.k.dtype, p.k.at(b, key_head, j, d)));
+    }
+    s *= static_cast<Wide>(p.scale);
+    if (p.softcap > 0) s = static_cast<Wide>(p.softcap) * tanh_of(s / static_cast<Wide>(p.softcap));
+    if (p.mask.tensor) s += static_cast<Wide>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j)));
+    row.keys.push_back(static_cast<std::int32_t>(j));
+    row.score.push_back(s);
+  }
+  const double sink = p.sinks ? load_double(p.sinks.dtype, p.sinks.at(b, h)) : -HUGE_VAL;
+  row.has_sink = std::isfinite(sink);
+  row.sink = row.has_sink ? static_cast<Wide>(sink) : 0;
+  if (row.keys.empty()) return row;
+  if (p.logsumexp) {
+    const Wide unit = p.logsumexp_unit == 1.0 ? Wide(1) : log_of(2);
+    row.logsumexp = static_cast<Wide>(stored) * unit;
+    for (const Wide s : row.score) row.weight.push_back(exp_of(s - row.logsumexp));
+    return row;
+  }
+  Wide top = row.has_sink ? row.sink : row.score[0];
+  for (const Wide s : row.score) top = s > top ? s : top;
+  Wide sum = row.has_sink ? exp_of(row.sink - top) : 0;
+  row.equal = !row.has_sink || row.sink == row.score[0];
+  for (const Wide s : row.score) {
+    sum += exp_of(s - top);
+    row.equal = row.equal && s == row.score[0];
+  }
+  row.logsumexp = top + log_of(sum);
+  for (const Wide s : row.score) row.weight.push_back(exp_of(s - top) / sum);
+  return row;
+}
+
+// 1: weight n is at least t, -1: it is not, 0: 113 bits do not tell.
+inline int wide_decision(const Problem& p, const WideRow& row, std::size_t n, double t) {
+  if (t <= 0) return 1;
+  const auto terms = static_cast<Wide>(row.keys.size()) + (row.has_sink ? 1 : 0);
+  if (row.equal) return terms * static_cast<Wide>(t) <= 1 ? 1 : -1;
+  if (!p.logsumexp && t >= 1) return -1;
+  if (p.logsumexp && row.score[n] == row.logsumexp) return t <= 1 ? 1 : -1;
+  const Wide off = row.weight[n] / static_cast<Wide>(t) - 1;
+  // Scores of s are known to s 2^-113; a few more operations come on top.
+  const Wide unsure = static_cast<Wide>(0x1p-90) * (1 + abs_of(row.score[n]) + abs_of(row.logsumexp));
+  return off > unsure ? 1 : off < -unsure ? -1 : 0;
+}
+
+}  // namespace ag::test
