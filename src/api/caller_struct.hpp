@@ -4,19 +4,32 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <type_traits>
 
 #include "../core/error.hpp"
 
 namespace ag::api {
 
+// Where the fields of a struct begin: a size that an older caller may give is one of these, never the middle of a
+// field. Every field is named, the last one at the end: the assertion finds one that is not.
+#define ATTNGRAPH_FIELD_STARTS(type, last, ...)                                                     \
+  [] {                                                                                              \
+    constexpr std::size_t kAfterLast = offsetof(type, last) + sizeof(type::last);                   \
+    static_assert((kAfterLast + alignof(type) - 1) / alignof(type) * alignof(type) == sizeof(type), \
+                  "a field of " #type " is not named");                                             \
+    return std::to_array<std::size_t>({__VA_ARGS__});                                               \
+  }()
+
 // A copy of `given` in today's layout. Fields that an older caller does not know keep `defaults`; fields that only a
 // newer caller knows must be zero, because what they ask for cannot be done. NULL: the defaults.
 template <class T>
-T read_struct(const T* given, const T& defaults, const char* name, const char* init_macro) {
+T read_struct(const T* given, const T& defaults, const char* name, const char* init_macro,
+              std::span<const std::size_t> field_starts) {
   static_assert(std::is_trivially_copyable_v<T> && offsetof(T, struct_size) == 0);
   constexpr std::size_t kSizeLimit = 4096;  // more is not a struct from the future but memory never initialised
   T out = defaults;
@@ -26,6 +39,9 @@ T read_struct(const T* given, const T& defaults, const char* name, const char* i
   if (size < sizeof(size) || size > kSizeLimit) {
     fail(Status::kArgument, "{}.struct_size is {}, outside {} to {}; begin with {}", name, size, sizeof(size),
          kSizeLimit, init_macro);
+  }
+  if (size < sizeof(T) && std::find(field_starts.begin(), field_starts.end(), size) == field_starts.end()) {
+    fail(Status::kArgument, "{}.struct_size is {}, the middle of a field; begin with {}", name, size, init_macro);
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   const auto nonzero = std::find_if(bytes + std::min(size, sizeof(T)), bytes + size, [](auto b) { return b != 0; });

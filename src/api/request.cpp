@@ -18,11 +18,27 @@ namespace {
 // Positions, offsets and windows below it can be added without overflow; no memory holds as many.
 constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
 constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
+constexpr std::int64_t kMaxKeylessRows = std::int64_t{1} << 24;
 constexpr std::int32_t kMaxThreads = 4096;
 constexpr std::int64_t kLargestHeadDim = 1024;  // heads of 576 are real: latent attention, absorbed. CUDA: kMaxHeadDim
 constexpr std::uint32_t kKnownStats =
     ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES | ATTNGRAPH_STATS_TOKENS;
 static_assert(ATTNGRAPH_STATS_HEADS == (ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES));
+
+constexpr auto kOptionStarts = ATTNGRAPH_FIELD_STARTS(
+    attngraph_options, word_ids, offsetof(attngraph_options, threshold), offsetof(attngraph_options, top_k),
+    offsetof(attngraph_options, mass), offsetof(attngraph_options, max_edges), offsetof(attngraph_options, allow_dense),
+    offsetof(attngraph_options, decision), offsetof(attngraph_options, scale), offsetof(attngraph_options, softcap),
+    offsetof(attngraph_options, causal), offsetof(attngraph_options, nonfinite),
+    offsetof(attngraph_options, query_offset), offsetof(attngraph_options, window),
+    offsetof(attngraph_options, key_lengths), offsetof(attngraph_options, mask), offsetof(attngraph_options, sinks),
+    offsetof(attngraph_options, lse), offsetof(attngraph_options, lse_base), offsetof(attngraph_options, stats),
+    offsetof(attngraph_options, query_begin), offsetof(attngraph_options, query_end),
+    offsetof(attngraph_options, heads), offsetof(attngraph_options, head_count), offsetof(attngraph_options, layer),
+    offsetof(attngraph_options, backend), offsetof(attngraph_options, threads), offsetof(attngraph_options, products),
+    offsetof(attngraph_options, stream), offsetof(attngraph_options, cancelled), offsetof(attngraph_options, progress),
+    offsetof(attngraph_options, user), offsetof(attngraph_options, workspace_bytes),
+    offsetof(attngraph_options, token_ids), offsetof(attngraph_options, word_ids));
 
 void check_selection(const attngraph_options& o) {
   if (!std::isfinite(o.threshold) || o.threshold < 0)
@@ -31,9 +47,9 @@ void check_selection(const attngraph_options& o) {
   if (!(o.mass >= 0 && o.mass <= 1))
     fail(Status::kArgument, "mass is {}; it is in (0, 1], or 0 for no such condition", o.mass);
   check_switch(o.allow_dense, "allow_dense");
-  if (o.decision != ATTNGRAPH_DECISION_FAST)
-    fail(Status::kArgument, "decision is {}; this library knows {} (fast)", o.decision,
-         static_cast<int>(ATTNGRAPH_DECISION_FAST));
+  if (o.decision != ATTNGRAPH_DECISION_FAST && o.decision != ATTNGRAPH_DECISION_CERTIFIED)
+    fail(Status::kArgument, "decision is {}; this library knows {} (fast) and {} (certified)", o.decision,
+         static_cast<int>(ATTNGRAPH_DECISION_FAST), static_cast<int>(ATTNGRAPH_DECISION_CERTIFIED));
 }
 
 void check_ways(const attngraph_options& o) {
@@ -116,7 +132,11 @@ void fill_request(Request& request, const attngraph_options& o, const std::array
   const auto [batch, heads, queries, keys] = shape;
   check_sizes(queries, keys);
   // Strides of 0 can make more rows than there are numbers to count them.
-  checked_mul(checked_mul(batch, heads, "B * Hq"), queries, "B * Hq * Nq");
+  const std::int64_t rows = checked_mul(checked_mul(batch, heads, "B * Hq"), queries, "B * Hq * Nq");
+  // Rows without a key have no byte behind them: a file of 128 bytes can claim any number.
+  if (keys == 0 && rows > kMaxKeylessRows) {
+    fail(Status::kShape, "there are {} rows, and not one key; the limit of such rows is {}", rows, kMaxKeylessRows);
+  }
 
   request.mask.causal = o.causal != 0;
   request.mask.query_offset = o.query_offset == ATTNGRAPH_ALIGN_BOTTOM_RIGHT ? keys - queries : o.query_offset;
@@ -195,8 +215,8 @@ void check_matrix_options(const attngraph_options& o) {
 }  // namespace
 
 attngraph_options read_options(const attngraph_options* options) {
-  const attngraph_options o =
-      read_struct<attngraph_options>(options, ATTNGRAPH_OPTIONS_INIT, "options", "ATTNGRAPH_OPTIONS_INIT");
+  const attngraph_options o = read_struct<attngraph_options>(options, ATTNGRAPH_OPTIONS_INIT, "options",
+                                                             "ATTNGRAPH_OPTIONS_INIT", kOptionStarts);
   check_selection(o);
   check_mask_rules(o);
   check_ways(o);

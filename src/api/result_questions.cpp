@@ -124,6 +124,16 @@ attngraph_status attngraph_result_diff(const attngraph_result* a, const attngrap
 
 namespace {
 
+constexpr auto kPartStarts = ATTNGRAPH_FIELD_STARTS(
+    attngraph_part, key_position_count, offsetof(attngraph_part, threshold), offsetof(attngraph_part, top_k),
+    offsetof(attngraph_part, layers), offsetof(attngraph_part, layer_count), offsetof(attngraph_part, heads),
+    offsetof(attngraph_part, head_count), offsetof(attngraph_part, layer_heads),
+    offsetof(attngraph_part, layer_head_count), offsetof(attngraph_part, query_begin),
+    offsetof(attngraph_part, query_end), offsetof(attngraph_part, key_begin), offsetof(attngraph_part, key_end),
+    offsetof(attngraph_part, distance_min), offsetof(attngraph_part, distance_max),
+    offsetof(attngraph_part, query_positions), offsetof(attngraph_part, query_position_count),
+    offsetof(attngraph_part, key_positions), offsetof(attngraph_part, key_position_count));
+
 void check_range(std::int64_t begin, std::int64_t end, const char* what) {
   if (begin < 0 || end < begin)
     ag::fail(Status::kArgument, "the {} range is {} to {}; it begins at 0 or later and does not fall", what, begin,
@@ -142,7 +152,7 @@ std::vector<std::int64_t> positions(const std::int64_t* values, std::int64_t cou
 
 ag::Part part_argument(const attngraph_part* part) {
   const attngraph_part p =
-      ag::api::read_struct<attngraph_part>(part, ATTNGRAPH_PART_INIT, "part", "ATTNGRAPH_PART_INIT");
+      ag::api::read_struct<attngraph_part>(part, ATTNGRAPH_PART_INIT, "part", "ATTNGRAPH_PART_INIT", kPartStarts);
   if (!std::isfinite(p.threshold) || p.threshold < 0)
     ag::fail(Status::kArgument, "threshold is {}; it is a finite number, at least 0", p.threshold);
   if (p.top_k < 0) ag::fail(Status::kArgument, "top_k is {}; it is at least 1, or 0 for all", p.top_k);

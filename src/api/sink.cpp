@@ -190,9 +190,14 @@ void set_labels(attngraph_sink& sink, std::int32_t side, std::int64_t batch, std
   words.lists[n] = std::move(texts);
 }
 
+constexpr auto kWriteOptionStarts =
+    ATTNGRAPH_FIELD_STARTS(attngraph_write_options, rows, offsetof(attngraph_write_options, direction),
+                           offsetof(attngraph_write_options, labels), offsetof(attngraph_write_options, csv_raw),
+                           offsetof(attngraph_write_options, rows));
+
 WriteOptions write_options(const attngraph_write_options* given) {
-  const attngraph_write_options o = read_struct<attngraph_write_options>(given, ATTNGRAPH_WRITE_OPTIONS_INIT, "options",
-                                                                         "ATTNGRAPH_WRITE_OPTIONS_INIT");
+  const attngraph_write_options o = read_struct<attngraph_write_options>(
+      given, ATTNGRAPH_WRITE_OPTIONS_INIT, "options", "ATTNGRAPH_WRITE_OPTIONS_INIT", kWriteOptionStarts);
   if (o.direction != ATTNGRAPH_QUERY_TO_KEY && o.direction != ATTNGRAPH_KEY_TO_QUERY) {
     fail(Status::kArgument, "direction is {}; it is {} (query to key) or {} (key to query)", o.direction,
          static_cast<int>(ATTNGRAPH_QUERY_TO_KEY), static_cast<int>(ATTNGRAPH_KEY_TO_QUERY));

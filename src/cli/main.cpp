@@ -16,7 +16,7 @@ namespace {
 
 using namespace attngraph::cli;
 
-void print_error(std::string_view message) { fmt::print(stderr, "attngraph: error: {}\n", sanitised(message)); }
+void print_error(std::string_view message) { say("attngraph: error: {}\n", sanitised(message)); }
 
 // The parser of the subcommand that the command line names, or of the whole.
 const CLI::App& chosen(const CLI::App& app) {
@@ -39,7 +39,7 @@ std::optional<std::string> culprit(const CLI::App& app) {
 int usage_error(const CLI::App& app, const std::string& message) {
   print_error(message);
   const CLI::App& command = chosen(app);
-  fmt::print(stderr, "Try: {} --help\n", &command == &app ? "attngraph" : "attngraph " + command.get_name());
+  say("Try: {} --help\n", &command == &app ? "attngraph" : "attngraph " + command.get_name());
   return kUsage;
 }
 

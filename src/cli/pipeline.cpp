@@ -58,18 +58,17 @@ bool add_words(const Source& source, attngraph_side side, const std::string& pat
 void summarise(const Source& source, const Request& request, const sink& to, double elapsed) {
   const report r = to.report();
   const std::vector<std::string> remarks = source.remarks();
-  fmt::print(stderr, "attngraph: {} edges from {} {}{}{}, {} of the attention kept", grouped(to.edge_count()),
-             source.layer_count(), source.layer_count() == 1 ? "layer" : "layers", remarks[0].empty() ? "" : ", ",
-             remarks[0], percent(r.kept_mass));
-  if (r.eps > 0) fmt::print(stderr, ", eps {:.1e} with {} borderline pairs", r.eps, grouped(r.borderline));
-  if (r.empty_rows > 0) fmt::print(stderr, ", {} rows without keys", grouped(r.empty_rows));
-  if (r.skipped_nonfinite > 0) fmt::print(stderr, ", {} not finite left out", grouped(r.skipped_nonfinite));
-  fmt::print(stderr, "\nattngraph: {} on {}", sanitised(r.backend), sanitised(r.target));
-  if (r.threads > 0) fmt::print(stderr, ", {} {}", r.threads, r.threads == 1 ? "thread" : "threads");
-  fmt::print(stderr, ", {}{}\n", seconds(elapsed),
-             request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
-  if (*r.note != '\0') fmt::print(stderr, "attngraph: note: {}\n", sanitised(r.note));
-  for (std::size_t n = 1; n < remarks.size(); ++n) fmt::print(stderr, "attngraph: note: {}\n", sanitised(remarks[n]));
+  say("attngraph: {} edges from {} {}{}{}, {} of the attention kept", grouped(to.edge_count()), source.layer_count(),
+      source.layer_count() == 1 ? "layer" : "layers", remarks[0].empty() ? "" : ", ", remarks[0], percent(r.kept_mass));
+  if (r.eps > 0) say(", eps {:.1e} with {} borderline pairs", r.eps, grouped(r.borderline));
+  if (r.unresolved > 0) say(", {} pairs unresolved", grouped(r.unresolved));
+  if (r.empty_rows > 0) say(", {} rows without keys", grouped(r.empty_rows));
+  if (r.skipped_nonfinite > 0) say(", {} not finite left out", grouped(r.skipped_nonfinite));
+  say("\nattngraph: {} on {}", sanitised(r.backend), sanitised(r.target));
+  if (r.threads > 0) say(", {} {}", r.threads, r.threads == 1 ? "thread" : "threads");
+  say(", {}{}\n", seconds(elapsed), request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
+  if (*r.note != '\0') say("attngraph: note: {}\n", sanitised(r.note));
+  for (std::size_t n = 1; n < remarks.size(); ++n) say("attngraph: note: {}\n", sanitised(remarks[n]));
 }
 
 }  // namespace
@@ -85,7 +84,7 @@ void feed(Source& source, context& c, const Request& request, const options& bas
   const bool keys = add_words(source, ATTNGRAPH_KEYS, request.input.tokens, "tokens", to);
   const bool queries = add_words(source, ATTNGRAPH_QUERIES, request.input.query_tokens, "query_tokens", to);
   if (!keys && !queries && request.output.labels && !request.run.quiet)
-    fmt::print(stderr, "attngraph: note: --labels: no tokens are known; give --tokens FILE\n");
+    say("attngraph: note: --labels: no tokens are known; give --tokens FILE\n");
   if (const auto model = source.metadata("model")) to.set_metadata("model", *model);
 
   Progress progress(!request.run.quiet, source.layer_count());
@@ -160,7 +159,14 @@ int make_graph(Source& source, const Request& request) {
   feed(source, c, request, base, to);
   to.finish();
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (!request.run.quiet) summarise(source, request, to, elapsed);
+  // The output is in its place: nothing that goes wrong while it is talked about makes a failure of it.
+  if (!request.run.quiet) {
+    try {
+      summarise(source, request, to, elapsed);
+    } catch (const std::exception&) {
+      return kSuccess;
+    }
+  }
   return kSuccess;
 }
 

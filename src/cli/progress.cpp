@@ -38,7 +38,7 @@ void Progress::update(double fraction) {
   std::string bar;
   for (int i = 0; i < kBarColumns; ++i) bar += i < filled ? "━" : "╌";
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  fmt::print(stderr, "\r{} {} {:3.0f} %  {}\033[K", label_, bar, 100 * done, seconds(elapsed));
+  say("\r{} {} {:3.0f} %  {}\033[K", label_, bar, 100 * done, seconds(elapsed));
   std::fflush(stderr);
 }
 

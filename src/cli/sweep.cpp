@@ -46,8 +46,8 @@ std::vector<sweep_row> sweep_graph(const result& graph, const SweepFlags& flags,
   const auto own = graph.metadata("threshold");
   const double least = *std::min_element(thresholds.begin(), thresholds.end());
   if (own && !flags.run.quiet && least < std::strtod(std::string(*own).c_str(), nullptr))
-    fmt::print(stderr, "attngraph: note: the graph was made with threshold {}; below it, its own edges are counted\n",
-               sanitised(*own));
+    say("attngraph: note: the graph was made with threshold {}; below it, its own edges are counted\n",
+        sanitised(*own));
   return graph.sweep(thresholds);
 }
 

@@ -2,11 +2,15 @@
 // Text for people: nothing a file says may drive the terminal, and columns line up.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace attngraph::cli {
@@ -22,6 +26,13 @@ std::string word(const std::optional<std::string_view>& token, std::int64_t posi
 
 // Columns that a terminal needs for sanitised text.
 std::size_t display_width(std::string_view text);
+
+// To standard error. Where nobody listens (it is closed, or a full disk) there is nobody to tell, and the work goes on.
+template <class... T>
+void say(fmt::format_string<T...> format, T&&... values) {
+  const std::string text = fmt::format(format, std::forward<T>(values)...);
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
 
 std::string grouped(std::int64_t n);     // 1,234,567
 std::string percent(double share);       // 43.1 %

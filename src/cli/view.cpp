@@ -55,9 +55,9 @@ int view(ViewFlags flags) {
   to.finish();
   if (flags.output.path == "-") return kSuccess;
   if (!flags.quiet)
-    fmt::print(stderr, "attngraph: wrote {}: {} edges of {} {}, {}\n", sanitised(flags.output.path),
-               grouped(graph.edge_count()), graph.slice_count(), graph.slice_count() == 1 ? "head" : "heads",
-               bytes(std::filesystem::file_size(flags.output.path)));
+    say("attngraph: wrote {}: {} edges of {} {}, {}\n", sanitised(flags.output.path), grouped(graph.edge_count()),
+        graph.slice_count(), graph.slice_count() == 1 ? "head" : "heads",
+        bytes(std::filesystem::file_size(flags.output.path)));
   if (flags.open) open_in_browser(flags.output.path);
   return kSuccess;
 }

@@ -23,7 +23,8 @@ int threads_of_this_process() {
   const int allowed =
       sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   std::ifstream quota("/sys/fs/cgroup/cpu.max");
-  return cpu::usable_threads(allowed, cpu::quota_cores(quota));
+  std::ifstream quota_us("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period_us("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  return cpu::usable_threads(allowed, std::min(cpu::quota_cores(quota), cpu::quota_cores(quota_us, period_us)));
 }
 
 std::string product_facts(Product product) {

@@ -20,6 +20,13 @@ inline double quota_cores(std::istream& text) {
   return quota != "max" && cores > 0 ? cores : HUGE_VAL;
 }
 
+// The same of the older control groups, whose two files hold a number each: the quota, -1 for none, and the period.
+inline double quota_cores(std::istream& quota_us, std::istream& period_us) {
+  double quota = 0, period = 0;
+  if (!(quota_us >> quota) || !(period_us >> period) || !(quota > 0) || !(period > 0)) return HUGE_VAL;
+  return quota / period;
+}
+
 // Half a core is one thread, one and a half are two: a thread more than whole cores waits now and then, one less never
 // uses what there is.
 inline int usable_threads(int allowed, double cores) {

@@ -91,6 +91,19 @@ int create_temporary(int directory, mode_t mode, std::string& name) {
   return -1;
 }
 
+std::string path_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+// A new file in `directory` that has no name, so that it is gone when the process is, however that ends. -1 where the
+// file system has none, or no name could be given to it later.
+int create_nameless(int directory, mode_t mode) {
+  const int fd = ::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+  if (fd >= 0 && ::access(path_of(fd).c_str(), F_OK) != 0) {
+    ::close(fd);
+    return -1;
+  }
+  return fd;
+}
+
 // Names of open descriptors: to open /dev/stdout anew would truncate what a shell redirected it to.
 std::optional<int> descriptor_of(const std::string& path) {
   if (path == "-" || path == "/dev/stdout") return STDOUT_FILENO;
@@ -181,9 +194,15 @@ void OutputFile::open_replacement(const std::string& directory, unsigned mode) {
     const int error = errno;
     fail_write(name(), fmt::format("opening the directory {}", in_quotes(directory)).c_str(), error);
   }
-  fd_ = create_temporary(directory_, mode, temporary_);
-  if (fd_ < 0) {
-    const int error = errno;
+  // A name that cannot be is better known now than when the work is done.
+  struct stat status {};
+  int error = ::fstatat(directory_, base_.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ? errno : 0;
+  if (error != ENAMETOOLONG) {
+    fd_ = create_nameless(directory_, mode);
+    if (fd_ < 0) fd_ = create_temporary(directory_, mode, temporary_);
+    error = fd_ < 0 ? errno : 0;
+  }
+  if (error != 0) {
     ::close(directory_);
     fail_write(name(), "creating a file beside it", error);
   }
@@ -201,6 +220,7 @@ void OutputFile::complete() {
   writer_.flush();
   if (!is_replaced()) return;
   if (::fsync(fd_) != 0) fail_write(name(), "writing to the disk", errno);
+  if (temporary_.empty()) return;  // it is published by its descriptor
   if (::close(std::exchange(fd_, -1)) != 0) fail_write(name(), "closing", errno);
 }
 
@@ -209,22 +229,39 @@ void OutputFile::publish() {
     if (owns_fd_ && ::close(std::exchange(fd_, -1)) != 0) fail_write(name(), "closing", errno);
     return;
   }
-  if (::renameat(directory_, temporary_.c_str(), directory_, base_.c_str()) != 0) {
-    fail_write(name(), "putting the finished file in its place", errno);
+  constexpr const char* kPlacing = "putting the finished file in its place";
+  bool placed = false;
+  // A link replaces nothing: over a file that is there it needs a name of its own first, for a moment.
+  while (temporary_.empty() && !placed) {
+    placed = ::linkat(AT_FDCWD, path_of(fd_).c_str(), directory_, base_.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    if (placed) break;
+    if (errno != EEXIST) fail_write(name(), kPlacing, errno);
+    const std::string other = temporary_name();
+    if (::linkat(AT_FDCWD, path_of(fd_).c_str(), directory_, other.c_str(), AT_SYMLINK_FOLLOW) == 0) {
+      temporary_ = other;
+    } else if (errno != EEXIST) {
+      fail_write(name(), kPlacing, errno);
+    }
+  }
+  if (!placed && ::renameat(directory_, temporary_.c_str(), directory_, base_.c_str()) != 0) {
+    fail_write(name(), kPlacing, errno);
   }
   temporary_.clear();
-  // The name, too, shall survive a crash. A file system that cannot sync a directory says EINVAL.
-  if (::fsync(directory_) != 0 && errno != EINVAL) fail_write(name(), "writing the directory to the disk", errno);
+  // The name, too, shall survive a crash. The file is in its place, whether the directory can be synced or not: no
+  // failure any more.
+  (void)::fsync(directory_);
 }
 
 int OutputFile::open_spool() const {
   const std::string elsewhere = std::filesystem::temp_directory_path();
   const int directory = is_replaced() ? directory_ : ::open(elsewhere.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   std::string temporary;
-  int fd = directory < 0 ? -1 : create_temporary(directory, 0600, temporary);
+  int fd = directory < 0 ? -1 : create_nameless(directory, 0600);
+  const bool nameless = fd >= 0;
+  if (directory >= 0 && !nameless) fd = create_temporary(directory, 0600, temporary);
   int error = fd < 0 ? errno : 0;
   // Without a name it is gone when the process is, however that ends.
-  if (fd >= 0 && ::unlinkat(directory, temporary.c_str(), 0) != 0) {
+  if (fd >= 0 && !nameless && ::unlinkat(directory, temporary.c_str(), 0) != 0) {
     error = errno;
     ::close(std::exchange(fd, -1));
   }

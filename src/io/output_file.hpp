@@ -50,8 +50,9 @@ class BufferedWriter {
   bool may_be_pipe_ = false;
 };
 
-// The target of a writer. A regular file is written under another name beside the target, which it replaces in
-// publish(); without that it is removed and whatever stood there stays. Standard output ("-"), devices and pipes are
+// The target of a writer. A regular file is written without a name (or under another one, where the file system has no
+// nameless files) beside the target, which it replaces in publish(); without that it is gone and whatever stood there
+// stays. Standard output ("-"), devices and pipes are
 // written as they are.
 class OutputFile {
  public:
@@ -64,7 +65,7 @@ class OutputFile {
   const std::string& name() const { return writer_.name(); }
   bool is_replaced() const { return directory_ >= 0; }  // a file of its own, which publish() puts in place
 
-  void complete();  // everything is on the disk, under the other name
+  void complete();  // everything is on the disk
   void publish();   // ... and then under its own. Cannot leave a partial file behind
 
   // Descriptor of a new file without a name, on the disk of the target.

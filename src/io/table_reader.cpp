@@ -21,10 +21,10 @@ constexpr std::array<std::string_view, 6> kColumns = {"batch", "layer", "head", 
 constexpr std::string_view kHeader = "batch,layer,head,query,key,weight";
 constexpr std::string_view kLabels = ",query_token,key_token";
 
-// A line may claim any query number, and every query up to it becomes a row: memory must go with the file, not with
-// what it claims.
-constexpr std::int64_t kFreeRows = std::int64_t{1} << 24;
-constexpr std::int64_t kRowsPerEdge = 64;
+// A line may claim any query number, and queries up to it become rows without edges: memory must go with the file, not
+// with what it claims. A wider gap is left out: the slice goes on, as a part of its own, at the query that comes next.
+constexpr std::int64_t kFreeRows = std::int64_t{1} << 18;
+constexpr std::int64_t kRowsPerEdge = 16;
 
 // Records of a table: lines, whose quoted cells may hold line ends (CSV).
 class RecordReader {
@@ -217,14 +217,24 @@ class TableReader {
   void add(const Line& line) {
     if (!std::isfinite(line.weight)) file_.bad(records_.offset(), "a weight is not finite");
     if (!in_slice_ || graph_.slices.back().info.id != line.id) begin_slice(line.id);
-    Slice& slice = graph_.slices.back();
+    const Slice& slice = graph_.slices.back();
     if (line.query < query_ || (line.query == query_ && line.key <= key_)) {
       file_.bad(records_.offset(), "query {}, key {} after query {}, key {}; the lines of a slice are sorted by them",
                 line.query, line.key, query_, key_);
     }
-    while (query_ < line.query) begin_row(line.query);
+    if (is_wide_gap(line.query)) {
+      if (query_ < slice.info.query_begin) {  // it has no row yet
+        graph_.slices.pop_back();
+        graph_.offsets.pop_back();
+      } else {
+        end_slice();
+      }
+      open_part(line.id, line.query);
+    }
+    while (query_ < line.query) begin_row();
     key_ = line.key;
-    slice.info.key_count = std::max(slice.info.key_count, line.key + 1);
+    std::int64_t& keys = graph_.slices.back().info.key_count;
+    keys = std::max(keys, line.key + 1);
     graph_.keys.push_back(static_cast<std::int32_t>(line.key));
     add_weight(line.weight);
     const std::size_t row = graph_.rows.size() - 1;
@@ -242,26 +252,32 @@ class TableReader {
       file_.bad(records_.offset(), "batch {}, layer {}, head {} come back; the lines of a slice stand together",
                 id.batch, id.layer, id.head);
     }
+    open_part(id, 0);
+    query_ = key_ = -1;
+  }
+
+  // The slice's rows from `query` on; none of them is there yet.
+  void open_part(const SliceId& id, std::int64_t query) {
     Slice slice;
     slice.info.id = id;
+    slice.info.query_begin = query;
     slice.first_row = static_cast<std::int64_t>(graph_.rows.size());
     slice.first_offset = static_cast<std::int64_t>(graph_.offsets.size());
     slice.first_edge = graph_.edge_count();
     graph_.slices.push_back(std::move(slice));
     graph_.offsets.push_back(0);
     in_slice_ = true;
-    query_ = key_ = -1;
+    query_ = query - 1;
+    key_ = -1;
   }
 
-  // One row nearer to `query`; rows between have no edges.
-  void begin_row(std::int64_t query) {
+  bool is_wide_gap(std::int64_t query) const {
     const auto rows = static_cast<std::int64_t>(graph_.rows.size());
-    const std::int64_t room = kFreeRows + kRowsPerEdge * (graph_.edge_count() + 1) - rows;
-    if (query - query_ > room) {
-      fail_at(Status::kLimit, file_.name(), records_.offset(),
-              "query {} asks for more rows than {} and {} for every edge so far ({})", query, kFreeRows, kRowsPerEdge,
-              graph_.edge_count() + 1);
-    }
+    return query - query_ > 1 && query - query_ > kFreeRows + kRowsPerEdge * (graph_.edge_count() + 1) - rows;
+  }
+
+  // The next row, without edges so far.
+  void begin_row() {
     end_row();
     ++query_;
     constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
@@ -272,7 +288,7 @@ class TableReader {
   }
 
   void end_row() {
-    if (query_ < 0) return;
+    if (query_ < graph_.slices.back().info.query_begin) return;
     graph_.offsets.push_back(graph_.edge_count() - graph_.slices.back().first_edge);
   }
 
@@ -280,7 +296,7 @@ class TableReader {
     if (!in_slice_) return;
     end_row();
     Slice& slice = graph_.slices.back();
-    slice.info.query_count = query_ + 1;
+    slice.info.query_count = query_ + 1 - slice.info.query_begin;
     slice.edge_count = graph_.edge_count() - slice.first_edge;
     in_slice_ = false;
   }

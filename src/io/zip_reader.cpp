@@ -250,16 +250,18 @@ class InflateSource : public MemberSource {
     if (stream_.avail_in == 0) {
       const std::size_t piece =
           static_cast<std::size_t>(std::min<std::uint64_t>(member_.compressed - consumed_, sizeof input_));
-      if (piece == 0) bad(offset(), "the compressed data are truncated");
-      file_.read(member_.data_at + consumed_, input_, piece, "compressed data");
+      if (piece > 0) file_.read(member_.data_at + consumed_, input_, piece, "compressed data");
       consumed_ += piece;
       stream_.next_in = input_;
       stream_.avail_in = static_cast<uInt>(piece);
     }
+    // Without input, too: zlib may hold the last codes already.
     const int result = inflate(&stream_, Z_NO_FLUSH);
     if (result == Z_MEM_ERROR) throw std::bad_alloc();
     if (result == Z_STREAM_END) {
       ended_ = true;
+    } else if (result == Z_BUF_ERROR) {
+      bad(offset(), "the compressed data are truncated");
     } else if (result != Z_OK) {
       bad(offset(), "the compressed data are corrupt");
     }

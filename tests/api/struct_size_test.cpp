@@ -57,6 +57,24 @@ TEST(StructSize, FieldsANewerCallerLeavesZeroAreFine) {
   EXPECT_EQ(refused, nullptr);
 }
 
+TEST(StructSize, ThatEndsInsideAFieldIsRefused) {
+  attngraph_options options = default_options();
+  const attngraph_tensor q = kQ.view();
+  const Context context = make_context();
+  int accepted = 0;
+  for (std::size_t size = 0; size < sizeof options; ++size) {
+    options.struct_size = size;
+    attngraph_result* result = nullptr;
+    const attngraph_status status = attngraph_extract(context.get(), &q, &q, &options, &result);
+    EXPECT_TRUE(status == ATTNGRAPH_OK || status == ATTNGRAPH_ERROR_ARGUMENT) << size;
+    accepted += status == ATTNGRAPH_OK;
+    if (size == offsetof(attngraph_options, threshold) + 4) EXPECT_EQ(status, ATTNGRAPH_ERROR_ARGUMENT);
+    if (size == offsetof(attngraph_options, decision)) EXPECT_EQ(status, ATTNGRAPH_OK) << attngraph_last_error();
+    attngraph_result_destroy(result);
+  }
+  EXPECT_GE(accepted, 30) << "one size for every field";
+}
+
 TEST(StructSize, OfPartsAndWriteOptionsToo) {
   const attngraph_tensor q = kQ.view();
   const Result result = extract(make_context(), q, q, default_options());

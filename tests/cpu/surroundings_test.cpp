@@ -33,6 +33,19 @@ TEST(Surroundings, AContainersQuotaBoundsTheThreads) {
     EXPECT_EQ(threads_of(nonsense, 3), 3) << nonsense;
 }
 
+TEST(Surroundings, AnOlderContainersQuotaToo) {
+  const auto threads = [](const char* quota_us, const char* period_us) {
+    std::istringstream quota(quota_us), period(period_us);
+    return cpu::usable_threads(8, cpu::quota_cores(quota, period));
+  };
+  EXPECT_EQ(threads("-1\n", "100000\n"), 8) << "no limit";
+  EXPECT_EQ(threads("150000\n", "100000\n"), 2);
+  EXPECT_EQ(threads("50000", "100000"), 1);
+  for (const char* nonsense : {"", "0", "max", "nan"}) EXPECT_EQ(threads(nonsense, "100000"), 8) << nonsense;
+  EXPECT_EQ(threads("150000", ""), 8);
+  EXPECT_EQ(threads("150000", "0"), 8);
+}
+
 Case a_case(DType dtype) {
   return {.name = "surroundings",
           .seed = 9,

@@ -28,6 +28,43 @@ TEST(Npz, ReadsStoredAndDeflatedMembers) {
   expect_error(Status::kUnsupported, {"<U1"}, [&] { file->read("text"); });
 }
 
+// Members whose compressed bytes end before, on and after the end of what is read at once, with every number of bits in
+// their last byte; and the same of what is unpacked at once.
+TEST(Npz, AMemberMayEndAtEveryBorderOfEveryBuffer) {
+  constexpr std::size_t kInput = std::size_t{1} << 16, kOutput = std::size_t{1} << 18;
+  const TempDir dir;
+  std::uint64_t state = 1;
+  std::string bytes;
+  for (std::size_t n = 0; n < kOutput + 64; ++n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    bytes += static_cast<char>((state >> 33) % 200);
+  }
+  const auto reads_back = [&](std::size_t size, bool squeeze) {
+    const std::string array = npy(npy_dict("|u1", "(" + std::to_string(size) + ",)"), bytes.substr(0, size));
+    const ZipPart part = squeeze ? ZipPart::squeezed("a.npy", array) : ZipPart::stored("a.npy", array);
+    const auto file = open_tensor_file(dir.write("x.npz", zip({part})));
+    const TensorView view = file->read("a");
+    EXPECT_EQ(view.shape[0], static_cast<std::int64_t>(size));
+    EXPECT_EQ(std::string(static_cast<const char*>(view.data), size), bytes.substr(0, size)) << size;
+    return part.data.size();
+  };
+  std::size_t size = kInput, squeezed = 0, before = 0, on = 0, after = 0;
+  while (reads_back(size, true) + 24 < kInput) size += 16;
+  do {
+    squeezed = reads_back(size++, true);
+    before += squeezed + 1 == kInput;
+    on += squeezed == kInput;
+    after += squeezed == kInput + 1;
+  } while (squeezed < kInput + 24);
+  EXPECT_GT(before, 0u);
+  EXPECT_GT(on, 0u);
+  EXPECT_GT(after, 0u);
+  for (size = kOutput - 160; size <= kOutput + 3; ++size) {  // the header takes some of it
+    reads_back(size, true);
+    reads_back(size, false);
+  }
+}
+
 TEST(Npz, AnEmptyArchiveHasNoTensors) {
   const TempDir dir;
   const auto file = open_tensor_file(dir.write("x.npz", zip({})));
