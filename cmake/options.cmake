@@ -7,6 +7,7 @@ option(ATTNGRAPH_BUILD_EMULATION "Build the emulated GPU and the tests that run 
 option(ATTNGRAPH_BUILD_BENCHMARKS "Build the benchmarks" OFF)
 option(ATTNGRAPH_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_WARNINGS_AS_ERRORS "Fail on any compiler warning" OFF)
+option(ATTNGRAPH_FUZZ "Build the libFuzzer programs of tests/fuzz; needs clang" OFF)
 option(ATTNGRAPH_COVERAGE "Instrument for line coverage" OFF)
 set(ATTNGRAPH_PLUGIN_FOLDER "" CACHE PATH "Where libattngraph looks for libattngraph_cuda.so when that is not beside it")
 set(ATTNGRAPH_SANITIZE "" CACHE STRING "Sanitizers for all targets: address,undefined or thread")
@@ -36,6 +37,9 @@ if(PROJECT_IS_TOP_LEVEL)
   endif()
 endif()
 
+if(ATTNGRAPH_FUZZ)  # all code is seen by the engine, which the fuzz programs alone bring
+  add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=fuzzer-no-link>)
+endif()
 if(ATTNGRAPH_SANITIZE)
   # Null and wrongly sized objects end the program under ASan as well; checking for them doubles compile time.
   add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${ATTNGRAPH_SANITIZE};-fno-sanitize=null,object-size,vptr;-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
