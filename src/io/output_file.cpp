@@ -212,6 +212,7 @@ OutputFile::~OutputFile() {
   if (fd_ >= 0 && owns_fd_) ::close(fd_);
   if (directory_ >= 0) {
     if (!temporary_.empty()) ::unlinkat(directory_, temporary_.c_str(), 0);
+    if (!previous_.empty()) ::unlinkat(directory_, previous_.c_str(), 0);
     ::close(directory_);
   }
 }
@@ -224,6 +225,23 @@ void OutputFile::complete() {
   if (::close(std::exchange(fd_, -1)) != 0) fail_write(name(), "closing", errno);
 }
 
+// Where a nameless file can be made, but not be named.
+void OutputFile::copy_to_named() {
+  struct stat status {};
+  const int copy = ::fstat(fd_, &status) == 0 ? create_temporary(directory_, status.st_mode & 0777u, temporary_) : -1;
+  int error = copy < 0 ? errno : 0;
+  auto buffer = std::make_unique_for_overwrite<char[]>(kOutputBuffer);
+  for (off_t at = 0; error == 0 && at < status.st_size;) {
+    const ssize_t got = ::pread(fd_, buffer.get(), kOutputBuffer, at);
+    if (got < 0 && errno == EINTR) continue;
+    error = got <= 0 ? (got < 0 ? errno : EIO) : write_all(copy, buffer.get(), static_cast<std::size_t>(got));
+    at += got;
+  }
+  if (error == 0 && (::fchmod(copy, status.st_mode & 0777u) != 0 || ::fsync(copy) != 0)) error = errno;
+  if (copy >= 0 && ::close(copy) != 0 && error == 0) error = errno;
+  if (error != 0) fail_write(name(), "putting the finished file in its place", error);
+}
+
 void OutputFile::publish() {
   if (!is_replaced()) {
     if (owns_fd_ && ::close(std::exchange(fd_, -1)) != 0) fail_write(name(), "closing", errno);
@@ -231,17 +249,16 @@ void OutputFile::publish() {
   }
   constexpr const char* kPlacing = "putting the finished file in its place";
   bool placed = false;
-  // A link replaces nothing: over a file that is there it needs a name of its own first, for a moment.
-  while (temporary_.empty() && !placed) {
-    placed = ::linkat(AT_FDCWD, path_of(fd_).c_str(), directory_, base_.c_str(), AT_SYMLINK_FOLLOW) == 0;
-    if (placed) break;
-    if (errno != EEXIST) fail_write(name(), kPlacing, errno);
-    const std::string other = temporary_name();
-    if (::linkat(AT_FDCWD, path_of(fd_).c_str(), directory_, other.c_str(), AT_SYMLINK_FOLLOW) == 0) {
-      temporary_ = other;
-    } else if (errno != EEXIST) {
-      fail_write(name(), kPlacing, errno);
+  if (temporary_.empty()) {
+    // A link replaces nothing: over a file that is there it needs a name of its own first, for a moment.
+    const auto link_as = [&](const std::string& to) {
+      return ::linkat(AT_FDCWD, path_of(fd_).c_str(), directory_, to.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    };
+    placed = link_as(base_);
+    for (int attempt = 0; !placed && errno == EEXIST && temporary_.empty() && attempt < 100; ++attempt) {
+      if (const std::string other = temporary_name(); link_as(other)) temporary_ = other;
     }
+    if (!placed && temporary_.empty()) copy_to_named();
   }
   if (!placed && ::renameat(directory_, temporary_.c_str(), directory_, base_.c_str()) != 0) {
     fail_write(name(), kPlacing, errno);
@@ -250,6 +267,36 @@ void OutputFile::publish() {
   // The name, too, shall survive a crash. The file is in its place, whether the directory can be synced or not: no
   // failure any more.
   (void)::fsync(directory_);
+}
+
+void OutputFile::keep_previous() {
+  const std::string other = temporary_name();
+  if (!is_replaced()) return;
+  if (::linkat(directory_, base_.c_str(), directory_, other.c_str(), 0) == 0) {
+    previous_ = other;
+  } else {
+    was_absent_ = errno == ENOENT;  // otherwise a file system without links: what is replaced cannot come back
+  }
+}
+
+void OutputFile::withdraw() {
+  if (was_absent_) {
+    ::unlinkat(directory_, base_.c_str(), 0);
+  } else if (!previous_.empty() && ::renameat(directory_, previous_.c_str(), directory_, base_.c_str()) == 0) {
+    previous_.clear();
+  }
+}
+
+void OutputFile::publish_all(std::span<OutputFile* const> files) {
+  if (files.size() == 1) return files.front()->publish();
+  std::size_t published = 0;
+  try {
+    for (OutputFile* file : files) file->keep_previous();
+    for (; published < files.size(); ++published) files[published]->publish();
+  } catch (...) {
+    for (std::size_t n = 0; n < published; ++n) files[n]->withdraw();
+    throw;
+  }
 }
 
 int OutputFile::open_spool() const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -67,15 +68,22 @@ class OutputFile {
 
   void complete();  // everything is on the disk
   void publish();   // ... and then under its own. Cannot leave a partial file behind
+  // All of them or, should one fail, none: those that are in place already give way to what stood there.
+  static void publish_all(std::span<OutputFile* const> files);
 
   // Descriptor of a new file without a name, on the disk of the target.
   int open_spool() const;
 
  private:
   void open_replacement(const std::string& directory, unsigned mode);
+  void copy_to_named();
+  void keep_previous();
+  void withdraw();
 
   BufferedWriter writer_;
   std::string base_, temporary_;
+  std::string previous_;  // another name of what stood there, as long as it may come back
+  bool was_absent_ = false;
   int fd_ = -1;
   int directory_ = -1;
   bool owns_fd_ = true;

@@ -217,7 +217,7 @@ class TableWriter : public GraphWriter {
     }
     files.push_back(&edges_);  // last: who sees the table sees what belongs to it
     for (OutputFile* file : files) file->complete();
-    for (OutputFile* file : files) file->publish();
+    OutputFile::publish_all(files);
   }
 
   std::string path_;

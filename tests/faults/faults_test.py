@@ -29,7 +29,7 @@ PLAIN = {key: value for key, value in os.environ.items() if not key.startswith((
 
 
 class Place:
-    """A folder for one job's output, with or without a file that stands there already."""
+    """A folder for one job's output, with or without a file that stands there already. --rows writes two files."""
 
     def __init__(self, name, arguments, replaces):
         self.name, self.arguments, self.replaces = name, arguments, replaces
@@ -38,6 +38,8 @@ class Place:
         self.log = self.folder.parent / (self.folder.name + ".log")
         assert self.run({}).returncode == 0, "the job succeeds without a fault"
         self.whole = self.out.read_bytes()
+        self.rows = self.out.with_suffix(".rows" + self.out.suffix)
+        self.whole_rows = self.rows.read_bytes() if self.rows.exists() else None
 
     def reset(self):
         for path in self.folder.iterdir():
@@ -63,7 +65,11 @@ class Place:
             return f"ended by {signal.Signals(-status).name}"
         if status not in (0, 1) and status >= 0:
             return f"exit status {status}"
-        others = [path.name for path in self.folder.iterdir() if path != self.out]
+        others = [path.name for path in self.folder.iterdir() if path != self.out and path != self.rows]
+        if status == 0 and self.whole_rows is not None and self.rows.read_bytes() != self.whole_rows:
+            return "exit status 0, but the second file is not whole"
+        if status == 1 and self.rows.exists():
+            others.append(self.rows.name)
         if others:
             return f"left {others}"
         now = self.out.read_bytes() if self.out.exists() else None
@@ -103,6 +109,7 @@ def main():
         Place("c.npz", ["convert", str(graph)], True),
         Place("d.safetensors", ["convert", str(graph)], False),
         Place("e.jsonl", [*extract, "--quiet"], True),
+        Place("g.csv", [*extract, "--rows"], True),
         Place("f.npz", [*extract, "--threads", "2", "--decision", "certified"], False),
     ]
     points = [(place, fault) for place in places for fault in faults(place)]
