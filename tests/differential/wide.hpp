@@ -53,6 +53,7 @@ inline Wide tanh_of(Wide x) {
 struct WideRow {
   std::vector<std::int32_t> keys;  // allowed
   std::vector<Wide> score, weight;
+  std::vector<Wide> raw;  // before the softcap, which 113 bits may round to its cap
   bool has_sink = false;
   Wide sink = 0;
   Wide logsumexp = 0;
@@ -74,6 +75,7 @@ inline WideRow wide_row(const Problem& p, std::int64_t b, std::int64_t h, std::i
            static_cast<Wide>(load_double(p.k.dtype, p.k.at(b, key_head, j, d)));
     }
     s *= static_cast<Wide>(p.scale);
+    row.raw.push_back(s);
     if (p.softcap > 0) s = static_cast<Wide>(p.softcap) * tanh_of(s / static_cast<Wide>(p.softcap));
     if (p.mask.tensor) s += static_cast<Wide>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j)));
     row.keys.push_back(static_cast<std::int32_t>(j));
@@ -92,10 +94,10 @@ inline WideRow wide_row(const Problem& p, std::int64_t b, std::int64_t h, std::i
   Wide top = row.has_sink ? row.sink : row.score[0];
   for (const Wide s : row.score) top = s > top ? s : top;
   Wide sum = row.has_sink ? exp_of(row.sink - top) : 0;
-  row.equal = !row.has_sink || row.sink == row.score[0];
-  for (const Wide s : row.score) {
-    sum += exp_of(s - top);
-    row.equal = row.equal && s == row.score[0];
+  row.equal = !row.has_sink || (row.sink == row.score[0] && (p.softcap == 0 || row.raw[0] == 0));
+  for (std::size_t n = 0; n < row.score.size(); ++n) {
+    sum += exp_of(row.score[n] - top);
+    row.equal = row.equal && row.score[n] == row.score[0] && (p.softcap == 0 || row.raw[n] == row.raw[0]);
   }
   row.logsumexp = top + log_of(sum);
   for (const Wide s : row.score) row.weight.push_back(exp_of(s - top) / sum);

@@ -102,7 +102,7 @@ def main():
     matrix = scratch / "m.npy"
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4), }".ljust(117) + b"\n"
     matrix.write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + header + bytes(64))
-    extract = ["extract", SAMPLE, "--heads", "0", "--query-range", "0:64", "--layers", "1", "-t", "0.2", "--device", "cpu"]
+    extract = ["extract", SAMPLE, "--heads", "0", "--query-range", "0:64", "--layers", "5", "-t", "0.2", "--device", "cpu"]
     places = [
         Place("a.csv", ["filter", str(matrix), "--device", "cpu", "-t", "0"], False),
         Place("b.csv", ["convert", str(graph)], True),
@@ -112,6 +112,7 @@ def main():
         Place("g.csv", [*extract, "--rows"], True),
         Place("f.npz", [*extract, "--threads", "2", "--decision", "certified"], False),
     ]
+    assert places[0].count("write") > 0, "the shim is in the command's way"
     points = [(place, fault) for place in places for fault in faults(place)]
     chosen = points if len(points) <= POINTS else random.sample(points, POINTS)
     wrong = []

@@ -37,7 +37,20 @@ __attribute__((constructor)) static void begin(void) {
   at = number != NULL ? atol(number) : 0;
   go_on = getenv("FAULT_ON") != NULL;
   unsetenv("LD_PRELOAD"); /* a process that this one starts is not meant */
+}
+
+/* Faults begin with main: what libraries do to be loaded is not the command's to mend. */
+static int (*own_main)(int, char**, char**);
+static int main_with_faults(int count, char** arguments, char** environment) {
   atomic_store(&ready, 1);
+  return own_main(count, arguments, environment);
+}
+int __libc_start_main(int (*main)(int, char**, char**), int count, char** arguments, void (*init)(void),
+                      void (*fini)(void), void (*loader_fini)(void), void* stack) {
+  int (*real)(int (*)(int, char**, char**), int, char**, void (*)(void), void (*)(void), void (*)(void), void*);
+  *(void**)&real = dlsym(RTLD_NEXT, "__libc_start_main");
+  own_main = main;
+  return real(main_with_faults, count, arguments, init, fini, loader_fini, stack);
 }
 
 __attribute__((destructor)) static void end(void) {
