@@ -332,17 +332,17 @@ typedef struct attngraph_columns {
 
 /** How the answer was made, over all calls that went into it. */
 typedef struct attngraph_report {
-  double eps;                /* pairs with |ln(w / threshold)| > eps were decided right; 0: all were; NaN: not known,
-                                because edges came from a table or from the caller */
-  int64_t borderline;        /* pairs inside the band; certified: those that were decided again; -1: not known */
-  int64_t empty_rows;        /* rows without an allowed key */
-  int64_t rows_fp64;         /* rows computed in double because single could not hold the band */
-  int64_t skipped_nonfinite; /* keys, queries and weights left out under ATTNGRAPH_NONFINITE_SKIP */
-  double kept_mass;          /* mean over the rows that have keys; 0 without such rows */
-  const char* backend;       /* all that answered, "cpu, cuda_streaming"; "" when not known */
-  const char* target;        /* instruction set or device */
-  int32_t threads;           /* of the CPU; 0 for CUDA */
-  const char* note;          /* why another backend than the best one answered; "" when that did */
+  double eps;                 /* pairs with |ln(w / threshold)| > eps were decided right; 0: all were; NaN: not known,
+                                 because edges came from a table or from the caller */
+  int64_t borderline;         /* pairs inside the band; certified: those that were decided again; -1: not known */
+  int64_t empty_rows;         /* rows without an allowed key */
+  int64_t rows_fp64;          /* rows computed in double because single could not hold the band */
+  int64_t skipped_nonfinite;  /* keys, queries and weights left out under ATTNGRAPH_NONFINITE_SKIP */
+  double kept_mass;           /* mean over the rows that have keys; 0 without such rows */
+  const char* backend;        /* all that answered, "cpu, cuda_streaming"; "" when not known */
+  const char* target;         /* instruction set or device */
+  int32_t threads;            /* of the CPU; 0 for CUDA */
+  const char* note;           /* why another backend than the best one answered; "" when that did */
   int64_t rows_decided_again; /* certified: rows with pairs that were decided again */
   int64_t unresolved;         /* certified: pairs that 16384 bits do not tell from the threshold, written as no edges;
                                  only a softcap can make one, and none is known */

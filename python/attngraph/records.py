@@ -90,6 +90,8 @@ def together(reports):
         borderline=sum(r.borderline for r in reports) if known else None,
         rows_fp64=sum(r.rows_fp64 for r in reports),
         skipped_nonfinite=sum(r.skipped_nonfinite for r in reports),
+        rows_decided_again=sum(r.rows_decided_again for r in reports),
+        unresolved=sum(r.unresolved for r in reports),
         backend=", ".join(dict.fromkeys(name for r in reports for name in r.backend.split(", ") if name)),
     )
 

@@ -12,6 +12,11 @@
 
 namespace {
 
+constexpr auto kGroupStarts = ATTNGRAPH_FIELD_STARTS(attngraph_group, label_lengths, offsetof(attngraph_group, begins),
+                                                     offsetof(attngraph_group, ends), offsetof(attngraph_group, count),
+                                                     offsetof(attngraph_group, rest), offsetof(attngraph_group, labels),
+                                                     offsetof(attngraph_group, label_lengths));
+
 using ag::Status;
 using ag::api::guarded;
 using ag::api::required;
@@ -51,8 +56,8 @@ attngraph_status attngraph_result_group(const attngraph_result* result, const at
   return guarded([&] {
     const ag::EdgeList& graph = required(result, "result").graph;
     required(out, "out");
-    const attngraph_group g =
-        ag::api::read_struct<attngraph_group>(group, ATTNGRAPH_GROUP_INIT, "group", "ATTNGRAPH_GROUP_INIT");
+    const attngraph_group g = ag::api::read_struct<attngraph_group>(group, ATTNGRAPH_GROUP_INIT, "group",
+                                                                    "ATTNGRAPH_GROUP_INIT", kGroupStarts);
     if (g.count < 0) ag::fail(Status::kArgument, "the count of spans is {}; it is at least 0", g.count);
     if (g.rest < ATTNGRAPH_REST_ERROR || g.rest > ATTNGRAPH_REST_OWN)
       ag::fail(Status::kArgument, "rest is {}; it is 0 (error), 1 (drop) or 2 (own)", g.rest);

@@ -12,6 +12,11 @@
 
 namespace {
 
+constexpr auto kJoinStarts = ATTNGRAPH_FIELD_STARTS(
+    attngraph_join, fact_count, offsetof(attngraph_join, query_begins), offsetof(attngraph_join, key_begins),
+    offsetof(attngraph_join, tokens), offsetof(attngraph_join, token_lengths), offsetof(attngraph_join, token_count),
+    offsetof(attngraph_join, fact_names), offsetof(attngraph_join, fact_values), offsetof(attngraph_join, fact_count));
+
 using ag::Status;
 using ag::api::guarded;
 using ag::api::required;
@@ -121,7 +126,7 @@ attngraph_status attngraph_results_join(const attngraph_result* const* results, 
   return guarded([&] {
     required(out, "out");
     const attngraph_join j =
-        ag::api::read_struct<attngraph_join>(how, ATTNGRAPH_JOIN_INIT, "how", "ATTNGRAPH_JOIN_INIT");
+        ag::api::read_struct<attngraph_join>(how, ATTNGRAPH_JOIN_INIT, "how", "ATTNGRAPH_JOIN_INIT", kJoinStarts);
     auto whole = std::make_unique<attngraph_result>();
     whole->graph = ag::join(parts_of(results, count, j));
     label(whole->graph, j);
