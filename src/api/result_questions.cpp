@@ -13,6 +13,11 @@
 
 namespace {
 
+constexpr auto kBinsStarts = ATTNGRAPH_FIELD_STARTS(
+    attngraph_bins, value, offsetof(attngraph_bins, rows), offsetof(attngraph_bins, columns),
+    offsetof(attngraph_bins, query_begin), offsetof(attngraph_bins, query_end), offsetof(attngraph_bins, key_begin),
+    offsetof(attngraph_bins, key_end), offsetof(attngraph_bins, value));
+
 using ag::Status;
 using ag::api::guarded;
 using ag::api::required;
@@ -87,7 +92,7 @@ attngraph_status attngraph_result_bins(const attngraph_result* result, int64_t s
     if (slice < 0 || slice >= count)
       ag::fail(Status::kNotFound, "there is no slice {}; the result has {}", slice, count);
     const auto b = ag::api::read_struct<attngraph_bins>(&required(bins, "bins"), ATTNGRAPH_BINS_INIT, "bins",
-                                                        "ATTNGRAPH_BINS_INIT");
+                                                        "ATTNGRAPH_BINS_INIT", kBinsStarts);
     if (b.value < ATTNGRAPH_BIN_MAX || b.value > ATTNGRAPH_BIN_SUM)
       ag::fail(Status::kArgument, "bins.value is {}; it is {} (max), {} (mean) or {} (sum)", b.value,
                static_cast<int>(ATTNGRAPH_BIN_MAX), static_cast<int>(ATTNGRAPH_BIN_MEAN),
