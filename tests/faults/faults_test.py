@@ -4,7 +4,7 @@
 usage: faults_test.py COMMAND SHIM SAMPLE [POINTS]
 
 COMMAND is attngraph, SHIM the library built from shim.c, SAMPLE a tensor file. At most POINTS faults are tried (default
-1000), spread over all there are. After each one the command has ended with 0 or 1 and not by a signal; the output is
+500), spread over all there are. After each one the command has ended with 0 or 1 and not by a signal; the output is
 the whole one, or what stood there before, and with 0 the whole one; nothing else is left in its folder.
 """
 
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 COMMAND, SHIM, SAMPLE = (str(Path(argument).resolve()) for argument in sys.argv[1:4])
-POINTS = int(sys.argv[4]) if len(sys.argv) > 4 else 1000
+POINTS = int(sys.argv[4]) if len(sys.argv) > 4 else 500
 SEED = int(os.environ.get("ATTNGRAPH_FIRST_SEED", "1"))
 BEFORE = b"what stood here before\n"
 KINDS = ["alloc", "open", "pread", "write", "short", "fsync", "rename", "link", "unlink", "close", "fstat", "thread"]
