@@ -81,8 +81,11 @@ void read_token_texts(Bytes bytes) {
   const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const MemoryFile file(bytes);
   try {
-    for (const std::string& token : read_tokens(file.path())) {
-      if (token.size() > bytes.size()) wrong("a token longer than its file");
+    const Labels labels = read_tokens(file.path());
+    for (const std::vector<std::string>& list : labels.lists) {
+      for (const std::string& token : list) {
+        if (token.size() > bytes.size()) wrong("a token longer than its file");
+      }
     }
   } catch (const Error&) {
   }
