@@ -46,8 +46,8 @@ std::unique_ptr<TensorFile> open_tensor_file(const std::string& path) {
   const std::string_view head(bytes, count);
   if (head.starts_with(kNpyMagic)) return open_npy(std::move(file));
   if (head.starts_with("PK\x03\x04") || head.starts_with("PK\x05\x06")) return open_npz(std::move(file));
-  // Safetensors has no magic: a length, then an object. The length may look like another format's first bytes (a header of
-  // 640 bytes like a pickle's). The name helps only to say what is wrong with a broken one.
+  // Safetensors has no magic: a length, then an object. The length may look like another format's first bytes (a header
+  // of 640 bytes like a pickle's). The name helps only to say what is wrong with a broken one.
   if (count == sizeof bytes && head.back() == '{') return open_safetensors(std::move(file));
   refuse_strangers(*file, head);
   if (has_suffix(path, ".safetensors")) return open_safetensors(std::move(file));
