@@ -40,9 +40,12 @@ std::int64_t RowTask<T>::equal_terms(std::int64_t i, const Row& row, double eps)
   const double threshold = p.selection.threshold;
   const bool matters = p.selection.top_k > 0 || p.selection.mass > 0 ||
                        std::abs(std::log(threshold * static_cast<double>(terms))) <= eps;
-  if (!matters) return 0;
+  // Elsewhere scores that are equal as computed are enough: each edge is decided as its weight would be, and the weight
+  // of a lone key is 1.
+  if (!matters && sink_ > -kInfinity) return 0;
+  const double apart = matters ? spread : 0;
   if (!std::all_of(scores, scores + candidates.size(),
-                   [&](T x) { return maximum - static_cast<double>(x) <= spread; })) {
+                   [&](T x) { return maximum - static_cast<double>(x) <= apart; })) {
     return 0;
   }
   // All candidates are nearly equal: are they all the keys that the query may see?
@@ -54,6 +57,7 @@ std::int64_t RowTask<T>::equal_terms(std::int64_t i, const Row& row, double eps)
     allowed += !masked && !std::binary_search(bad.begin(), bad.end(), j);
   }
   if (allowed != candidates.size()) return 0;
+  if (!matters) return terms;
   oracle_.open(slot_->group->batch, span_.head, i);
   return oracle_.equal_terms();
 }
