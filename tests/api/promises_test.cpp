@@ -29,6 +29,13 @@ struct Watch {
   }
 };
 
+// Instrumented code takes ten times as long between two calls, which promises nothing to anybody.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kLongestSilence = 0.5;
+#else
+constexpr double kLongestSilence = 0.05;
+#endif
+
 TEST(Promises, CancelledIsCalledAtLeastEvery50MillisecondsWhateverSelects) {
   const Tensor<float> q = random_tensor({96, 64}, 1), k = random_tensor({24'000, 64}, 2);
   const attngraph_tensor q_view = q.view(), k_view = k.view();
@@ -49,7 +56,7 @@ TEST(Promises, CancelledIsCalledAtLeastEvery50MillisecondsWhateverSelects) {
     attngraph_result* result = nullptr;
     EXPECT_EQ(attngraph_extract(context.get(), &q_view, &k_view, &options, &result), ATTNGRAPH_OK);
     attngraph_result_destroy(result);
-    EXPECT_LE(watch.longest, 0.05) << selection;
+    EXPECT_LE(watch.longest, kLongestSilence) << selection;
   }
 }
 
