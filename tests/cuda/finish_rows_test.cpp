@@ -118,7 +118,7 @@ std::vector<Case> finish_cases() {
     const std::int64_t pairs = c.batch * c.query_heads * c.queries * c.keys;
     c.stats.columns = c.stats.distances = false;
     // Without a threshold nothing is a candidate for its weight.
-    if (c.top_k == 0 && c.mass == 0 && c.threshold > 0 && pairs <= 30'000 && c.queries > 0) cases.push_back(c);
+    if (c.top_k == 0 && c.mass == 0 && c.threshold > 0 && pairs <= 15'000 && c.queries > 0) cases.push_back(c);
   }
   return cases;
 }

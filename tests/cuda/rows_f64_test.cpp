@@ -19,7 +19,7 @@ std::vector<Case> threshold_cases() {
   for (Case c : extract_cases()) {
     const std::int64_t pairs = c.batch * c.query_heads * c.queries * c.keys;
     const bool no_queries = c.queries == 0 || (c.query_begin > 0 && c.query_begin == c.query_end);
-    if (c.top_k == 0 && c.mass == 0 && pairs <= 150'000 && !no_queries) cases.push_back(c);
+    if (c.top_k == 0 && c.mass == 0 && pairs <= 40'000 && !no_queries) cases.push_back(c);
   }
   return cases;
 }
