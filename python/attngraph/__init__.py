@@ -11,13 +11,14 @@ from ._bertviz import head_view, model_view
 from ._cache import CacheLoss, cache_loss
 from ._extract import extract, from_matrix
 from ._imports import from_arrow, from_networkx, from_pandas
+from ._making import concat, from_slices, load
 from ._picture import Picture
 from ._token_texts import token_texts
 from ._views import Page
 from .edges import Edges
 from .errors import Error
-from .graph import Graph, concat, from_slices, load
-from .records import Backend, Columns, Coverage, Csr, Difference, Edge, Report, Rows, Slice, Summary, SweepRow
+from .graph import Graph
+from .records import Backend, Columns, Coverage, Csr, Difference, Edge, Flow, Report, Rows, Slice, Summary, SweepRow
 from .tables import Table
 
 __version__ = _native.version()
@@ -32,6 +33,7 @@ __all__ = [
     "Edge",
     "Edges",
     "Error",
+    "Flow",
     "Graph",
     "Page",
     "Picture",

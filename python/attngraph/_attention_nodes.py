@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _native
-from ._extract import _options, _score_options, ids_at
 from ._ggml import Tensor
+from ._options import call_options, ids_at, score_options
 from .errors import NotFoundError, UnsupportedError
 from .graph import Graph
 
@@ -155,7 +155,7 @@ class Listener:
         )  # fmt: skip
         if pattern.causal:
             options.query_offset(self._offset)
-        _score_options(
+        score_options(
             options, scale=scale, softcap=softcap or None, mask=pattern.mask,
             sinks=None if sinks is None else sinks.read().reshape(-1), lse=None, lse_base="e", allow_dense=False,
             decision="fast",
@@ -225,7 +225,7 @@ def extract_options(selection, layer, causal=False, window=None, among=None, key
     selection = {**selection}
     for name in ("token_ids", "word_ids"):
         selection[name] = ids_at(selection.get(name), 0, keys, name)
-    return _options(
+    return call_options(
         causal=causal, query_offset=None, key_lengths=None, query_range=None, backend=None, layer=layer, window=window,
         among=among, **selection,
     )  # fmt: skip

@@ -115,12 +115,7 @@ def _show(
         if keys is None:
             raise ArgumentError(f"{present[0]} needs its tokens")
         graph = from_matrix(weights, threshold, tokens=[str(word) for word in keys])
-    part = {}
-    if layers is not None:
-        part["layers"] = [int(layer) for layer in layers]
-    if heads is not None:
-        part["heads"] = [int(head) for head in heads]
-    page = graph.view(height=height, query_tokens=queries, **part)
+    page = graph.view(height=height, query_tokens=queries, layers=layers, heads=heads)
     if action == "return":
         return page
     from IPython.display import display

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from ._labels import is_many
+from ._making import with_words
 from ._token_texts import token_texts
 from .errors import ArgumentError, Error, NotFoundError
-from .graph import with_words
 
 
 def failure():

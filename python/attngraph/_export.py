@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 
 from . import _native, _values
-from ._labels import lists_of, two_sided
+from ._labels import lists_of
 from ._optional import optional
 from .errors import ArgumentError, LimitError
 
@@ -306,8 +306,8 @@ def _nodes(graph, edges, direction):
     keys, unless these are different sequences. Then it has a name like those in files: b1_5, b1_q5, b1_k5.
     """
     words, plain, ends = graph._words, graph._words.plain, _ends(direction)
-    apart_sides, apart = two_sided(graph._result), len(lists_of(graph._result, False)) > 1
-    if not apart_sides and not apart:
+    two_sided, apart = graph._result.two_sided(), len(lists_of(graph._result, False)) > 1
+    if not two_sided and not apart:
         count = graph._positions()
         places = words.places("key", np.zeros(count, np.int64), np.arange(count))
         nodes = [
@@ -317,13 +317,13 @@ def _nodes(graph, edges, direction):
         return nodes, *(edges._positions(f"{end}_token").tolist() for end in ends)
     nodes, names = {}, {}
     for end in ("query", "key"):
-        side = end[0] if apart_sides else ""
-        positions = edges[end] if apart_sides else edges._positions(f"{end}_token")
+        side = end[0] if two_sided else ""
+        positions = edges[end] if two_sided else edges._positions(f"{end}_token")
         places = words.places(end, edges["batch"], edges[end])
         names[end] = [f"b{b}_{side}{i}" for b, i in zip(edges["batch"].tolist(), positions.tolist())]
         for name, b, i, place in zip(names[end], edges["batch"].tolist(), positions.tolist(), places.tolist()):
             if name not in nodes:
-                nodes[name] = {"batch": b, "position": i, **({"side": end} if apart_sides else {})}
+                nodes[name] = {"batch": b, "position": i, **({"side": end} if two_sided else {})}
                 if place < len(plain) - 1:
                     nodes[name]["token"] = plain[place]
     return list(nodes.items()), *(names[end] for end in ends)

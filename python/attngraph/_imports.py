@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._making import from_slices
 from ._optional import optional
 from .errors import ArgumentError, DtypeError, NonfiniteError
-from .graph import Graph, from_slices
+from .graph import Graph
 from .records import Csr, Slice
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Union
 import numpy as np
 
 from ._token_texts import token_texts
-from .errors import ArgumentError, DtypeError, ShapeError, UnsupportedError
+from .errors import ArgumentError, DtypeError, ShapeError
 
 Labels = Union[Sequence[Union[str, bytes]], Sequence[Sequence[Union[str, bytes]]]]
 
@@ -80,31 +80,15 @@ def set_labels(sink, tokens, query_tokens=None):
         if texts is not None:
             lists = _lists(texts, name)
             for batch, own in lists:
-                _set(sink, name, batch, own)
+                sink.set_labels(name == "query_tokens", batch, own)
             if lists[0][0] >= 0:
                 counts[name] = len(lists)
     return counts
 
 
-def _set(sink, name, batch, texts):
-    if hasattr(sink, "set_labels"):
-        sink.set_labels(name == "query_tokens", batch, texts)
-    elif name == "tokens" and batch == -1:
-        sink.set_tokens(texts)
-    else:
-        raise UnsupportedError("words of each sequence, or of queries alone, need a newer libattngraph")
-
-
 def lists_of(result, queries):
     """The lists of words that a result has for a side: one for all sequences, or one for each."""
-    if hasattr(result, "labels"):
-        return [[text.decode("utf-8", "surrogateescape") for text in own] for own in result.labels(queries)]
-    texts = [] if queries else [text.decode("utf-8", "surrogateescape") for text in result.tokens()]
-    return [texts] if texts else []
-
-
-def two_sided(result):
-    return hasattr(result, "two_sided") and result.two_sided()
+    return [[text.decode("utf-8", "surrogateescape") for text in own] for own in result.labels(queries)]
 
 
 def require_one_each(counts, graph):

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graphs out of graphs, in NumPy: sums over heads and layers, rollout, joined query ranges."""
+"""Graphs out of graphs, in NumPy: sums over heads and layers, joined query ranges."""
 
 import numpy as np
 
 from . import _values
-from ._optional import optional
 from .errors import ArgumentError, DtypeError, ShapeError
 from .records import Csr, Rows, Slice
 
@@ -110,7 +109,7 @@ def aggregate(graph, how, over):
         groups.setdefault(label, []).append((s, csr))
     facts = {name: value for name, value in graph.metadata.items() if name not in ("threshold", "weights")}
     facts["weights"] = f"{how} over {over}s"
-    from .graph import from_slices
+    from ._making import from_slices
 
     joined = (_merged(label, groups[label], how, over) for label in sorted(groups))
     return from_slices(joined, graph.labels("keys"), facts, query_tokens=graph.labels("queries"), report=graph.report)
@@ -134,42 +133,3 @@ def _merged(label, group, how, over):
     rows, columns = np.divmod(places[first], max(keys, 1))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
     return Slice(*label, begin, count, keys, len(columns)), Csr(indptr, columns, weights)
-
-
-def rollout(graph, residual, threshold, fusion, without_first):
-    residual, threshold = _values.number(residual, "residual"), _values.number(threshold, "threshold")
-    if not 0 <= residual <= 1:
-        raise ArgumentError(f"residual is {residual}; it is in [0, 1]")
-    _values.one_of(fusion, "fusion", "mean", "max")
-    sparse = optional("scipy.sparse", "rollout", "scipy")
-    products = {}
-    for s, csr, _ in parts(aggregate(graph.filter(without_first=True) if without_first else graph, fusion, "head")):  # by batch, layers ascending
-        if s.query_begin != 0 or s.query_count != s.key_count:
-            raise ShapeError(
-                f"rollout needs as many queries as keys; layer {s.layer} has the queries {s.query_begin} to "
-                f"{s.query_begin + s.query_count} and {s.key_count} keys"
-            )
-        attention = sparse.csr_array((csr.data, csr.indices, csr.indptr), shape=(s.query_count, s.key_count))
-        total = np.asarray(attention.sum(axis=1)).ravel()
-        empty = total == 0
-        attention = sparse.diags_array(np.divide(1 - residual, total, where=~empty, out=np.zeros_like(total))) @ attention
-        mixed = attention + sparse.diags_array(np.where(empty, 1.0, residual))
-        before = products.get(s.batch)
-        if before is not None and before.shape != mixed.shape:
-            raise ShapeError(f"layer {s.layer} has {mixed.shape[0]} positions, the layers before {before.shape[0]}")
-        products[s.batch] = mixed if before is None else mixed @ before
-    from .graph import from_slices
-
-    facts = {"weights": f"rollout, residual {residual:g}", "threshold": repr(float(threshold))}
-    slices = (_kept(batch, product.tocsr(), threshold) for batch, product in sorted(products.items()))
-    return from_slices(slices, graph.labels("keys"), facts, query_tokens=graph.labels("queries"), report=graph.report)
-
-
-def _kept(batch, matrix, threshold):
-    matrix.sort_indices()
-    keep = (matrix.data >= threshold) & (matrix.data > 0)
-    rows = row_numbers(matrix.indptr)[keep]
-    n = matrix.shape[0]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
-    csr = Csr(indptr, matrix.indices[keep], matrix.data[keep])
-    return Slice(batch, 0, 0, 0, n, n, len(csr.indices)), csr

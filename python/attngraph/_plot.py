@@ -140,7 +140,7 @@ def _small_cells(graph, layer, head, batch, queries, keys, threshold, left, top,
         x, y = left + wide * (k - keys[0]), top + tall * (q - queries[0])
         yield f'<rect x="{x:.2f}" y="{y:.2f}" width="{wide:.2f}" height="{tall:.2f}" fill="{pic.colour(w, high)}"/>'
         if wide >= 26 and tall >= 14:
-            number = pic.weight_text(w).removeprefix("0") if hasattr(str, "removeprefix") else pic.weight_text(w)
+            number = pic.weight_text(w).removeprefix("0")
             yield pic.text(x + wide / 2, y + tall / 2, number, size=9.5, anchor="middle", fill=pic.ink_on(w, high))
 
 

@@ -243,29 +243,6 @@ class Questions:
 
         return loss_of_graph(self, cache_of(window, first, keys, heavy))
 
-    def heaviest_path(self, query: int, key: int, *, residual: float = 0.5, batch: int = 0) -> Table:
-        """The heaviest way from an input position through all layers of the graph to a query: one step a layer.
-
-        A step takes an edge of some head, with ``(1 - residual)`` times its weight, or stays where it is, with
-        `residual`; the way whose product is largest is the answer. Only kept edges are ways.
-
-        Returns
-        -------
-        Table
-            layer, head (-1: it stayed), query, key and weight of every step, lowest layer first.
-
-        Examples
-        --------
-        >>> import attngraph as ag
-        >>> g = ag.from_matrix([[[[1, 0, 0], [0.9, 0.1, 0], [0, 0.8, 0.2]]]] * 2, threshold=0.1)
-        >>> way = g.heaviest_path(2, 0)
-        >>> way["query"].tolist(), way["weight"].tolist()
-        ([1, 2], [0.45, 0.4])
-        """
-        from ._paths import heaviest_path
-
-        return heaviest_path(self, query, key, residual, batch)
-
     def words(self) -> np.ndarray:
         """The number of the word that every token belongs to, from the texts of the tokens.
 

@@ -4,7 +4,8 @@
 from typing import NamedTuple
 
 from . import _native
-from .graph import Graph, with_words
+from ._making import with_words
+from .graph import Graph
 
 
 class Place(NamedTuple):

@@ -11,9 +11,10 @@ from __future__ import annotations
 import weakref
 
 from . import _native
+from ._making import from_slices
 from ._operations import joined, parts
 from ._stitch import Place, stitched
-from .graph import Graph, from_slices
+from .graph import Graph
 from .records import Csr, together
 
 _SAMPLE = 16  # numbers of a key that stand for it

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -95,10 +94,7 @@ class Views:
             graph = self.filter(threshold, layers=layers, heads=heads)
         sink = _native.Sink.file(os.fspath(path), "html", False, False, False, False)
         if query_tokens is not None:
-            if hasattr(sink, "set_labels"):
-                set_labels(sink, None, query_tokens)
-            else:
-                sink.set_metadata("query_tokens", json.dumps([str(word) for word in query_tokens]))
+            set_labels(sink, None, query_tokens)
         graph._result.write(sink)
         sink.finish()
 

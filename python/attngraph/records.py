@@ -5,6 +5,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from .tables import Table
+
 
 class Slice(NamedTuple):
     """One (batch, layer, head) of a graph: which queries it holds, of how many keys, with how many edges."""
@@ -146,6 +148,13 @@ class Difference(NamedTuple):
 
     def __bool__(self) -> bool:
         return self.only_a + self.only_b + self.slices_only_a + self.slices_only_b > 0
+
+
+class Flow(NamedTuple):
+    """The most that passes from a position to another, and a way of carrying it."""
+
+    value: float
+    edges: Table  # layer, query, key, flow: the edges that carry something
 
 
 class Backend(NamedTuple):

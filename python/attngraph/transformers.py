@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _captured, _live, _values
-from ._extract import _options, _score_options, ids_at
 from ._inputs import tensor
 from ._labels import Labels
+from ._making import with_words
 from ._optional import optional
+from ._options import call_options, ids_at, score_options
 from ._stacks import Modules
 from ._stitch import Place
 from ._streams import Running, Streams, print_of
 from .errors import ArgumentError, NotFoundError, UnsupportedError
-from .graph import Graph, with_words
+from .graph import Graph
 
 if TYPE_CHECKING:
     import transformers
@@ -445,11 +446,11 @@ class Capture:
 
     def _call_options(self, layer, kwargs, mask, causal, among, place, keys, move=_live.on_host):
         ids = {name: ids_at(self._how[name], place.key_begin, keys, name) for name in ("token_ids", "word_ids")}
-        options = _options(
+        options = call_options(
             causal=causal, query_offset=0 if causal else None, key_lengths=None, query_range=None, backend=None,
             layer=layer, window=None, among=among, **{**self._how, **ids},
         )  # fmt: skip
-        _score_options(
+        score_options(
             options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=mask,
             sinks=move(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
         )  # fmt: skip

@@ -17,11 +17,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _native, _values
-from ._extract import _options, _score_options, ids_at
 from ._inputs import chosen_layers, of_layer
 from ._inputs import tensor as view_of
 from ._labels import token_bytes
 from ._optional import optional
+from ._options import call_options, ids_at, score_options
 from ._questions import words_of
 from ._stitch import Place, stitched
 from .errors import ArgumentError, FormatError, NotFoundError, ShapeError, UnsupportedError
@@ -363,13 +363,13 @@ def _graph(run, wanted, sequence, context, selection, scores, tokens, token_ids)
             q, k = run.layers[layer][sequence][j]
             own = {name: of_layer(value, layer, False) for name, value in scores.items()}
             heads, key_heads, size, scale = _heads_of(run, q, k, own["scale"])
-            options = _options(
+            options = call_options(
                 causal=True, query_offset=None, key_lengths=None, query_range=None, backend=None, layer=layer,
                 heads=own["heads"], among=range(heads), window=own["window"],
                 token_ids=ids_at(token_ids, 0, len(k), "token_ids"), word_ids=ids_at(words, 0, len(k), "tokens"),
                 **selection,
             )  # fmt: skip
-            _score_options(
+            score_options(
                 options, scale=scale, softcap=own["softcap"], mask=None, sinks=own["sinks"], lse=None, lse_base="e",
                 allow_dense=False, decision="fast",
             )  # fmt: skip

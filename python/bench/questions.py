@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the questions of docs/questions.md: parts, groups, differences of a graph of so many edges, with the memory that
-they take beyond it; and what statistics add to a capture.
+they take beyond it; what statistics add to a capture; and ways through the layers, beside networkx.
 
-usage: python questions.py [--edges N] [--capture]
+usage: python questions.py [--edges N] [--capture | --flow]
 """
 
 import argparse
@@ -96,11 +96,59 @@ def capture():
         print(f"{name:<28} {np.median(values):8.3f} s   {np.median(values) / base:5.2f} x")
 
 
+def in_turn(sides, rounds=3):
+    """Median times of functions, interleaved, and how many times as long as the first the others take."""
+    times = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, work in sides.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    base = np.median(next(iter(times.values())))
+    for name, values in times.items():
+        print(f"{name:<44} {np.median(values):9.4f} s   {np.median(values) / base:7.1f} x", flush=True)
+
+
+def flow(edges):
+    import networkx
+
+    graph = graph_of(edges, 1)
+    whole = graph.aggregate("sum")  # networkx has one edge a pair
+    network = networkx.from_scipy_sparse_array(whole.to_scipy(), create_using=networkx.DiGraph)
+    print(f"{len(whole):,} edges")
+    in_turn({
+        "pagerank": whole.pagerank,
+        "networkx.pagerank, of a network that is there": lambda: networkx.pagerank(network, tol=1e-9, max_iter=1000),
+    })  # fmt: skip
+    in_turn({
+        "components": whole.components,
+        "networkx, of a network that is there": lambda: list(networkx.weakly_connected_components(network)),
+    })  # fmt: skip
+    rng = np.random.default_rng(0)
+    q, k = (1.5 * rng.standard_normal((6, 1, 2, 256, 16)).astype(np.float32) for _ in range(2))
+    layers = ag.extract(list(q), list(k), threshold=0.02)
+    network = networkx.DiGraph()
+    from attngraph._token_graph import layer_matrices
+
+    for depth, (_, _, matrix) in enumerate(layer_matrices(layers, 0.5, "mean", False, "flow")):
+        matrix = matrix.tocoo()
+        for i, j, weight in zip(*matrix.coords, matrix.data):
+            network.add_edge((depth, int(j)), (depth + 1, int(i)), capacity=float(weight))
+    print(f"{network.number_of_edges():,} edges between 7 layers of 256 positions")
+    in_turn({
+        "flow, with the layers made": lambda: layers.flow(255, 128),
+        "networkx.maximum_flow, of a network that is there": lambda: networkx.maximum_flow(network, (0, 128), (6, 255)),
+    })  # fmt: skip
+
+
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--edges", type=int, default=1_750_000)
 parser.add_argument("--capture", action="store_true")
+parser.add_argument("--flow", action="store_true")
 how = parser.parse_args()
 if how.capture:
     capture()
+elif how.flow:
+    flow(how.edges)
 else:
     questions(how.edges)

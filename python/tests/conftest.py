@@ -5,12 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import attngraph as ag
-
-# Words of each sequence and of queries, in the library.
-LISTS_OF_WORDS = pytest.mark.skipif(
-    not hasattr(ag._native.Sink, "set_labels"), reason="libattngraph has one list of words"
-)
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 

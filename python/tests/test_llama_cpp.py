@@ -21,6 +21,7 @@ pytest.importorskip("gguf")
 
 import gguf_models  # noqa: E402
 from gguf_models import HEADS, VOCABULARY  # noqa: E402
+from test_questions import dense_heads  # noqa: E402
 
 import attngraph as ag  # noqa: E402
 from attngraph import _ggml  # noqa: E402
@@ -121,6 +122,19 @@ def assert_same(graph, weights, threshold=THRESHOLD, band=BAND):
 def test_edges_are_those_of_kq_soft_max(models, family, ubatch):
     graph = ag.llama_cpp.capture(models[family], PROMPT, THRESHOLD, flash_attention=False, ubatch=ubatch)
     assert_same(graph, truth(models[family], PROMPT, ubatch=ubatch))
+
+
+@pytest.mark.parametrize("ubatch", [512, 16])
+def test_statistics_are_those_of_kq_soft_max(models, ubatch):
+    graph = ag.llama_cpp.capture(
+        models["llama"], PROMPT, THRESHOLD, flash_attention=False, ubatch=ubatch, stats="heads"
+    )
+    table, nothing = graph.heads(), np.zeros(len(PROMPT), bool)
+    for layer, weights in truth(models["llama"], PROMPT, ubatch=ubatch).items():
+        rows = np.flatnonzero(table["layer"] == layer)
+        want = dense_heads(weights.astype(np.float64), np.array(PROMPT), np.arange(len(PROMPT)), nothing)
+        for name in ("entropy", "self_share", "previous_share", "first_share", "heaviest_share", "induction_share"):
+            np.testing.assert_allclose(table[name][rows], want[name], rtol=BAND, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("cache_type", ["f32", "bf16", "q8_0"])

@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-from conftest import LISTS_OF_WORDS
 
 import attngraph as ag
 
@@ -26,7 +25,6 @@ def test_other_tokens_stay_as_they_are():
         assert ag.token_texts(tokens) == tokens
 
 
-@LISTS_OF_WORDS
 def test_a_tokenizer_says_how_its_tokens_are_written():
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LISTS_OF_WORDS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -602,7 +601,6 @@ class Letters:
         return "<pad>" if n == 0 else "\u0120" + chr(ord("a") + n % 26)
 
 
-@LISTS_OF_WORDS
 def test_a_tokenizer_names_what_every_sequence_read():
     model, inputs = build("Llama"), ids(2, 6)
     inputs[0, :2] = 0
@@ -613,7 +611,6 @@ def test_a_tokenizer_names_what_every_sequence_read():
     assert cap.graph.labels("keys") == expected
 
 
-@LISTS_OF_WORDS
 def test_every_sequence_of_a_batch_has_words_of_its_own():
     model = build("Llama")
     with capture(model, THRESHOLD) as cap:

@@ -113,6 +113,18 @@ def test_passes_of_a_sequence_become_one_graph(tmp_path):
         assert all((s.query_begin, s.query_count) == (0, LENGTHS[i]) for s in graph.slices)
 
 
+@pytest.mark.parametrize("form", [side_by_side, compact])
+def test_statistics_are_of_all_attention(tmp_path, form):
+    made, ids = data(), [np.arange(n) % 4 for n in LENGTHS]
+    for i, graph in enumerate(read(form(tmp_path, made), stats="heads", token_ids=ids)):
+        found, want = graph.heads(), expected(made, i, stats="heads", token_ids=ids[i]).heads()
+        assert found.columns == want.columns and {"induction_share", "heaviest_share", "entropy"} <= set(found.columns)
+        for name in want.columns:
+            np.testing.assert_allclose(found[name], want[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    with pytest.raises(ag.errors.NotFoundError, match="stats=\"heads\""):
+        read(tmp_path)[0].heads()
+
+
 def test_heads_are_as_wide_as_their_tensors(tmp_path):
     """What is recorded as head_dim is hidden_size / heads, which some models do not keep to."""
     made = data()
