@@ -161,6 +161,20 @@ int host_threads(const Plan& plan, const attngraph_options& options) {
   return options.threads > 0 ? options.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
+// A sink looks at the caller's wishes during this call, and not after it.
+class PollOfCall {
+ public:
+  PollOfCall(GraphSink& sink, Control& control) : sink_(sink) {
+    sink_.set_poll([&control] { control.poll(); });
+  }
+  ~PollOfCall() { sink_.set_poll({}); }
+  PollOfCall(const PollOfCall&) = delete;
+  PollOfCall& operator=(const PollOfCall&) = delete;
+
+ private:
+  GraphSink& sink_;
+};
+
 RunReport certified_answer(const attngraph_context& context, const Backend& backend, const Problem& problem,
                            const attngraph_options& options, RowSink& to, Control& control) {
   exact::require_certifiable(problem);
@@ -180,6 +194,7 @@ void run(const attngraph_context& context, const AnyProblem& problem, const attn
   Control control = control_of(options);
   control.poll(0);  // a call cancelled before it starts does no work
 
+  const PollOfCall polled(*sink.target, control);
   CallIntoSink call(sink, facts_of(problem), nullptr, options.max_edges);
   TokenIds ids;
   if (problem.stats.tokens) {

@@ -7,6 +7,27 @@
 #include <utility>
 
 namespace ag {
+namespace {
+
+// Room for `more` at the end. A large array is moved in pieces, with a look at the caller's wishes in between: half a
+// gigabyte takes a third of a second.
+template <class T>
+void make_room(std::vector<T>& array, std::int64_t more, const std::function<void()>& poll) {
+  constexpr std::ptrdiff_t kPiece = std::ptrdiff_t{1} << 21;
+  const std::size_t wanted = array.size() + static_cast<std::size_t>(more);
+  if (wanted <= array.capacity()) return;
+  std::vector<T> larger;
+  larger.reserve(std::max(wanted, 2 * array.capacity()));
+  for (auto from = array.begin(); from != array.end();) {
+    const auto to = from + std::min(kPiece, array.end() - from);
+    larger.insert(larger.end(), from, to);
+    from = to;
+    if (poll) poll();
+  }
+  array = std::move(larger);
+}
+
+}  // namespace
 
 bool Metadata::two_sided() const {
   const auto fact = facts.find("attention");
@@ -63,11 +84,14 @@ void CollectSink::rows(const RowBlock& block) {
     graph_.rows.push_back(block.stats[r]);
   }
   const std::int64_t count = block.edge_count();
+  make_room(graph_.keys, count, poll_);
   graph_.keys.insert(graph_.keys.end(), block.keys, block.keys + count);
   if (graph_.weight_dtype == DType::kF32) {
     const auto* weights = static_cast<const float*>(block.weights);
+    make_room(graph_.weights_f32, count, poll_);
     graph_.weights_f32.insert(graph_.weights_f32.end(), weights, weights + count);
   } else {
+    make_room(graph_.weights_f64, count, poll_);
     for (std::int64_t e = 0; e < count; ++e) graph_.weights_f64.push_back(block.weight(e));
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <string>
@@ -81,6 +82,8 @@ struct EdgeList {
 // Receives a graph: its facts first, then its slices and rows, then the report once all of them are in.
 class GraphSink : public RowSink {
  public:
+  // Called now and then while a sink does something long within rows(); may throw. Empty: nobody asks.
+  virtual void set_poll(const std::function<void()>&) {}
   virtual void set_metadata(const Metadata& metadata) = 0;  // before the first slice
   virtual void finish(const RunReport& report) = 0;         // nothing comes after it; without it everything is undone
 };
@@ -88,6 +91,7 @@ class GraphSink : public RowSink {
 // Collects rows into an EdgeList. A slice in f64 after slices in f32 widens them all.
 class CollectSink : public GraphSink {
  public:
+  void set_poll(const std::function<void()>& poll) override { poll_ = poll; }
   void set_metadata(const Metadata& metadata) override { graph_.metadata = metadata; }
   void begin_slice(const SliceInfo& slice, DType weight_dtype) override;
   void rows(const RowBlock& block) override;
@@ -98,6 +102,7 @@ class CollectSink : public GraphSink {
 
  private:
   EdgeList graph_;
+  std::function<void()> poll_;
 };
 
 // Send a graph through a sink, slice by slice. Calls set_metadata and finish too.
