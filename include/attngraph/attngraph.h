@@ -106,11 +106,11 @@ typedef struct attngraph_tensor {
  * request */
 
 /* FAST: working precision: every pair with |ln(w / threshold)| > eps is decided right; eps is in the report.
- * CERTIFIED: the edges are exactly the pairs whose weight, for the stored inputs, is at least the threshold: the same
- * on every backend, instruction set and number of threads, ties included. Pairs inside the band of FAST are decided
- * again on the host, in double and then in numbers as long as it takes; weights and statistics are those of FAST.
- * Without top_k and mass, and with Q, K and what goes with them in host memory; ERROR_UNSUPPORTED otherwise. A ready
- * matrix is decided exactly either way. */
+ * CERTIFIED: the edges are exactly those of the definition for the stored inputs, whatever selects, ties included: the
+ * same on every backend, instruction set and number of threads. Pairs inside the band of FAST are decided again on the
+ * host, in double and then in numbers as long as it takes; weights and statistics are those of FAST. With Q, K and
+ * what goes with them in host memory; ERROR_UNSUPPORTED otherwise. A ready matrix is decided exactly either way.
+ */
 typedef enum attngraph_decision { ATTNGRAPH_DECISION_FAST = 0, ATTNGRAPH_DECISION_CERTIFIED = 1 } attngraph_decision;
 
 typedef enum attngraph_lse_base { ATTNGRAPH_LSE_BASE_E = 0, ATTNGRAPH_LSE_BASE_2 = 1 } attngraph_lse_base;
@@ -344,8 +344,8 @@ typedef struct attngraph_report {
   int32_t threads;            /* of the CPU; 0 for CUDA */
   const char* note;           /* why another backend than the best one answered; "" when that did */
   int64_t rows_decided_again; /* certified: rows with pairs that were decided again */
-  int64_t unresolved;         /* certified: pairs that 16384 bits do not tell from the threshold, written as no edges;
-                                 only a softcap can make one, and none is known */
+  int64_t unresolved;         /* certified: decisions that 16384 bits do not tell, written as no edges; only a
+                                 softcap can make one, and none is known */
 } attngraph_report;
 
 ATTNGRAPH_API void attngraph_result_destroy(attngraph_result* result);

@@ -4,18 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+
+#include "band.hpp"
 
 namespace ag::exact {
 namespace {
-
-// No backend answers from single precision with a wider one; a row whose band is wider is decided key by key.
-constexpr double kWidestBand = 1.0 / 64;
-// How much lower than the threshold the backend's is, in nats: the widest band, and room for weights in float.
-constexpr double kRelaxed = kWidestBand + 1e-4;
-// What a weight in float may be off by beside the band, relative.
-constexpr double kFloatRounding = 0x1p-20;
-// Below it a float is subnormal, or soon.
-constexpr double kTinyWeight = 1e-35;
 
 constexpr std::int64_t kBufferedRows = 1 << 14;
 constexpr std::size_t kBufferedEdges = std::size_t{1} << 18;
@@ -24,15 +18,14 @@ constexpr std::size_t kRowsPerThread = 4;
 
 std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
+using Weights = std::vector<float>::const_iterator;
+double sum_of(Weights begin, Weights end) {
+  return std::accumulate(begin, end, 0.0, [](double sum, float weight) { return sum + static_cast<double>(weight); });
+}
+
 }  // namespace
 
 void require_certifiable(const Problem& problem) {
-  const Selection& s = problem.selection;
-  if (s.top_k > 0 || s.mass > 0) {
-    fail(Status::kUnsupported,
-         "decision certified decides thresholds, not {}; leave {} out, or take decision fast, which reports its band",
-         s.top_k > 0 ? "top_k" : "mass", s.top_k > 0 ? "top_k" : "mass");
-  }
   for (const TensorView* view : {&problem.q, &problem.k, &problem.mask.tensor, &problem.sinks, &problem.logsumexp}) {
     if (*view && view->device >= 0) {
       fail(Status::kUnsupported,
@@ -45,12 +38,17 @@ void require_certifiable(const Problem& problem) {
 
 Problem relaxed(const Problem& problem) {
   Problem out = problem;
-  out.selection.threshold *= std::exp(-kRelaxed);
+  out.selection = relaxed(problem.selection, static_cast<bool>(problem.logsumexp));
   return out;
 }
 
 CertifyingSink::CertifyingSink(const Problem& problem, int threads, RowSink& next, Control& control)
-    : p_(problem), threads_(std::max(threads, 1)), next_(next), control_(control), judges_(idx(threads_)) {}
+    : p_(problem),
+      selects_(problem.selection.top_k > 0 || problem.selection.mass > 0),
+      threads_(std::max(threads, 1)),
+      next_(next),
+      control_(control),
+      workers_(idx(threads_)) {}
 
 void CertifyingSink::begin_slice(const SliceInfo& slice, DType weight_dtype) {
   slice_ = slice;
@@ -82,43 +80,50 @@ double CertifyingSink::row_band(std::int64_t query, const RowStats& stats) {
   return in_double < kWidestBand ? kWidestBand : std::numeric_limits<double>::infinity();
 }
 
-void CertifyingSink::rows(const RowBlock& block) {
-  const double threshold = p_.selection.threshold;
+void CertifyingSink::take(const RowBlock& block, std::int64_t begin, std::int64_t end) {
   const auto* weights = static_cast<const float*>(block.weights);
+  keys_.insert(keys_.end(), block.keys + begin, block.keys + end);
+  weights_.insert(weights_.end(), weights + begin, weights + end);
+}
+
+// Pairs near the threshold are to be decided; lighter ones are dropped.
+void CertifyingSink::take_by_threshold(const RowBlock& block, std::int64_t begin, std::int64_t end, OpenRow& open) {
+  const double threshold = p_.selection.threshold;
+  open.whole = !(open.band <= kWidestBand);
+  if (open.whole) return;
+  const double high = threshold * std::exp(open.band + kFloatRounding),
+               low = threshold * std::exp(-open.band - kFloatRounding);
+  for (std::int64_t e = begin; e < end; ++e) {
+    const double weight = block.weight(e);
+    const bool sure = weight > kTinyWeight || threshold > 2 * kTinyWeight;
+    if (sure && weight < low) continue;
+    if (!(sure && weight > high)) open.edges.push_back(static_cast<std::int64_t>(keys_.size()));
+    take(block, e, e + 1);
+  }
+}
+
+void CertifyingSink::rows(const RowBlock& block) {
   for (std::int64_t r = 0; r < block.row_count; ++r) {
     RowStats stats = block.stats[r];
     const std::int64_t begin = block.offsets[r], end = block.offsets[r + 1];
+    const std::size_t first = keys_.size();
     OpenRow open;
     open.row = static_cast<std::int64_t>(stats_.size());
-    double kept = 0;
-    bool dropped = false;
-    if (threshold > 0 && stats.max_key >= 0) {
-      const double band = row_band(block.query_begin + r, stats);
-      open.whole = !(band <= kWidestBand);
-      const double high = threshold * std::exp(band + kFloatRounding),
-                   low = threshold * std::exp(-band - kFloatRounding);
-      for (std::int64_t e = begin; e < end; ++e) {
-        const double weight = static_cast<double>(weights[e]);
-        const bool sure = weight > kTinyWeight || threshold > 2 * kTinyWeight;
-        if (!open.whole && sure && weight < low) {
-          dropped = true;
-          continue;
-        }
-        if (!open.whole && !(sure && weight > high)) open.edges.push_back(static_cast<std::int64_t>(keys_.size()));
-        kept += weight;
-        keys_.push_back(block.keys[e]);
-        weights_.push_back(weights[e]);
-      }
+    const bool has_cut = selects_ || p_.selection.threshold > 0;
+    if (has_cut && stats.max_key >= 0) open.band = row_band(block.query_begin + r, stats);
+    if (selects_ || !has_cut || stats.max_key < 0) {
+      open.by_prefix = selects_ && stats.max_key >= 0;
+      take(block, begin, end);
     } else {
-      keys_.insert(keys_.end(), block.keys + begin, block.keys + end);
-      weights_.insert(weights_.end(), weights + begin, weights + end);
+      take_by_threshold(block, begin, end, open);
     }
-    if (dropped) stats.kept_mass = kept;
+    if (static_cast<std::int64_t>(keys_.size() - first) != end - begin)
+      stats.kept_mass = sum_of(weights_.begin() + static_cast<std::ptrdiff_t>(first), weights_.end());
     offsets_.push_back(static_cast<std::int64_t>(keys_.size()));
     stats_.push_back(stats);
-    if (open.whole || !open.edges.empty()) open_.push_back(std::move(open));
+    if (open.by_prefix || open.whole || !open.edges.empty()) open_.push_back(std::move(open));
+    if (static_cast<std::int64_t>(stats_.size()) >= kBufferedRows || keys_.size() >= kBufferedEdges) flush();
   }
-  if (static_cast<std::int64_t>(stats_.size()) >= kBufferedRows || keys_.size() >= kBufferedEdges) flush();
 }
 
 void CertifyingSink::end_slice(const SliceSums& sums) {
@@ -126,28 +131,49 @@ void CertifyingSink::end_slice(const SliceSums& sums) {
   next_.end_slice(sums);
 }
 
-void CertifyingSink::decide(OpenRow& open, RowJudge& judge, const Poll& poll) const {
+// What top-k and mass leave for certain, and the order of the keys around the end of that. False: it takes the row.
+bool CertifyingSink::decide_by_prefix(OpenRow& open, Worker& worker, const Poll& poll) const {
+  const std::int64_t begin = offsets_[idx(open.row)], end = offsets_[idx(open.row + 1)];
+  const PrefixAnswer& found = worker.prefixes.find(weights_.data() + begin, idx(end - begin), open.band);
+  if (found.prefix == Prefix::kRow) return false;
+  open.is_edge.assign(idx(end - begin), 0);
+  for (const std::size_t n : found.chosen) open.is_edge[n] = 1;
+  if (found.prefix == Prefix::kSure) return true;
+  std::vector<std::int32_t> asked;
+  std::vector<char> chosen;
+  for (const std::size_t n : found.doubtful) asked.push_back(keys_[idx(begin) + n]);
+  worker.judge.open(slice_.id.batch, slice_.id.head, first_query_ + open.row, poll);
+  worker.judge.heaviest_of(asked, found.count, chosen);
+  for (std::size_t n = 0; n < asked.size(); ++n) open.is_edge[found.doubtful[n]] = chosen[n];
+  open.pairs = static_cast<std::int64_t>(asked.size());
+  return true;
+}
+
+void CertifyingSink::decide(OpenRow& open, Worker& worker, const Poll& poll) const {
+  if (open.by_prefix) {
+    poll();
+    if (decide_by_prefix(open, worker, poll)) return;
+    open.whole = true;
+  }
+  RowJudge& judge = worker.judge;
   judge.open(slice_.id.batch, slice_.id.head, first_query_ + open.row, poll);
   if (!open.whole) {
     std::vector<std::int32_t> asked;
     for (const std::int64_t e : open.edges) asked.push_back(keys_[idx(e)]);
     open.unresolved = judge.decide(asked, open.is_edge);
+    open.pairs = static_cast<std::int64_t>(asked.size());
     return;
   }
-  open.unresolved = judge.decide(judge.keys(), open.is_edge);
-  for (std::size_t n = 0; n < judge.keys().size(); ++n) {
-    if (!open.is_edge[n]) continue;
-    const std::int32_t key = judge.keys()[n];
-    open.keys.push_back(key);
-    open.weights.push_back(static_cast<float>(judge.weight(key)));
-  }
+  open.unresolved = judge.select(open.keys);
+  open.pairs = static_cast<std::int64_t>(judge.keys().size());
+  for (const std::int32_t key : open.keys) open.weights.push_back(static_cast<float>(judge.weight(key)));
 }
 
 void CertifyingSink::decide_all() {
   const auto count = static_cast<std::int64_t>(open_.size());
-  const auto judge = [this](int worker) -> RowJudge& {
-    std::unique_ptr<RowJudge>& own = judges_[static_cast<std::size_t>(worker)];
-    if (!own) own = std::make_unique<RowJudge>(p_);
+  const auto worker_of = [this](int n) -> Worker& {
+    std::unique_ptr<Worker>& own = workers_[static_cast<std::size_t>(n)];
+    if (!own) own = std::make_unique<Worker>(p_);
     return *own;
   };
   const double total = static_cast<double>(std::max<std::int64_t>(1, slice_.query_count));
@@ -155,9 +181,8 @@ void CertifyingSink::decide_all() {
   const int threads = static_cast<int>(std::min<std::size_t>(idx(threads_), open_.size() / kRowsPerThread + 1));
   struct Nothing {};
   OrderedTasks<Nothing> tasks(count, threads, control_);
-  tasks.run(
-      [&](std::int64_t task, int worker, const Poll& poll, Nothing&) { decide(open_[idx(task)], judge(worker), poll); },
-      [](std::int64_t, Nothing&) {}, fraction);
+  tasks.run([&](std::int64_t task, int n, const Poll& poll, Nothing&) { decide(open_[idx(task)], worker_of(n), poll); },
+            [](std::int64_t, Nothing&) {}, fraction);
 }
 
 void CertifyingSink::flush() {
@@ -182,22 +207,20 @@ void CertifyingSink::flush() {
         if (next->whole) {
           keys.insert(keys.end(), next->keys.begin(), next->keys.end());
           weights.insert(weights.end(), next->weights.begin(), next->weights.end());
-          pairs_decided_ += static_cast<std::int64_t>(next->is_edge.size());
         } else {
           std::size_t n = 0;
           for (std::int64_t e = begin; e < end; ++e) {
-            const bool asked = n < next->edges.size() && next->edges[n] == e;
+            const bool asked = next->by_prefix || (n < next->edges.size() && next->edges[n] == e);
             if (asked && !next->is_edge[n++]) continue;
             keys.push_back(keys_[idx(e)]);
             weights.push_back(weights_[idx(e)]);
           }
-          pairs_decided_ += static_cast<std::int64_t>(next->edges.size());
         }
+        pairs_decided_ += next->pairs;
+        rows_redone_ += next->pairs > 0;
         if (next->whole || keys.size() - size_before != idx(end - begin)) {
-          double& kept = stats_[r].kept_mass = 0;
-          for (std::size_t e = size_before; e < weights.size(); ++e) kept += static_cast<double>(weights[e]);
+          stats_[r].kept_mass = sum_of(weights.begin() + static_cast<std::ptrdiff_t>(size_before), weights.end());
         }
-        ++rows_redone_;
         unresolved_ += next->unresolved;
         ++next;
       }

@@ -3,7 +3,9 @@
 // exactly, so that the edges are those of the definition whatever made them.
 //
 // The backend is asked with relaxed(problem), whose threshold is lower by more than any band, so every pair that can be
-// an edge arrives. Those that lie outside the row's band of the real threshold are what they seem.
+// an edge arrives. Those that lie outside the row's band of the real threshold are what they seem. With top-k and mass
+// it is asked for more keys than are wanted, and the row's band tells which of them are chosen for certain
+// (prefix.hpp).
 #pragma once
 
 #include <cstdint>
@@ -15,10 +17,11 @@
 #include "../core/problem.hpp"
 #include "../core/row_block.hpp"
 #include "judge.hpp"
+#include "prefix.hpp"
 
 namespace ag::exact {
 
-// Whether the selection is one that CertifyingSink decides; kUnsupported otherwise.
+// kUnsupported unless the tensors are where the host can read them.
 void require_certifiable(const Problem& problem);
 Problem relaxed(const Problem& problem);
 
@@ -38,20 +41,34 @@ class CertifyingSink : public RowSink {
   // A row of the buffer with pairs to be decided.
   struct OpenRow {
     std::int64_t row = 0;
-    bool whole = false;               // the band is too wide: every key of the row is looked at
-    std::vector<std::int64_t> edges;  // those to be decided
+    double band = 0;
+    bool by_prefix = false;           // top-k or mass: all of its edges are to be decided
+    bool whole = false;               // every key of the row is looked at
+    std::vector<std::int64_t> edges;  // by a threshold: those to be decided
     std::vector<char> is_edge;        // of each of them
+    std::int64_t pairs = 0;           // how many had to be looked at
     std::vector<std::int32_t> keys;   // whole: the row's edges anew
     std::vector<float> weights;
     std::int64_t unresolved = 0;
   };
 
+  struct Worker {
+    explicit Worker(const Problem& problem)
+        : judge(problem), prefixes(problem.selection, static_cast<bool>(problem.logsumexp)) {}
+    RowJudge judge;
+    PrefixFinder prefixes;
+  };
+
   double row_band(std::int64_t query, const RowStats& stats);
-  void decide(OpenRow& open, RowJudge& judge, const Poll& poll) const;
+  void take(const RowBlock& block, std::int64_t begin, std::int64_t end);
+  void take_by_threshold(const RowBlock& block, std::int64_t begin, std::int64_t end, OpenRow& open);
+  bool decide_by_prefix(OpenRow& open, Worker& worker, const Poll& poll) const;
+  void decide(OpenRow& open, Worker& worker, const Poll& poll) const;
   void decide_all();
   void flush();
 
   const Problem& p_;
+  const bool selects_;  // by top-k or mass
   const int threads_;
   RowSink& next_;
   Control& control_;
@@ -67,7 +84,7 @@ class CertifyingSink : public RowSink {
   std::vector<RowStats> stats_;
   std::vector<OpenRow> open_;
 
-  std::vector<std::unique_ptr<RowJudge>> judges_;  // one a thread, made when needed
+  std::vector<std::unique_ptr<Worker>> workers_;  // one a thread, made when needed
   std::int64_t pairs_decided_ = 0;
   std::int64_t rows_redone_ = 0;
   std::int64_t unresolved_ = 0;

@@ -27,8 +27,16 @@ RowJudge::RowJudge(const Problem& problem)
 
 void RowJudge::open(std::int64_t batch, std::int64_t head, std::int64_t query, const std::function<void()>& poll) {
   poll_ = poll;
+  batch_ = batch;
+  head_ = head;
+  measured_ = false;
   oracle_.open(batch, head, query);
-  const std::int64_t key_head = p_.key_head_of(head);
+}
+
+void RowJudge::measure() {
+  if (measured_) return;
+  measured_ = true;
+  const std::int64_t batch = batch_, key_head = p_.key_head_of(head_);
   const bool side_by_side = p_.k.strides[3] == 1 || p_.head_dim() == 1;
   const std::span<const double> biases = oracle_.biases();
   scores_.resize(keys().size());
@@ -80,7 +88,7 @@ double RowJudge::margin_error(std::size_t n) const {
   const double count = static_cast<double>(scores_.size());
   const double sum_error =
       p_.logsumexp ? 0.0 : score_error_ + kRoundoff * (largest_ + std::abs(reference_) + 2 * count);
-  const double log_t = std::abs(std::log(p_.selection.threshold));
+  const double log_t = p_.selection.threshold > 0 ? std::abs(std::log(p_.selection.threshold)) : 0.0;
   return score_error_ + sum_error +
          4 * kRoundoff * (8 + std::abs(scores_[n]) + std::abs(reference_) + std::abs(rest_) + log_t);
 }
@@ -90,6 +98,7 @@ std::size_t RowJudge::place_of(std::int32_t key) const {
 }
 
 std::int64_t RowJudge::decide(std::span<const std::int32_t> asked, std::vector<char>& is_edge) {
+  measure();
   const double log_t = std::log(p_.selection.threshold);
   is_edge.assign(asked.size(), 0);
   std::vector<std::size_t> open, places(asked.size());
@@ -115,21 +124,110 @@ std::int64_t RowJudge::ask_oracle(std::span<const std::size_t> open, std::span<c
     unknown += answer == Answer::kUnknown;
     return answer == Answer::kYes;
   };
-  if (open.size() < 4 || oracle_.equal_terms() > 0 || !oracle_.has_order()) {
+  if (open.size() < 4 || oracle_.equal_terms() > 0) {
     for (const std::size_t a : open) is_edge[a] = ask(a);
     return unknown;
   }
   // The heavier ones are edges when a lighter one is: the border is found by halving.
-  std::vector<Real> ranks(is_edge.size());
-  for (const std::size_t a : open) ranks[a] = oracle_.rank(places[a]);
   std::vector<std::size_t> order(open.begin(), open.end());
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return ranks[b] < ranks[a]; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return precedes(places[a], places[b]); });
   const auto border = std::partition_point(order.begin(), order.end(), ask);
   for (auto a = order.begin(); a != border; ++a) is_edge[*a] = 1;
   return unknown;
 }
 
+bool RowJudge::precedes(std::size_t a, std::size_t b) {
+  if (++compared_ % 1024 == 0 && poll_) poll_();
+  return oracle_.precedes(a, b);
+}
+
+void RowJudge::bring_heaviest_forward(std::vector<std::size_t>& order, std::size_t count) {
+  if (count == 0 || count >= order.size()) return;
+  const auto by_score = [&](std::size_t a, std::size_t b) { return scores_[a] > scores_[b]; };
+  const auto last = order.begin() + static_cast<std::ptrdiff_t>(count - 1);
+  std::nth_element(order.begin(), last, order.end(), by_score);
+  // What is further from the last score than both may be off by is on its side of it; the rest is compared.
+  const double at = scores_[*last], apart = 4 * score_error_;
+  const auto above = std::partition(order.begin(), order.end(), [&](std::size_t n) { return scores_[n] > at + apart; });
+  const auto near = std::partition(above, order.end(), [&](std::size_t n) { return scores_[n] >= at - apart; });
+  const auto end = order.begin() + static_cast<std::ptrdiff_t>(count);
+  if (end < near) std::nth_element(above, end, near, [&](std::size_t a, std::size_t b) { return precedes(a, b); });
+}
+
+std::size_t RowJudge::mass_prefix(std::vector<std::size_t>& order, std::size_t most, std::int64_t& unknown) {
+  const double mass = p_.selection.mass;
+  if (!p_.logsumexp && mass >= 1) return most;  // no key can be left out
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores_[a] > scores_[b]; });
+  // Whatever n keys are the heaviest in truth, their weights sum to what the first n of this order do, but for `off`.
+  // The prefix's length lies in [low, high].
+  std::size_t low = most, high = most;
+  double sum = 0, error = 0;
+  for (std::size_t n = 0; n < most; ++n) {
+    error = std::max(error, margin_error(order[n]));
+    const double off = std::expm1(2 * error + kRoundoff * static_cast<double>(4 * (n + 4)));
+    sum += std::exp((scores_[order[n]] - reference_) - rest_);
+    if (low == most && sum * (1 + off) >= mass) low = n + 1;
+    if (sum * (1 - off) >= mass) {
+      high = n + 1;
+      break;
+    }
+  }
+  while (low < high) {
+    const std::size_t middle = (low + high - 1) / 2;
+    bring_heaviest_forward(order, middle);
+    std::vector<std::size_t> prefix(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(middle));
+    if (!prefix.empty()) {  // the heaviest comes first
+      std::iter_swap(prefix.begin(), std::min_element(prefix.begin(), prefix.end(), [&](std::size_t a, std::size_t b) {
+                       return scores_[a] != scores_[b] ? scores_[a] > scores_[b] : a < b;
+                     }));
+    }
+    const Answer answer = oracle_.sum_reaches(prefix, mass);
+    unknown += answer == Answer::kUnknown;
+    if (answer == Answer::kYes) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
+std::int64_t RowJudge::select(std::vector<std::int32_t>& chosen) {
+  const Selection& selection = p_.selection;
+  measure();
+  std::int64_t unknown = 0;
+  std::size_t count = keys().size();
+  if (selection.threshold > 0) {
+    std::vector<char> is_edge;
+    unknown += decide(keys(), is_edge);
+    count = static_cast<std::size_t>(std::count(is_edge.begin(), is_edge.end(), 1));
+  }
+  if (selection.top_k > 0) count = std::min(count, static_cast<std::size_t>(selection.top_k));
+  std::vector<std::size_t> order(keys().size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (selection.mass > 0) count = mass_prefix(order, count, unknown);
+  bring_heaviest_forward(order, count);
+  order.resize(count);
+  std::sort(order.begin(), order.end());
+  chosen.clear();
+  for (const std::size_t n : order) chosen.push_back(keys()[n]);
+  return unknown;
+}
+
+void RowJudge::heaviest_of(std::span<const std::int32_t> asked, std::size_t count, std::vector<char>& is_edge) {
+  is_edge.assign(asked.size(), 0);
+  if (asked.empty()) return;
+  std::vector<std::size_t> order(asked.size()), places;
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  for (const std::int32_t key : asked) places.push_back(place_of(key));
+  const auto end = order.begin() + static_cast<std::ptrdiff_t>(std::min(count, order.size() - 1));
+  std::nth_element(order.begin(), end, order.end(),
+                   [&](std::size_t a, std::size_t b) { return precedes(places[a], places[b]); });
+  for (std::size_t n = 0; n < std::min(count, order.size()); ++n) is_edge[order[n]] = 1;
+}
+
 double RowJudge::weight(std::int32_t key) {
+  measure();
   const std::size_t n = place_of(key);
   if (margin_error(n) < 0x1p-26) return std::exp((scores_[n] - reference_) - rest_);
   return oracle_.weight(n);

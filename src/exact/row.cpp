@@ -2,8 +2,11 @@
 #include "row.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <map>
 
 #include "../core/edge_rule.hpp"
 
@@ -15,6 +18,7 @@ constexpr int kFirstBits = 96;
 constexpr int kMostBits = 1 << 14;
 // ln of the smallest positive double is -744.5: a pair whose weight is below e^-kLowest reaches no threshold.
 constexpr double kLowest = 750;
+constexpr std::size_t kSinkPlace = std::numeric_limits<std::size_t>::max();
 
 struct Sum {
   double sum, error;
@@ -42,6 +46,7 @@ void RowOracle::open(std::int64_t batch, std::int64_t head, std::int64_t query) 
   keys_.clear();
   biases_.clear();
   dots_.clear();
+  wholes_.clear();
   equal_terms_.reset();
   for (std::size_t d = 0; d < query_.size(); ++d) query_[d] = load_double(p_.q.dtype, p_.q.at(batch, head, query, d));
   sink_ = p_.sinks ? load_double(p_.sinks.dtype, p_.sinks.at(batch, head)) : -kInfinity;
@@ -61,6 +66,7 @@ void RowOracle::open(std::int64_t batch, std::int64_t head, std::int64_t query) 
     keys_.push_back(static_cast<std::int32_t>(j));
     if (mask) biases_.push_back(bias);
   }
+  dots_.assign(keys_.size(), Dot());
 }
 
 const double* RowOracle::load_key(std::int64_t j) {
@@ -86,24 +92,30 @@ RowOracle::Dot RowOracle::dot(std::int64_t j) {
     error = with_product;
   }
   const auto [hi, lo] = two_sum(sum, error);
-  return {hi, lo, exact};
+  return {hi, lo, exact, true};
+}
+
+const RowOracle::Dot& RowOracle::dot_of(std::size_t n) {
+  if (!dots_[n].known) dots_[n] = dot(keys_[n]);
+  return dots_[n];
 }
 
 void RowOracle::measure_dots() {
-  if (dots_.size() == keys_.size()) return;
-  dots_.resize(keys_.size());
   for (std::size_t n = 0; n < keys_.size(); ++n) {
     if (poll_ && n % 1024 == 0) poll_();
-    dots_[n] = dot(keys_[n]);
+    dot_of(n);
   }
 }
 
 Real RowOracle::whole_dot(std::size_t n) {
-  const Dot known = dots_.size() == keys_.size() ? dots_[n] : dot(keys_[n]);
+  const Dot& known = dot_of(n);
   if (known.exact) return Real(known.hi) + Real(known.lo);
+  if (known.whole >= 0) return wholes_[static_cast<std::size_t>(known.whole)];
   const double* key = load_key(keys_[n]);
   Real sum;
   for (std::size_t d = 0; d < query_.size(); ++d) sum = sum + Real(query_[d]) * Real(key[d]);
+  dots_[n].whole = static_cast<std::int32_t>(wholes_.size());
+  wholes_.push_back(sum);
   return sum;
 }
 
@@ -116,12 +128,20 @@ Ball RowOracle::score(std::size_t n, int bits) {
   return soft_cap(scaled, Real(p_.softcap), bits + size) + Ball{Real(bias(n)), Real()};
 }
 
+// By their bytes: padding, and keys that are there twice, cost no arithmetic.
+bool RowOracle::same_key(std::size_t a, std::size_t b) const {
+  const std::int64_t key_head = p_.key_head_of(head_);
+  if (p_.k.strides[3] != 1 && key_.size() > 1) return false;
+  return std::memcmp(p_.k.at(batch_, key_head, keys_[a]), p_.k.at(batch_, key_head, keys_[b]),
+                     key_.size() * size_of(p_.k.dtype)) == 0;
+}
+
 // tanh is one-to-one, and cap (tanh x - tanh y) is never a rational number but 0 for rational x != y (Lindemann and
 // Weierstrass): with a softcap two scores are equal when both of their parts are.
 bool RowOracle::same_score(std::size_t a, std::size_t b) {
   if (bias(a) == bias(b)) {
-    if (p_.scale == 0 || zero_query_) return true;
-    const Dot x = dot(keys_[a]), y = dot(keys_[b]);
+    if (p_.scale == 0 || zero_query_ || same_key(a, b)) return true;
+    const Dot &x = dot_of(a), &y = dot_of(b);
     if (x.exact && y.exact) return x.hi == y.hi && x.lo == y.lo;
     return whole_dot(a) == whole_dot(b);
   }
@@ -149,7 +169,8 @@ std::int64_t RowOracle::equal_terms() {
   return *equal_terms_;
 }
 
-int RowOracle::sign_among_keys(std::size_t n, double threshold, int bits) {
+template <class Visit>
+bool RowOracle::for_each_term(std::size_t n, int bits, Visit&& visit) {
   // A rough score tells which terms are too small to be looked at: scale (hi + lo) in double, off by less than `slack`.
   const auto rough = [&](std::size_t j) {
     double s = p_.scale * (dots_[j].hi + dots_[j].lo);
@@ -157,40 +178,47 @@ int RowOracle::sign_among_keys(std::size_t n, double threshold, int bits) {
     return s + bias(j);
   };
   const auto magnitude = [&](std::size_t j) { return std::abs(p_.scale * dots_[j].hi) + std::abs(bias(j)); };
+  measure_dots();
   const double own = rough(n);
   const Ball own_score = score(n, bits);
   const double negligible = bits + 80;  // e^-negligible, times all keys that there can be, is below 2^-bits
-  Ball total{Real(), Real()};
-  Real last;
-  Ball last_term;
-  bool has_last = false;
+  const Ball nothing{Real(), Real(1).scaled(-std::int64_t{bits} - 64)};
+  // Few scores are many keys' where keys are alike, and an exponential is dear: what each of them comes to.
+  constexpr std::size_t kMostKept = 4096;
+  std::map<std::array<double, 3>, Ball> kept;
   // False: this term alone makes the weight smaller than any threshold.
-  const auto add = [&](const Ball& difference) {
+  const auto term_of = [&](const Ball& difference, Ball& term) {
     if (Real(kLowest) < difference.value - difference.error) return false;
-    if (difference.value + difference.error < Real(-negligible)) {
-      total.error = total.error + Real(1).scaled(-std::int64_t{bits} - 64);
-      return true;
-    }
-    // Equal keys come in runs, and an exponential is dear.
-    if (!has_last || difference.error.sign() != 0 || !(last == difference.value)) {
-      last_term = exp(difference, bits);
-      last = difference.value;
-      has_last = true;
-    }
-    total = total + last_term;
+    term = difference.value + difference.error < Real(-negligible) ? nothing : exp(difference, bits);
     return true;
   };
+  Ball term;
   for (std::size_t j = 0; j < keys_.size(); ++j) {
     if (poll_ && j % 64 == 0) poll_();
     // A dot product whose errors were lost is still right to some 2^-98 of its parts.
     const double slack = 1 + 0x1p-46 * (magnitude(j) + magnitude(n) + std::abs(own));
     if (dots_[j].exact && dots_[n].exact && rough(j) - own + slack < -negligible) {
-      total.error = total.error + Real(1).scaled(-std::int64_t{bits} - 64);
+      visit(j, nothing);
       continue;
     }
-    if (!add(score(j, bits) - own_score)) return 1;
+    const std::array<double, 3> known{dots_[j].hi, dots_[j].lo, bias(j)};
+    if (const auto same = kept.find(known); dots_[j].exact && same != kept.end()) {
+      visit(j, same->second);
+      continue;
+    }
+    if (!term_of(score(j, bits) - own_score, term)) return false;
+    if (dots_[j].exact && kept.size() < kMostKept) kept.emplace(known, term);
+    visit(j, term);
   }
-  if (sink_ > -kInfinity && !add(Ball{Real(sink_), Real()} - own_score)) return 1;
+  if (sink_ == -kInfinity) return true;
+  if (!term_of(Ball{Real(sink_), Real()} - own_score, term)) return false;
+  visit(kSinkPlace, term);
+  return true;
+}
+
+int RowOracle::sign_among_keys(std::size_t n, double threshold, int bits) {
+  Ball total{Real(), Real()};
+  if (!for_each_term(n, bits, [&](std::size_t, const Ball& term) { total = total + term; })) return 1;
   total_ = total;
   const Ball share = product(total, {Real(threshold), Real()}, bits);
   return sign_of(share - Ball{Real(1), Real()});
@@ -204,15 +232,26 @@ double RowOracle::weight(std::size_t n) {
   }
   const std::int64_t terms = equal_terms();
   if (terms > 0) return 1.0 / static_cast<double>(terms);
-  measure_dots();
   return sign_among_keys(n, 0x1p-1000, kFirstBits) > 0 ? 0.0 : 1.0 / total_.value.nearest();
 }
 
-bool RowOracle::has_order() const { return p_.softcap == 0 || biases_.empty(); }
-
-Real RowOracle::rank(std::size_t n) {
-  measure_dots();
-  return scaled_dot(n) + Real(bias(n));
+bool RowOracle::precedes(std::size_t a, std::size_t b) {
+  if (same_score(a, b)) return a < b;
+  const double factor = p_.scale;
+  if (bias(a) == bias(b)) {  // then a softcap, which rises, changes no order
+    const Dot &x = dot_of(a), &y = dot_of(b);
+    if (x.exact && y.exact) {
+      const bool larger = x.hi != y.hi ? x.hi > y.hi : x.lo > y.lo;
+      return factor > 0 ? larger : !larger;
+    }
+    return scaled_dot(b) < scaled_dot(a);
+  }
+  if (p_.softcap == 0) return scaled_dot(b) + Real(bias(b)) < scaled_dot(a) + Real(bias(a));
+  for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
+    const int sign = sign_of(score(a, bits) - score(b, bits));
+    if (sign != 0) return sign > 0;
+  }
+  return a < b;
 }
 
 Answer RowOracle::reaches(std::size_t n, double threshold) {
@@ -221,7 +260,6 @@ Answer RowOracle::reaches(std::size_t n, double threshold) {
   const std::int64_t terms = equal_terms();
   if (terms > 0) return is_uniform_row_edge(terms, threshold) ? Answer::kYes : Answer::kNo;
   if (threshold >= 1) return Answer::kNo;  // another term takes its part
-  measure_dots();
   for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
     const int sign = sign_among_keys(n, threshold, bits);
     if (sign != 0) return sign < 0 ? Answer::kYes : Answer::kNo;
@@ -229,14 +267,15 @@ Answer RowOracle::reaches(std::size_t n, double threshold) {
   return Answer::kUnknown;
 }
 
+Ball RowOracle::given_logsumexp_ball(int bits) const {
+  if (p_.logsumexp_unit == 1.0) return {Real(stored_), Real()};
+  const int size = stored_ == 0 ? 0 : std::max(0, std::ilogb(stored_) + 1);
+  return product({Real(stored_), Real()}, ln2(bits + size), bits + size + 32);
+}
+
 // Sign of e^(score - logsumexp) - threshold.
 int RowOracle::sign_of_given(std::size_t n, double threshold, int bits) {
-  Ball log{Real(stored_), Real()};
-  if (p_.logsumexp_unit != 1.0) {
-    const int size = stored_ == 0 ? 0 : std::max(0, std::ilogb(stored_) + 1);
-    log = product(log, ln2(bits + size), bits + size + 32);
-  }
-  const Ball difference = score(n, bits) - log;
+  const Ball difference = score(n, bits) - given_logsumexp_ball(bits);
   if (difference.value.sign() != 0 && difference.value.log2_floor() >= 18) return difference.value.sign();
   return sign_of(exp(difference, bits) - Ball{Real(threshold), Real()});
 }
@@ -254,6 +293,70 @@ Answer RowOracle::reaches_given(std::size_t n, double threshold) {
   }
   for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
     const int sign = sign_of_given(n, threshold, bits);
+    if (sign != 0) return sign > 0 ? Answer::kYes : Answer::kNo;
+  }
+  return Answer::kUnknown;
+}
+
+// sum of e^s over a prefix = p * sum over all, rational s and p: the coefficient of every distinct e^s is 0, so there
+// is one score alone, and the prefix has p of all terms. With a given logsumexp L: all of its scores are L, or 0 for
+// base 2.
+std::optional<bool> RowOracle::sum_of_equals_reaches(std::span<const std::size_t> heaviest, double mass) {
+  const auto count = static_cast<double>(heaviest.size());
+  if (!p_.logsumexp) {
+    const std::int64_t terms = equal_terms();
+    if (terms == 0) return std::nullopt;
+    return std::fma(static_cast<double>(terms), mass, -count) <= 0;
+  }
+  const bool base_2 = p_.logsumexp_unit != 1.0;
+  if (base_2 && !(stored_ == std::floor(stored_) && std::abs(stored_) < 4096)) return std::nullopt;
+  const Real common = base_2 ? Real() : Real(stored_);
+  for (const std::size_t n : heaviest) {
+    const Ball exact = score(n, kFirstBits);
+    if (exact.error.sign() != 0 || !(exact.value == common)) return std::nullopt;
+  }
+  const Real sum = Real(count).scaled(base_2 ? -static_cast<std::int64_t>(stored_) : 0);
+  return !(sum < Real(mass));
+}
+
+int RowOracle::sign_of_sum(std::span<const std::size_t> heaviest, double mass, int bits) {
+  Ball part{Real(), Real()};
+  if (!p_.logsumexp) {
+    std::vector<char> inside(keys_.size(), 0);
+    for (const std::size_t n : heaviest) inside[n] = 1;
+    Ball total{Real(), Real()};
+    const bool fits = for_each_term(heaviest.front(), bits, [&](std::size_t n, const Ball& term) {
+      total = total + term;
+      if (n != kSinkPlace && inside[n]) part = part + term;
+    });
+    if (!fits) return -1;  // the sink takes all but e^-750 of the mass
+    return sign_of(part - product(total, {Real(mass), Real()}, bits));
+  }
+  const Ball log = given_logsumexp_ball(bits);
+  for (const std::size_t n : heaviest) {
+    if (poll_ && n % 64 == 0) poll_();
+    const Ball difference = score(n, bits) - log;
+    if (Real(1) < difference.value - difference.error) return 1;  // e, and a mass is at most 1
+    if (difference.value + difference.error < Real(-kLowest - bits)) {
+      part.error = part.error + Real(1).scaled(-static_cast<std::int64_t>(kLowest) - bits);
+      continue;
+    }
+    part = part + exp(difference, bits);
+  }
+  return sign_of(part - Ball{Real(mass), Real()});
+}
+
+Answer RowOracle::sum_reaches(std::span<const std::size_t> heaviest, double mass) {
+  if (mass <= 0) return Answer::kYes;
+  if (heaviest.empty()) return Answer::kNo;
+  if (const std::optional<bool> equal = sum_of_equals_reaches(heaviest, mass)) {
+    return *equal ? Answer::kYes : Answer::kNo;
+  }
+  if (!p_.logsumexp && mass >= 1) {  // all keys reach 1, unless a sink has its part
+    return heaviest.size() == keys_.size() && sink_ == -kInfinity ? Answer::kYes : Answer::kNo;
+  }
+  for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
+    const int sign = sign_of_sum(heaviest, mass, bits);
     if (sign != 0) return sign > 0 ? Answer::kYes : Answer::kNo;
   }
   return Answer::kUnknown;

@@ -40,9 +40,11 @@ class RowOracle {
   Answer reaches(std::size_t n, double threshold);
   // The weight of keys()[n], to double's precision.
   double weight(std::size_t n);
-  // Whether rank() orders the keys as their scores do. It does not with a softcap and biases together.
-  bool has_order() const;
-  Real rank(std::size_t n);
+  // Whether keys()[a] comes before keys()[b] in the order of selections: its score is larger, or the same and its key
+  // smaller.
+  bool precedes(std::size_t a, std::size_t b);
+  // Whether the weights of keys()[n], n in `heaviest`, sum to at least `mass`. They are a prefix in that order.
+  Answer sum_reaches(std::span<const std::size_t> heaviest, double mass);
 
  private:
   // q . k of one key: hi + lo, exactly when `exact`.
@@ -50,10 +52,14 @@ class RowOracle {
     double hi = 0;
     double lo = 0;
     bool exact = false;
+    bool known = false;
+    std::int32_t whole = -1;  // its place in wholes_, if it had to be made
   };
 
   const double* load_key(std::int64_t j);
   Dot dot(std::int64_t j);
+  const Dot& dot_of(std::size_t n);
+  bool same_key(std::size_t a, std::size_t b) const;
   Real whole_dot(std::size_t n);
   // Softcap not applied: scale * dot.
   Real scaled_dot(std::size_t n);
@@ -62,8 +68,16 @@ class RowOracle {
   bool equals_sink(std::size_t n);
   double bias(std::size_t n) const { return biases_.empty() ? 0.0 : biases_[n]; }
   void measure_dots();
+  // The denominator's terms over e^(score of n), each known to `bits`: visit(key's place, or none for the sink, term).
+  // False: one of them alone is larger than any threshold allows.
+  template <class Visit>
+  bool for_each_term(std::size_t n, int bits, Visit&& visit);
   // Sign of threshold * (denominator / e^score) - 1, or 0.
   int sign_among_keys(std::size_t n, double threshold, int bits);
+  Ball given_logsumexp_ball(int bits) const;
+  int sign_of_sum(std::span<const std::size_t> heaviest, double mass, int bits);
+  // When equality is possible: the sum's sign against the mass, exactly; nothing otherwise.
+  std::optional<bool> sum_of_equals_reaches(std::span<const std::size_t> heaviest, double mass);
   int sign_of_given(std::size_t n, double threshold, int bits);
   Answer reaches_given(std::size_t n, double threshold);
 
@@ -76,8 +90,9 @@ class RowOracle {
   std::vector<double> biases_;
   double sink_ = 0;
   double stored_ = 0;
-  std::vector<Dot> dots_;  // of keys_, when measured
-  Ball total_;             // of the last sign_among_keys(): the denominator over e^score
+  std::vector<Dot> dots_;  // of keys_, those that were needed
+  std::vector<Real> wholes_;
+  Ball total_;  // of the last sign_among_keys(): the denominator over e^score
   std::optional<std::int64_t> equal_terms_;
 };
 

@@ -3,6 +3,7 @@
 // options.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -48,6 +49,31 @@ class Drawn {
     problem.stats = {one_in(2), one_in(4), one_in(4)};
     if (lse) draw_logsumexp();
     draw_threshold(ties);
+  }
+
+  // The problem with top-k, a mass or both, with or without its threshold.
+  void draw_selection() {
+    Selection& s = problem.selection;
+    const bool by_k = one_in(2), by_mass = !by_k || one_in(3);
+    if (one_in(2)) s.threshold = 0;
+    if (by_k) s.top_k = 1 + random_.below(pick(3, 8, 40));
+    if (!by_mass) return;
+    s.mass = pick(0.5, 0.9, 0.99, 1.0, 1e-3);
+    if (one_in(3))
+      s.mass = static_cast<double>(1 + random_.below(keys_)) / static_cast<double>(keys_ + random_.below(2));
+    if (one_in(3)) {  // what the first keys of a row weigh together
+      const WideRow row = wide_row(problem, 0, random_.below(heads_), random_.below(queries_));
+      std::vector<Wide> weights = row.weight;
+      std::sort(weights.rbegin(), weights.rend());
+      Wide sum = 0;
+      for (std::int64_t n = random_.below(keys_) + 1; n > 0 && !weights.empty(); --n) {
+        sum += weights[0];
+        weights.erase(weights.begin());
+      }
+      s.mass = static_cast<double>(sum);
+    }
+    if (one_in(3)) s.mass = std::nextafter(s.mass, pick(0.0, 2.0));
+    if (!(s.mass > 0 && s.mass <= 1)) s.mass = 0.75;
   }
 
   Problem problem;

@@ -2,8 +2,10 @@
 // The definition in 113-bit arithmetic, shared with no part of the library: what random problems are held against.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/problem.hpp"
@@ -53,7 +55,8 @@ inline Wide tanh_of(Wide x) {
 struct WideRow {
   std::vector<std::int32_t> keys;  // allowed
   std::vector<Wide> score, weight;
-  std::vector<Wide> raw;  // before the softcap, which 113 bits may round to its cap
+  std::vector<Wide> raw;   // before the softcap, which 113 bits may round to its cap
+  std::vector<Wide> bias;  // of the mask tensor; empty without one
   bool has_sink = false;
   Wide sink = 0;
   Wide logsumexp = 0;
@@ -79,7 +82,10 @@ inline WideRow wide_row(const Problem& p, std::int64_t b, std::int64_t h, std::i
     s *= static_cast<Wide>(p.scale);
     row.raw.push_back(s);
     if (p.softcap > 0) s = static_cast<Wide>(p.softcap) * tanh_of(s / static_cast<Wide>(p.softcap));
-    if (p.mask.tensor) s += static_cast<Wide>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j)));
+    if (p.mask.tensor) {
+      row.bias.push_back(static_cast<Wide>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j))));
+      s += row.bias.back();
+    }
     row.keys.push_back(static_cast<std::int32_t>(j));
     row.score.push_back(s);
   }
@@ -117,6 +123,65 @@ inline int wide_decision(const Problem& p, const WideRow& row, std::size_t n, do
   // Scores of s are known to s 2^-113; a few more operations come on top.
   const Wide unsure = static_cast<Wide>(0x1p-90) * (1 + abs_of(row.score[n]) + abs_of(row.logsumexp));
   return off > unsure ? 1 : off < -unsure ? -1 : 0;
+}
+
+// Which keys of the row the problem's selection leaves, in order; nothing when 113 bits do not tell.
+inline std::optional<std::vector<std::int32_t>> wide_selection(const Problem& p, const WideRow& row) {
+  const Selection& selection = p.selection;
+  const std::size_t m = row.keys.size();
+  const auto unsure = [&](std::size_t n) {
+    return static_cast<Wide>(0x1p-90) * (1 + abs_of(row.score[n]) + abs_of(row.logsumexp));
+  };
+  const auto bias_of = [&](std::size_t n) { return row.bias.empty() ? Wide(0) : row.bias[n]; };
+  const auto same = [&](std::size_t a, std::size_t b) {
+    if (row.raw[a] == row.raw[b] && bias_of(a) == bias_of(b)) return true;
+    return p.softcap == 0 && row.score[a] == row.score[b];
+  };
+  // Under a softcap that 113 bits round to its cap, the scores before it have the order.
+  const auto heavier = [&](std::size_t a, std::size_t b) {
+    if (same(a, b)) return a < b;
+    if (bias_of(a) == bias_of(b)) return row.raw[a] > row.raw[b];
+    return row.score[a] > row.score[b];
+  };
+  std::vector<std::size_t> order(m);
+  for (std::size_t n = 0; n < m; ++n) order[n] = n;
+  std::sort(order.begin(), order.end(), heavier);
+  std::size_t count = m;
+  if (selection.top_k > 0) count = std::min(count, static_cast<std::size_t>(selection.top_k));
+  if (selection.threshold > 0) {
+    std::size_t reach = 0;
+    for (std::size_t n = 0; n < m; ++n) {
+      const int right = wide_decision(p, row, n, selection.threshold);
+      if (right == 0) return std::nullopt;
+      reach += right > 0;
+    }
+    count = std::min(count, reach);
+  }
+  if (selection.mass > 0 && (selection.mass < 1 || p.logsumexp)) {
+    const auto mass = static_cast<Wide>(selection.mass);
+    const auto terms = static_cast<Wide>(m) + (row.has_sink ? 1 : 0);
+    Wide sum = 0;
+    for (std::size_t n = 0; n < count; ++n) {
+      sum += row.weight[order[n]];
+      const Wide off = row.equal ? static_cast<Wide>(n + 1) - mass * terms : sum / mass - 1;
+      if (!row.equal && abs_of(off) <= unsure(order[n])) return std::nullopt;
+      if (off >= 0) {
+        count = n + 1;
+        break;
+      }
+    }
+  }
+  if (count > 0 && count < m) {
+    const std::size_t a = order[count - 1], b = order[count];
+    const bool by_raw = bias_of(a) == bias_of(b);
+    const Wide apart = by_raw ? row.raw[a] - row.raw[b] : row.score[a] - row.score[b];
+    if (!same(a, b) && apart <= static_cast<Wide>(0x1p-90) * (1 + abs_of(row.raw[a]) + abs_of(row.score[a])))
+      return std::nullopt;
+  }
+  std::vector<std::int32_t> keys;
+  for (std::size_t n = 0; n < count; ++n) keys.push_back(row.keys[order[n]]);
+  std::sort(keys.begin(), keys.end());
+  return keys;
 }
 
 }  // namespace ag::test

@@ -170,7 +170,6 @@ void compare_backends(Bytes bytes) {
   o.decision = ATTNGRAPH_DECISION_CERTIFIED;
   if (from.one_in(4)) o.top_k = from.below(7) - 1;
   if (from.one_in(4)) o.mass = from.number();
-  if (o.top_k != 0 || o.mass != 0) o.decision = ATTNGRAPH_DECISION_FAST;
   o.allow_dense = from.one_in(3);
   if (from.one_in(2)) o.scale = from.number();
   if (from.one_in(4)) o.softcap = from.number();
