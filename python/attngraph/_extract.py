@@ -109,8 +109,8 @@ def extract(
         Where and how; "auto", the best backend and all allowed cores unless given. Results do not depend on threads.
     decision : {"fast", "certified"}
         How pairs near the threshold are decided. "fast" decides every pair right that is farther from the threshold
-        than ``graph.report.eps``. "certified" decides all of them exactly, so that the edges are the same on every
-        backend and machine; with `top_k`, `mass` or tensors in device memory it raises `UnsupportedError`.
+        than ``graph.report.eps``. "certified" decides all of them exactly, whatever selects, so that the edges are the
+        same on every backend and machine; with tensors in device memory it raises `UnsupportedError`.
     products : {"auto", "float"}
         How the CPU multiplies queries and keys: "auto" by pairs of bf16 where the processor has that and the type of the
         input gains by it, "float" never. Either decides every pair outside the band right.

@@ -47,6 +47,8 @@ void bind_errors(nb::module_& m) {
 
 }  // namespace attngraph_python
 
+// Python's entry is the function below, which asks before nanobind begins.
+#define PyInit__native attngraph_init_native
 NB_MODULE(_native, m) {
   using namespace attngraph_python;
   bind_errors(m);
@@ -63,4 +65,14 @@ NB_MODULE(_native, m) {
     }
     return all;
   });
+}
+#undef PyInit__native
+
+// What nanobind knows of types it knows once a process: a second interpreter would take it from the first.
+extern "C" NB_EXPORT PyObject* PyInit__native() {
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    PyErr_SetString(PyExc_ImportError, "attngraph works in the main interpreter of a process, and this is another one");
+    return nullptr;
+  }
+  return attngraph_init_native();
 }

@@ -96,7 +96,6 @@ Q = np.ones((2, 4, 8), np.float32)
         (lambda: ag.extract(Q, Q, query_range=(2, 2)), ag.errors.ArgumentError, ValueError),
         (lambda: ag.extract(Q, Q, query_range=(0, 9)), ag.errors.ArgumentError, ValueError),
         (lambda: ag.extract(Q, Q, decision="slow"), ag.errors.ArgumentError, ValueError),
-        (lambda: ag.extract(Q, Q, decision="certified", top_k=2), ag.errors.UnsupportedError, ValueError),
         (lambda: ag.extract(Q, Q[:, :, :4]), ag.errors.ShapeError, ValueError),
         (lambda: ag.extract([Q], {1: Q}), ag.errors.ShapeError, ValueError),
         (lambda: ag.extract(Q, Q.astype(np.float16)), ag.errors.DtypeError, TypeError),
