@@ -2,7 +2,7 @@
 """Times the questions of docs/questions.md: parts, groups, differences of a graph of so many edges, with the memory that
 they take beyond it; what statistics add to a capture; and ways through the layers, beside networkx.
 
-usage: python questions.py [--edges N] [--capture | --flow]
+usage: python questions.py [--edges N] [--capture | --flow | --live FILE.gguf]
 """
 
 import argparse
@@ -141,14 +141,46 @@ def flow(edges):
     })  # fmt: skip
 
 
+def live(file, count=1024):
+    """A model's pass, its capture, and the capture with all that heads() needs."""
+    import torch
+    import transformers
+
+    how = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(**how)
+    model = transformers.AutoModelForCausalLM.from_pretrained(**how, dtype=torch.float32).eval()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "numerics.md").read_text(encoding="utf-8")
+    ids = tokenizer(text, return_tensors="pt")["input_ids"][:, :count]
+    tokens = [tokenizer.decode([n]) for n in ids[0]]
+    print(f"{ids.shape[1]} tokens")
+
+    def captured(**more):
+        with torch.no_grad(), ag.transformers.capture(model, 0.05, tokens=tokens, **more) as cap:
+            model(ids)
+        return cap.graph
+
+    def alone():
+        with torch.no_grad():
+            model(ids)
+
+    in_turn({
+        "capture": captured,
+        "capture with stats, and heads()": lambda: captured(stats="heads", token_ids=ids).heads(),
+        "the model alone": alone,
+    }, rounds=5)  # fmt: skip
+
+
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--edges", type=int, default=1_750_000)
 parser.add_argument("--capture", action="store_true")
 parser.add_argument("--flow", action="store_true")
+parser.add_argument("--live", type=Path)
 how = parser.parse_args()
 if how.capture:
     capture()
 elif how.flow:
     flow(how.edges)
+elif how.live:
+    live(how.live)
 else:
     questions(how.edges)

@@ -11,6 +11,8 @@
 #include <thread>
 #include <unordered_map>
 
+#include "pair_weights.hpp"
+
 namespace ag {
 namespace {
 
@@ -75,22 +77,20 @@ class ScoreWeights {
   double work_per_pair() const { return static_cast<double>(p_.head_dim()); }
 
   struct Row {
-    std::vector<double> query;
-    double logsumexp = 0;
+    PairRow pairs;
+    std::vector<double> query, biases;
   };
   void open_row(std::int64_t i, double logsumexp, Row& row) const {
     row.query.resize(idx(p_.head_dim()));
     load(p_.q, batch_, head_, i, row.query.data());
-    row.logsumexp = logsumexp;
+    row.pairs = {row.query.data(), keys_.data(), p_.head_dim(), p_.scale, p_.softcap, logsumexp};
   }
-  // 0 for a pair that is masked.
-  double weight(const Row& row, std::int64_t i, std::int64_t j) const {
-    const double bias = p_.mask.tensor ? mask_bias(p_.mask.tensor.dtype, p_.mask.tensor.at(batch_, head_, i, j)) : 0.0;
-    double score = p_.scale * dot(row.query.data(), keys_.data() + j * p_.head_dim());
-    if (p_.softcap > 0) score = p_.softcap * std::tanh(score / p_.softcap);
-    score += bias;
-    // Not finite: a masked key, or one that holds NaN and is skipped.
-    return std::isfinite(score) ? std::min(1.0, std::exp(score - row.logsumexp)) : 0.0;
+  void weigh(Row& row, std::int64_t i, const std::vector<std::int64_t>& keys, std::vector<double>& weights) const {
+    row.biases.clear();
+    if (p_.mask.tensor)
+      for (const std::int64_t j : keys)
+        row.biases.push_back(mask_bias(p_.mask.tensor.dtype, p_.mask.tensor.at(batch_, head_, i, j)));
+    pair_weights(row.pairs, keys, row.biases, weights);
   }
 
  private:
@@ -98,18 +98,6 @@ class ScoreWeights {
     const std::byte* element = tensor.at(b, h, n);
     const std::int64_t step = tensor.strides[3] * static_cast<std::int64_t>(size_of(tensor.dtype));
     for (std::int64_t d = 0; d < p_.head_dim(); ++d, element += step) row[d] = load_double(tensor.dtype, element);
-  }
-  // Eight chains, so that the additions do not wait for each other.
-  double dot(const double* a, const double* b) const {
-    std::array<double, 8> sums{};
-    const std::int64_t dim = p_.head_dim();
-    std::int64_t d = 0;
-    for (; d + 8 <= dim; d += 8)
-      for (std::int64_t n = 0; n < 8; ++n) sums[idx(n)] += a[d + n] * b[d + n];
-    double sum = 0;
-    for (; d < dim; ++d) sum += a[d] * b[d];
-    for (const double s : sums) sum += s;
-    return sum;
   }
 
   const Problem& p_;
@@ -128,14 +116,18 @@ class StoredWeights {
   double work_per_pair() const { return 4; }
   struct Row {};
   void open_row(std::int64_t, double, Row&) const {}
-  double weight(const Row&, std::int64_t i, std::int64_t j) const {
+  void weigh(const Row&, std::int64_t i, const std::vector<std::int64_t>& keys, std::vector<double>& weights) const {
+    for (std::size_t n = 0; n < keys.size(); ++n) weights[n] = weight(i, keys[n]);
+  }
+
+ private:
+  double weight(std::int64_t i, std::int64_t j) const {
     const MaskRules& mask = p_.mask;
     if (mask.tensor && std::isinf(mask_bias(mask.tensor.dtype, mask.tensor.at(batch_, head_, i, j)))) return 0;
     const double weight = load_double(p_.weights.dtype, p_.weights.at(batch_, head_, i, j));
     return std::isfinite(weight) ? weight : 0.0;
   }
 
- private:
   const MatrixProblem& p_;
   std::int64_t batch_ = 0, head_ = 0;
 };
@@ -178,12 +170,12 @@ class TokenSums : public RowSink {
     std::atomic<std::int64_t> next_chunk{0};
     std::atomic<bool> stop{false};
     const auto work = [&](bool is_caller) {
-      typename Weights::Row row;
+      Scratch scratch;
       while (!stop.load(std::memory_order_relaxed)) {
         const std::int64_t chunk = next_chunk.fetch_add(1);
         if (chunk >= chunks) return;
         for (std::int64_t r = chunk * kChunkRows; r < std::min(slice_.query_count, (chunk + 1) * kChunkRows); ++r)
-          add_row(r, row, parts[idx(chunk)]);
+          add_row(r, scratch, parts[idx(chunk)]);
         if (is_caller) control_.poll();
       }
     };
@@ -219,24 +211,48 @@ class TokenSums : public RowSink {
     return sums;
   }
 
-  void add_row(std::int64_t r, typename Weights::Row& row, Sums& sums) const {
+  // Of one thread: the pairs of a row, relation after relation, and their weights.
+  struct Scratch {
+    typename Weights::Row row;
+    std::array<std::size_t, kTokenRelations> ends{};
+    std::vector<std::int64_t> keys;
+    std::vector<double> weights;
+  };
+
+  void add_row(std::int64_t r, Scratch& scratch, Sums& sums) const {
     if (std::isnan(logsumexp_[idx(r)])) return;  // a row without keys
     const std::int64_t i = slice_.query_begin + r;
     const std::int64_t position = i + p_.mask.query_offset;
     const std::vector<std::int64_t>& alike = of_batch(tokens_, slice_.id.batch).alike(position);
     const KeyRange range = p_.mask.range(slice_.id.batch, i, p_.keys());
-    weights_.open_row(i, logsumexp_[idx(r)], row);
-    const auto add = [&](TokenRelation relation, std::int64_t key) {
-      if (key >= range.begin && key < range.end)
-        sums[static_cast<std::size_t>(relation)] += weights_.weight(row, i, key);
+    scratch.keys.clear();
+    const auto want = [&](std::int64_t key) {
+      if (key >= range.begin && key < range.end) scratch.keys.push_back(key);
     };
-    for (const std::int64_t other : alike) {
-      if (other < position) add(TokenRelation::kInduction, other + 1);
-      if (other != position) add(TokenRelation::kDuplicate, other);
-    }
-    if (words_.empty()) return;
-    for (const std::int64_t other : of_batch(words_, slice_.id.batch).alike(position))
-      if (other != position) add(TokenRelation::kSameWord, other);
+    const auto close = [&](TokenRelation relation) {
+      scratch.ends[static_cast<std::size_t>(relation)] = scratch.keys.size();
+    };
+    static_assert(static_cast<int>(TokenRelation::kInduction) == 0 &&
+                  static_cast<int>(TokenRelation::kDuplicate) == 1 && static_cast<int>(TokenRelation::kSameWord) == 2 &&
+                  kTokenRelations == 3);
+    for (const std::int64_t other : alike)
+      if (other < position) want(other + 1);
+    close(TokenRelation::kInduction);
+    for (const std::int64_t other : alike)
+      if (other != position) want(other);
+    close(TokenRelation::kDuplicate);
+    if (!words_.empty())
+      for (const std::int64_t other : of_batch(words_, slice_.id.batch).alike(position))
+        if (other != position) want(other);
+    close(TokenRelation::kSameWord);
+    if (scratch.keys.empty()) return;
+
+    scratch.weights.resize(scratch.keys.size());
+    weights_.open_row(i, logsumexp_[idx(r)], scratch.row);
+    weights_.weigh(scratch.row, i, scratch.keys, scratch.weights);
+    std::size_t n = 0;
+    for (std::size_t relation = 0; relation < sums.size(); ++relation)
+      for (; n < scratch.ends[relation]; ++n) sums[relation] += scratch.weights[n];
   }
 
   const AnyProblem& p_;
