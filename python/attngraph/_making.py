@@ -79,7 +79,7 @@ def from_slices(
     for s, csr, *rows in map(_operations.slice_parts, slices):
         sink.add_slice(list(s[:6]), *_operations.plain_csr(csr), _operations.plain_rows(rows[0]) if rows else None)
     if report is not None:
-        sink.set_report(*report[:2], *report[3:5], *report[6:9])
+        sink.set_report(*report[:2], *report[3:5], *report[6:11])
     return Graph(sink.take_result())
 
 

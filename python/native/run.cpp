@@ -206,7 +206,7 @@ void bind_sink(nb::module_& m) {
           "set_report",
           [](sink& s, std::optional<double> eps, std::optional<std::int64_t> borderline, std::int64_t rows_fp64,
              std::int64_t skipped_nonfinite, const std::string& backend, const std::string& target,
-             std::int32_t threads) {
+             std::int32_t threads, std::int64_t rows_decided_again, std::int64_t unresolved) {
             attngraph::report report{};
             report.eps = eps.value_or(std::numeric_limits<double>::quiet_NaN());
             report.borderline = borderline.value_or(-1);
@@ -215,10 +215,13 @@ void bind_sink(nb::module_& m) {
             report.backend = backend.c_str();
             report.target = target.c_str();
             report.threads = threads;
+            report.rows_decided_again = rows_decided_again;
+            report.unresolved = unresolved;
             s.set_report(report);
           },
           nb::arg("eps").none(), nb::arg("borderline").none(), nb::arg("rows_fp64"), nb::arg("skipped_nonfinite"),
-          nb::arg("backend"), nb::arg("target"), nb::arg("threads"))
+          nb::arg("backend"), nb::arg("target"), nb::arg("threads"), nb::arg("rows_decided_again"),
+          nb::arg("unresolved"))
       .def("take_result", &sink::take_result)
       .def("sweep_rows",
            [](const sink& s) {

@@ -76,3 +76,10 @@ def test_unknown_is_none(graph, tmp_path):
     assert ag.load(tmp_path / "g.npz").report == graph.report
     own.save(tmp_path / "own.npz")
     assert ag.load(tmp_path / "own.npz").report.eps is None
+
+
+def test_counts_of_certified_decisions_cross_python(graph):
+    told = graph.report._replace(rows_decided_again=7, unresolved=1)
+    made = ag.from_slices([(graph.slices[0], graph.csr(0, 0, 0))], report=told)
+    assert (made.report.rows_decided_again, made.report.unresolved) == (7, 1)
+    assert (made.aggregate().report.rows_decided_again, made.aggregate().report.unresolved) == (7, 1)

@@ -35,7 +35,8 @@ RunReport decisions_of(const attngraph_report& report) {
   const bool unknown = std::isnan(report.eps) || report.borderline == -1;
   if (!unknown && (!std::isfinite(report.eps) || report.eps < 0))
     fail(Status::kArgument, "report.eps is {}; it is at least 0, or NaN when it is not known", report.eps);
-  if (report.borderline < -1 || report.rows_fp64 < 0 || report.skipped_nonfinite < 0 || report.threads < 0)
+  if (report.borderline < -1 || report.rows_fp64 < 0 || report.skipped_nonfinite < 0 || report.threads < 0 ||
+      report.rows_decided_again < 0 || report.unresolved < 0)
     fail(Status::kArgument, "a count of the report is negative; borderline may be -1 when it is not known");
   if (unknown) {
     out.forget_decisions();
@@ -46,6 +47,8 @@ RunReport decisions_of(const attngraph_report& report) {
   out.rows_fp64 = report.rows_fp64;
   out.skipped_nonfinite = report.skipped_nonfinite;
   out.threads = report.threads;
+  out.rows_decided_again = report.rows_decided_again;
+  out.unresolved = report.unresolved;
   const auto text = [](const char* s) { return s != nullptr ? std::string(s) : std::string(); };
   out.backend = text(report.backend);
   out.target = text(report.target);
