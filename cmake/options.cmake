@@ -10,7 +10,8 @@ option(ATTNGRAPH_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_WARNINGS_AS_ERRORS "Fail on any compiler warning" OFF)
 option(ATTNGRAPH_FUZZ "Build the libFuzzer programs of tests/fuzz; needs clang" OFF)
 option(ATTNGRAPH_COVERAGE "Instrument for line coverage" OFF)
-set(ATTNGRAPH_PLUGIN_FOLDER "" CACHE PATH "Where libattngraph looks for libattngraph_cuda.so when that is not beside it")
+set(ATTNGRAPH_PLUGIN_FOLDER "" CACHE STRING
+    "Where libattngraph looks for libattngraph_cuda.so when that is not beside it; $ORIGIN is the library's own folder")
 set(ATTNGRAPH_SANITIZE "" CACHE STRING "Sanitizers for all targets: address,undefined or thread")
 
 # These hold for this folder and those below it, not for a project around it.

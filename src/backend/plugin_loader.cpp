@@ -22,6 +22,14 @@ std::string own_folder() {
   return failed ? std::string() : file.parent_path().string();
 }
 
+// A folder that begins with $ORIGIN is named from that of the library, as in an rpath: trees that are moved, wheels.
+std::string beside(const std::string& own, std::string_view folder) {
+  constexpr std::string_view kOrigin = "$ORIGIN";
+  if (folder.substr(0, kOrigin.size()) != kOrigin) return std::string(folder);
+  if (own.empty()) return {};
+  return std::filesystem::path(own + std::string(folder.substr(kOrigin.size()))).lexically_normal().string();
+}
+
 bool is_file(const std::string& path) {
   std::error_code failed;
   return std::filesystem::is_regular_file(path, failed);
@@ -63,7 +71,8 @@ Plugin find_plugin(const char* chosen) {
     return {nullptr, {}, fmt::format("ATTNGRAPH_CUDA_PLUGIN is '{}'; give an absolute path", chosen)};
   }
   std::string looked;
-  for (const std::string& folder : {own_folder(), std::string(ATTNGRAPH_PLUGIN_FOLDER)}) {
+  const std::string own = own_folder();
+  for (const std::string& folder : {own, beside(own, ATTNGRAPH_PLUGIN_FOLDER)}) {
     if (folder.empty()) continue;
     const std::string path = folder + "/" + kCudaPluginFile;
     if (is_file(path)) return open_plugin(path);

@@ -96,9 +96,11 @@ class BareMachine(unittest.TestCase):
             (self.folder / "bin" / name).unlink()
         for name in ("CC", "CXX", "CMAKE_TOOLCHAIN_FILE"):
             del self.environment[name]
-        status, said = self.run_there("cmake", "-S", ROOT / "python", "-B", self.folder / "python", "-G", "Ninja")
-        self.assertNotEqual(status, 0)
-        self.assertRegex(" ".join(said.split()), r"needs a C\+\+20 compiler.*, which this machine lacks: apt-get install g\+\+")
+        for named in {}, {"CC": "gcc", "CXX": "g++ -pthread"}:  # as a user calls CMake, and as pip does
+            self.environment.update(named)
+            status, said = self.run_there("cmake", "-S", ROOT / "python", "-B", self.folder / "python", "-G", "Ninja")
+            self.assertNotEqual(status, 0)
+            self.assertRegex(" ".join(said.split()), r"needs a C\+\+20 compiler.*, which this machine lacks: apt-get install g\+\+")
 
     def test_libraries_that_are_missing_are_named_together(self):
         hidden = ("-DCMAKE_DISABLE_FIND_PACKAGE_fmt=ON", "-DCMAKE_DISABLE_FIND_PACKAGE_ZLIB=ON")
