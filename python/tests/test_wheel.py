@@ -90,4 +90,10 @@ def test_the_plugin_is_found_beside_the_package(environment):
         inside = Path(path).resolve().is_relative_to(environment.site.resolve())
         assert inside or OF_THE_SYSTEM.fullmatch(name), f"the plugin takes {name} from {path}"
     said = environment.run("attngraph", "doctor")
-    assert "attngraph_cu13/libattngraph_cuda.so" in said and "cannot be opened" not in said, said
+    assert "attngraph_cu13/libattngraph_cuda.so" in said and "is of build" not in said, said
+    assert "libattngraph_cuda.so' cannot be opened" not in said, said
+    # cuBLAS is taken from where its wheel stands: a file there that is none is what the loader stumbles over.
+    cublas = environment.site / "nvidia" / "cu13" / "lib" / "libcublas.so.13"
+    cublas.parent.mkdir(parents=True)
+    cublas.write_text("not a library")
+    assert "nvidia/cu13/lib/libcublas.so.13: " in environment.run("attngraph", "doctor")
