@@ -715,9 +715,21 @@ ATTNGRAPH_API attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink,
 /** One fact more. How the first call was made (threshold, causal, scale, ...) is added by itself; a fact set here goes
  * before it. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_metadata(attngraph_sink* sink, const char* name, const char* value);
+/**
+ * Keep the heaviest edges of all that goes into the sink, however many calls bring them; to be set before the first row.
+ * Of equally heavy edges those that came first are kept, so that the answer is the same for every number of threads.
+ * Kept mass and counts are those of the edges kept; all other statistics are of all attention. Memory: 24 bytes for each
+ * of twice the budget and 64 for each row, until attngraph_sink_finish or _take_result hands the rows on; with
+ * slice_edges alone, until the end of the slice.
+ *
+ * @param edges        of the whole graph; 0: all
+ * @param slice_edges  of each slice (a head of a layer and sequence); 0: all
+ */
+ATTNGRAPH_API attngraph_status attngraph_sink_set_budget(attngraph_sink* sink, uint64_t edges, uint64_t slice_edges);
 /** The report of the calls that went into the sink so far. Its strings stay until the next call into the sink. */
 ATTNGRAPH_API attngraph_status attngraph_sink_report(const attngraph_sink* sink, attngraph_report* report);
-/** Number of edges that went through the sink since it was made or emptied; may be asked from a progress callback. */
+/** Number of edges that went into the sink since it was made or emptied; may be asked from a progress callback. With a
+ * budget, after attngraph_sink_finish: of those kept. */
 ATTNGRAPH_API int64_t attngraph_sink_edge_count(const attngraph_sink* sink);
 /** Complete the file. After it the sink only answers questions. */
 ATTNGRAPH_API attngraph_status attngraph_sink_finish(attngraph_sink* sink);

@@ -713,6 +713,10 @@ class sink {
   }
   void load_tokens(std::string_view path) { check(attngraph_sink_load_tokens(c(), std::string(path).c_str())); }
   void parse_tokens(std::string_view json) { check(attngraph_sink_parse_tokens(c(), std::string(json).c_str())); }
+  /// Keep the heaviest edges: of all that goes in, and of each slice. 0: all. Before the first row.
+  void set_budget(std::uint64_t edges, std::uint64_t slice_edges = 0) {
+    check(attngraph_sink_set_budget(c(), edges, slice_edges));
+  }
   void set_metadata(std::string_view name, std::string_view value) {
     check(attngraph_sink_set_metadata(c(), std::string(name).c_str(), std::string(value).c_str()));
   }

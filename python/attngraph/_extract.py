@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from . import _generated, _native, _values
+from . import _generated, _native, _parts, _values
 from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
 from ._labels import Labels, is_many, require_one_each, set_labels, without_last
 from ._options import call_options, score_options
@@ -50,6 +50,8 @@ def extract(
     word_ids: Any = None,
     nonfinite: Literal["error", "skip"] = "error",
     max_edges: int | None = None,
+    budget: int | None = None,
+    head_budget: int | None = None,
 ) -> Graph:
     """Make the graph of all pairs whose softmax weight reaches the threshold.
 
@@ -124,6 +126,9 @@ def extract(
         NaN and infinity fail the call, or are left out and counted.
     max_edges : int, optional
         More edges than this in one layer fail with `LimitError`, which says how many there are.
+    budget, head_budget : int, optional
+        Keep only so many of the heaviest edges: of the whole graph, of every head of a layer and sequence. Of equally heavy
+        ones the first. Never more than twice as many are held. Graphs that are there already have ``g.filter(budget=...)``.
 
     Returns
     -------
@@ -148,6 +153,7 @@ def extract(
     pairs, many = _pairs(q, k, layers, layer)
     heads, key_lengths, stats = _values.kept(heads), _values.kept(key_lengths), _values.kept(stats)
     sink, words = _collector(tokens, query_tokens)
+    _parts.with_budget(sink, budget, head_budget)
     context = _native.Context(_values.text(device, "device"))
     for label, (queries, keys) in pairs.items():
         queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)

@@ -53,6 +53,13 @@ def part_of(
     return part
 
 
+def with_budget(sink, budget, head_budget):
+    """The sink, which keeps the heaviest edges alone."""
+    edges = 0 if budget is None else _values.positive(budget, "budget")
+    sink.set_budget(edges, 0 if head_budget is None else _values.positive(head_budget, "head_budget"))
+    return sink
+
+
 def _ends(pair, name):
     try:
         first, last = pair

@@ -295,6 +295,8 @@ class Graph(_export.Exports, Questions, Flows, _views.Views):
         without_first: bool = False,
         query_tokens: str | Iterable[str] | None = None,
         key_tokens: str | Iterable[str] | None = None,
+        budget: int | None = None,
+        head_budget: int | None = None,
     ) -> Graph:
         """A smaller graph; the conditions given hold together.
 
@@ -314,6 +316,9 @@ class Graph(_export.Exports, Questions, Flows, _views.Views):
             Without edges to key 0, on which many heads rest.
         query_tokens, key_tokens : str or sequence of str, optional
             Only queries, only keys, whose token is one of these, white space around it aside.
+        budget, head_budget : int, optional
+            Of what is left, only so many of the heaviest edges: of the whole graph, of every head of a layer and sequence.
+            Of equally heavy ones the first.
 
         Examples
         --------
@@ -321,12 +326,19 @@ class Graph(_export.Exports, Questions, Flows, _views.Views):
         >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], threshold=0, tokens=["a", " b"])
         >>> len(g.filter(0.5)), len(g.filter(key_tokens="b")), len(g.filter(0.1, distance=(1, None)))
         (2, 2, 1)
+        >>> [(e.query, e.key) for e in g.filter(budget=2).top(5)]
+        [(0, 0), (1, 1)]
         """
         part = _parts.part_of(
             self, threshold, top_k=top_k, layers=layers, heads=heads, queries=queries, keys=keys, distance=distance,
             without_first=without_first, query_tokens=query_tokens, key_tokens=key_tokens,
         )  # fmt: skip
-        return Graph(self._result.part(part))
+        smaller = self._result.part(part)
+        if budget is not None or head_budget is not None:
+            sink = _parts.with_budget(_native.Sink.collect(), budget, head_budget)
+            smaller.write(sink)
+            smaller = sink.take_result()
+        return Graph(smaller)
 
     def aggregate(self, how: Literal["mean", "max", "sum"] = "mean", over: Literal["head", "layer"] = "head") -> Graph:
         """Join the heads of every layer ("head") or the layers of every head ("layer") into one graph.

@@ -198,6 +198,7 @@ void bind_sink(nb::module_& m) {
             s.set_labels(queries ? ATTNGRAPH_QUERIES : ATTNGRAPH_KEYS, batch, texts);
           },
           nb::arg("queries"), nb::arg("batch"), nb::arg("tokens"))
+      .def("set_budget", &sink::set_budget, nb::arg("edges"), nb::arg("slice_edges"))
       .def("set_metadata",
            [](sink& s, const std::string& name, const std::string& value) { s.set_metadata(name, value); })
       .def("add_slice", &add_slice, nb::arg("slice"), nb::arg("indptr"), nb::arg("indices"), nb::arg("data"),

@@ -83,6 +83,21 @@ def test_filter_and_diff(graph):
         graph.filter(heads=[])
 
 
+def test_a_budget_keeps_the_heaviest_edges(graph):
+    few = graph.filter(budget=10)
+    assert [tuple(e) for e in few.top(99)] == [tuple(e) for e in graph.top(10)]
+    assert few.metadata["budget"] == "10" and few.report.eps == graph.report.eps
+    kept = sum(few.rows(s.layer, s.head, s.batch).kept_mass.sum() for s in few.slices)
+    assert sum(e.weight for e in few.top(10)) == pytest.approx(kept)
+    assert all(s.edge_count == 2 for s in graph.filter(head_budget=2).slices)
+    rng = np.random.default_rng(5)
+    q, k = (1.5 * rng.standard_normal((2, 2, 3, 30, 8)).astype(np.float32) for _ in range(2))
+    assert edge_dict(ag.extract(list(q), list(k), budget=10)) == edge_dict(few)
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(ag.ArgumentError, match="budget"):
+            graph.filter(budget=wrong)
+
+
 @pytest.mark.parametrize("over", ["head", "layer"])
 def test_aggregate_is_what_dense_arrays_give(graph, over):
     dense = np.zeros((2, 2, 3, 30, 30))

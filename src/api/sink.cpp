@@ -67,7 +67,7 @@ void attngraph_sink::begin(const ag::api::Facts& facts, const ag::Metadata* word
   if (words != nullptr && metadata.tokens.empty()) metadata.tokens = words->tokens;
   if (words != nullptr && metadata.query_tokens.empty()) metadata.query_tokens = words->query_tokens;
   metadata.facts.insert(facts.begin(), facts.end());
-  target->set_metadata(metadata);
+  way().set_metadata(metadata);
   begun = true;
 }
 
@@ -81,11 +81,25 @@ ag::RunReport attngraph_sink::whole_report() const {
   return whole;
 }
 
+void attngraph_sink::set_budget(std::uint64_t edges_of_all, std::uint64_t edges_of_a_slice) {
+  require_open();
+  if (begun) ag::fail(Status::kArgument, "rows went into the sink already; set a budget before the first row");
+  if (dynamic_cast<ag::SweepSink*>(target.get()) != nullptr)
+    ag::fail(Status::kArgument, "the sink counts for thresholds and keeps no edge; a budget does not apply to it");
+  budget.reset();
+  if (edges_of_all > 0 || edges_of_a_slice > 0)
+    budget = std::make_unique<ag::BudgetSink>(edges_of_all, edges_of_a_slice, *target);
+}
+
 void attngraph_sink::finish() {
   require_open();
   state = State::kSpoiled;  // until it has gone well
   begin({}, nullptr);
-  target->finish(whole_report());
+  way().finish(whole_report());
+  if (budget != nullptr) {
+    edges = budget->edge_count();
+    report.kept_mass_sum -= budget->mass_dropped();
+  }
   state = State::kFinished;
 }
 
@@ -95,7 +109,7 @@ ag::EdgeList attngraph_sink::take() {
     ag::fail(Status::kArgument, "the sink does not collect; only attngraph_sink_create_collect makes one that does");
   if (state != State::kFinished) require_open();
   begin({}, nullptr);
-  collected->finish(whole_report());
+  way().finish(whole_report());
   report = {};
   has_own_slices = false;
   of_own_slices.reset();
@@ -111,18 +125,18 @@ void CallIntoSink::begin_slice(const SliceInfo& slice, DType weight_dtype) {
   whole_ = false;
   began_ = true;
   sink_.begin(facts_, words_);
-  sink_.target->begin_slice(slice, weight_dtype);
+  sink_.way().begin_slice(slice, weight_dtype);
 }
 
 void CallIntoSink::rows(const RowBlock& block) {
   edges_ += static_cast<std::uint64_t>(block.edge_count());
   if (over_limit()) return;
-  sink_.target->rows(block);
+  sink_.way().rows(block);
   sink_.edges += block.edge_count();
 }
 
 void CallIntoSink::end_slice(const SliceSums& sums) {
-  if (!over_limit()) sink_.target->end_slice(sums);
+  if (!over_limit()) sink_.way().end_slice(sums);
 }
 
 void CallIntoSink::complete(const RunReport& report) {
@@ -226,6 +240,10 @@ attngraph_status attngraph_sink_create_file(attngraph_sink** sink, const char* p
     const ag::GraphFormat kind = ag::graph_format(format != nullptr ? format : "", path);
     ag::api::hand_out(sink, ag::open_graph_writer(path, kind, how));
   });
+}
+
+attngraph_status attngraph_sink_set_budget(attngraph_sink* sink, uint64_t edges, uint64_t slice_edges) {
+  return with_sink(sink, [&](attngraph_sink& open) { open.set_budget(edges, slice_edges); });
 }
 
 attngraph_status attngraph_sink_create_callback(attngraph_sink** sink, attngraph_row_callback callback, void* user) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "../graph/budget_sink.hpp"
 #include "../graph/edge_list.hpp"
 #include "../graph/operations.hpp"
 #include "facts.hpp"
@@ -26,10 +27,14 @@ struct attngraph_sink {
   void begin(const ag::api::Facts& facts, const ag::Metadata* words);  // the first one counts
   // Of the calls so far, and of slices of the caller's own as far as he said how they were made.
   ag::RunReport whole_report() const;
+  void set_budget(std::uint64_t edges_of_all, std::uint64_t edges_of_a_slice);
   void finish();
   ag::EdgeList take();
+  // Where metadata, rows and the report go: to the target, or through a budget to it.
+  ag::GraphSink& way() const { return budget != nullptr ? *budget : *target; }
 
   std::unique_ptr<ag::GraphSink> target;
+  std::unique_ptr<ag::BudgetSink> budget;  // null: none
   ag::Metadata own;  // set by the caller; goes before what the calls and results bring
   State state = State::kOpen;
   bool begun = false;  // the target has its metadata

@@ -136,12 +136,24 @@ void ScoreFlags::add(CLI::App& app, bool scores) {
   app.add_option("--window", window, "A query sees the N keys nearest to it; 0: all")->type_name("N");
 }
 
+void BudgetFlags::add(CLI::App& app) {
+  app.add_option("--budget", graph, "At most the N heaviest edges of the whole graph")->type_name("N");
+  app.add_option("--head-budget", head, "At most the N heaviest edges of a head")->type_name("N");
+}
+
+void BudgetFlags::apply(sink& to) const {
+  if (graph && *graph <= 0) throw UsageError("--budget: give at least 1");
+  if (head && *head <= 0) throw UsageError("--head-budget: give at least 1");
+  to.set_budget(static_cast<std::uint64_t>(graph.value_or(0)), static_cast<std::uint64_t>(head.value_or(0)));
+}
+
 void SelectionFlags::add(CLI::App& app, bool scores) {
   app.add_option("-t,--threshold", threshold, "Least weight of an edge (default: 0.05; none with --top-k or --mass)")
       ->type_name("T");
   app.add_option("--top-k", top_k, "At most the N heaviest keys of a query")->type_name("N");
   app.add_option("--mass", mass, "The fewest heaviest keys whose weights sum to P")->type_name("P");
   app.add_option("--max-edges", max_edges, "Fail, rather than truncate, when there are more")->type_name("N");
+  budget.add(app);
   app.add_option("--decision", decision, "How borderline pairs are decided: fast, certified (default: fast)")
       ->check(CLI::IsMember({"fast", "certified"}));
   if (scores) app.add_flag("--allow-dense", allow_dense, "With -t 0: every allowed pair is an edge");

@@ -54,12 +54,21 @@ struct ScoreFlags {
   bool any() const { return scale || softcap || causal || no_causal || query_offset || window; }
 };
 
+// The heaviest edges alone.
+struct BudgetFlags {
+  std::optional<std::int64_t> graph, head;
+
+  void add(CLI::App& app);
+  void apply(sink& to) const;
+};
+
 // Which pairs are edges.
 struct SelectionFlags {
   std::optional<double> threshold;
   std::optional<std::int64_t> top_k;
   std::optional<double> mass;
   std::optional<std::int64_t> max_edges;
+  BudgetFlags budget;
   std::string decision = "fast";
   std::string stats;
   std::string nonfinite = "error";

@@ -17,6 +17,7 @@ namespace {
 struct PartCommand {
   std::string from;
   PartFlags part;
+  BudgetFlags budget;
   OutputFlags output;
 };
 
@@ -25,9 +26,11 @@ struct GroupCommand {
   OutputFlags output;
 };
 
-void write_graph(const result& graph, const OutputFlags& output, const std::string& from) {
+void write_graph(const result& graph, const OutputFlags& output, const std::string& from,
+                 const BudgetFlags& budget = {}) {
   stop_if_interrupted();
   sink to = output.open({from});
+  budget.apply(to);
   graph.write(to);
   stop_if_interrupted();
   to.finish();
@@ -37,7 +40,7 @@ int make_part(const PartCommand& flags) {
   flags.output.require_path();
   watch_interrupts();
   const result graph = result::load(flags.from);
-  write_graph(graph.part(flags.part.of(graph)), flags.output, flags.from);
+  write_graph(graph.part(flags.part.of(graph)), flags.output, flags.from, flags.budget);
   return kSuccess;
 }
 
@@ -104,6 +107,7 @@ void add_part(CLI::App& app, Run& run) {
   const auto flags = std::make_shared<PartCommand>();
   add_files(*command, *flags);
   flags->part.add(*command);
+  flags->budget.add(*command);
   command->callback([flags, &run] { run = [flags] { return make_part(*flags); }; });
 }
 

@@ -121,6 +121,8 @@ void print_explanation(const Source& source, const context& c, const Request& re
   if (s.top_k) line("top-k", fmt::format("{}", *s.top_k), "flag");
   if (s.mass) line("mass", shortest(*s.mass), "flag");
   line("max edges", s.max_edges ? fmt::format("{}", *s.max_edges) : "no limit", s.max_edges ? "flag" : "default");
+  if (s.budget.graph) line("budget", fmt::format("{}", *s.budget.graph), "flag");
+  if (s.budget.head) line("head budget", fmt::format("{}", *s.budget.head), "flag");
   for (const Explanation& e : source.settings()) line(e.name.c_str(), e.value, e.origin);
   line("heads", request.input.heads.empty() ? "all" : numbers(request.input.head_list()),
        request.input.heads.empty() ? "default" : "flag");
@@ -156,6 +158,7 @@ int make_graph(Source& source, const Request& request) {
   watch_interrupts();
   const auto start = std::chrono::steady_clock::now();
   sink to = request.output.open(request.input.files);
+  request.selection.budget.apply(to);
   feed(source, c, request, base, to);
   to.finish();
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

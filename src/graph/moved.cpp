@@ -22,7 +22,7 @@ std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 // The largest weight that a pair can have and yet be no edge: below the threshold, where all pairs at or above it were
 // kept; otherwise only the mass of the row that was not kept bounds it.
 double largest_unkept(const Metadata& metadata) {
-  for (const char* const selection : {"top_k", "mass", "part"})
+  for (const char* const selection : {"top_k", "mass", "part", "budget", "head_budget"})
     if (metadata.facts.contains(selection)) return 1;
   return std::min(1.0, threshold_fact(metadata).value_or(1));
 }

@@ -116,6 +116,63 @@ TEST_P(EverySink, ACallThatFailsHalfWaySpoilsTheSink) {
   EXPECT_EQ(result, nullptr);
 }
 
+TEST_P(EverySink, ABudgetKeepsTheHeaviestEdgesOfAllCalls) {
+  const Result whole = extract_all();
+  std::vector<attngraph_edge> best(20);
+  std::int64_t count = 0;
+  ASSERT_EQ(attngraph_result_top(whole.get(), 10, best.data(), &count), ATTNGRAPH_OK);
+  ASSERT_EQ(count, 10);
+
+  const Sink sink = make_collect_sink();
+  ASSERT_EQ(attngraph_sink_set_budget(sink.get(), 20, 0), ATTNGRAPH_OK) << attngraph_last_error();
+  options_.threads = 3;
+  for (options_.layer = 0; options_.layer < 2; ++options_.layer) ASSERT_EQ(extract_to(sink.get()), ATTNGRAPH_OK);
+  EXPECT_EQ(attngraph_sink_set_budget(sink.get(), 0, 0), ATTNGRAPH_ERROR_ARGUMENT) << "rows went in";
+  const Result few = take(sink);
+  ASSERT_EQ(attngraph_result_edge_count(few.get()), 20);
+  EXPECT_STREQ(attngraph_result_metadata(few.get(), "budget"), "20");
+  std::vector<attngraph_edge> kept(20);
+  ASSERT_EQ(attngraph_result_top(few.get(), 20, kept.data(), &count), ATTNGRAPH_OK);
+  double mass = 0;
+  for (std::size_t i = 0; i < 20; ++i) {  // each edge of the one layer stands beside its twin
+    EXPECT_EQ(kept[i].weight, best[i / 2].weight) << i;
+    mass += kept[i].weight;
+  }
+  attngraph_report report, of_all;
+  ASSERT_EQ(attngraph_result_report(few.get(), &report), ATTNGRAPH_OK);
+  ASSERT_EQ(attngraph_result_report(whole.get(), &of_all), ATTNGRAPH_OK);
+  std::int64_t rows = -2 * of_all.empty_rows;
+  for (std::int64_t s = 0; s < attngraph_result_slice_count(few.get()); ++s) {
+    attngraph_csr csr;
+    ASSERT_EQ(attngraph_result_csr(few.get(), s, &csr), ATTNGRAPH_OK);
+    rows += csr.query_count;
+  }
+  EXPECT_NEAR(report.kept_mass * static_cast<double>(rows), mass, 1e-6);
+
+  // The sink begins anew, its budget too.
+  options_.layer = 0;
+  ASSERT_EQ(extract_to(sink.get()), ATTNGRAPH_OK);
+  EXPECT_EQ(attngraph_result_edge_count(take(sink).get()), 20);
+}
+
+TEST_P(EverySink, ABudgetOfASliceIsKeptByEachOfThem) {
+  const Sink sink = make_collect_sink();
+  ASSERT_EQ(attngraph_sink_set_budget(sink.get(), 0, 3), ATTNGRAPH_OK);
+  ASSERT_EQ(extract_to(sink.get()), ATTNGRAPH_OK);
+  EXPECT_GT(attngraph_sink_edge_count(sink.get()), 3 * attngraph_result_slice_count(extract_all().get()));
+  const Result few = take(sink);
+  for (std::int64_t s = 0; s < attngraph_result_slice_count(few.get()); ++s) {
+    attngraph_csr csr;
+    ASSERT_EQ(attngraph_result_csr(few.get(), s, &csr), ATTNGRAPH_OK);
+    EXPECT_EQ(csr.edge_count, 3);
+  }
+  const double thresholds[] = {0.1};
+  attngraph_sink* sweep = nullptr;
+  ASSERT_EQ(attngraph_sink_create_sweep(&sweep, thresholds, 1), ATTNGRAPH_OK);
+  EXPECT_EQ(attngraph_sink_set_budget(sweep, 5, 0), ATTNGRAPH_ERROR_ARGUMENT) << "it keeps no edge";
+  attngraph_sink_destroy(sweep);
+}
+
 TEST_P(EverySink, ACallThatIsRefusedLeavesTheSinkAsItWas) {
   const Sink sink = make_collect_sink();
   options_.threshold = 2;

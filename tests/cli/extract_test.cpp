@@ -130,6 +130,20 @@ TEST_F(Extract, TheEdgeLimitCountsAllLayers) {
     expect_error(1, {"extract", "f.safetensors", "--top-k", "2", "--max-edges", limit, "-o", "e.csv"}, {limit});
 }
 
+TEST_F(Extract, ABudgetKeepsTheHeaviestEdgesOfAllLayers) {
+  auto tensors = layer(0);
+  for (const Tensor& t : layer(1)) tensors.push_back(t);
+  write_safetensors("f.safetensors", tensors);
+  output({"extract", "f.safetensors", "--top-k", "2", "-o", "all.npz", "--quiet"});
+  const Outcome o = run({"extract", "f.safetensors", "--top-k", "2", "--budget", "7", "-o", "few.npz"});
+  EXPECT_THAT(o.err, HasSubstr("attngraph: 7 edges from 2 layers"));
+  EXPECT_EQ(output({"top", "few.npz", "-n", "20", "--json"}), output({"top", "all.npz", "-n", "7", "--json"}));
+  output({"part", "all.npz", "part.npz", "--budget", "7"});
+  EXPECT_EQ(output({"top", "part.npz", "-n", "20", "--json"}), output({"top", "few.npz", "-n", "20", "--json"}));
+  EXPECT_EQ(lines(csv({"f.safetensors", "--top-k", "2", "--head-budget", "3"})), 1u + 2 * 2 * 3);
+  expect_error(2, {"extract", "f.safetensors", "--budget", "0", "-o", "e.csv"}, {"--budget"});
+}
+
 TEST_F(Extract, QueryRangesTogetherAreTheWhole) {
   write_safetensors("f.safetensors", layer(3));
   const std::string whole = csv({"f.safetensors", "--causal"});
