@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <system_error>
 #include <thread>
 #include <unordered_map>
@@ -44,6 +45,12 @@ class Occurrences {
     static const std::vector<std::int64_t> kNone;
     return position >= 0 && position < static_cast<std::int64_t>(ids_.size()) ? places_[list_of_[idx(position)]]
                                                                               : kNone;
+  }
+  // The same number for positions alike; -1 beyond the list.
+  std::int64_t kind(std::int64_t position) const {
+    return position >= 0 && position < static_cast<std::int64_t>(ids_.size())
+               ? static_cast<std::int64_t>(list_of_[idx(position)])
+               : -1;
   }
   double pairs() const {
     double sum = 0;
@@ -165,6 +172,7 @@ class TokenSums : public RowSink {
 
   Sums sum_slice() {
     weights_.open(slice_.id.batch, slice_.id.head);
+    put_in_order();
     const std::int64_t chunks = (slice_.query_count + kChunkRows - 1) / kChunkRows;
     std::vector<Sums> parts(idx(chunks));
     std::atomic<std::int64_t> next_chunk{0};
@@ -174,8 +182,8 @@ class TokenSums : public RowSink {
       while (!stop.load(std::memory_order_relaxed)) {
         const std::int64_t chunk = next_chunk.fetch_add(1);
         if (chunk >= chunks) return;
-        for (std::int64_t r = chunk * kChunkRows; r < std::min(slice_.query_count, (chunk + 1) * kChunkRows); ++r)
-          add_row(r, scratch, parts[idx(chunk)]);
+        for (std::int64_t n = chunk * kChunkRows; n < std::min(slice_.query_count, (chunk + 1) * kChunkRows); ++n)
+          add_row(order_[idx(n)], scratch, parts[idx(chunk)]);
         if (is_caller) control_.poll();
       }
     };
@@ -209,6 +217,16 @@ class TokenSums : public RowSink {
       for (std::size_t n = 0; n < sums.size(); ++n) sums[n] += part[n];
     if (words_.empty()) sums[static_cast<std::size_t>(TokenRelation::kSameWord)] = kNaN;
     return sums;
+  }
+
+  // Queries of one token side by side: they want the same keys, which are then at hand.
+  void put_in_order() {
+    const Occurrences& tokens = of_batch(tokens_, slice_.id.batch);
+    const std::int64_t first = slice_.query_begin + p_.mask.query_offset;
+    order_.resize(idx(slice_.query_count));
+    std::iota(order_.begin(), order_.end(), std::int64_t{0});
+    std::stable_sort(order_.begin(), order_.end(),
+                     [&](std::int64_t a, std::int64_t b) { return tokens.kind(first + a) < tokens.kind(first + b); });
   }
 
   // Of one thread: the pairs of a row, relation after relation, and their weights.
@@ -262,7 +280,8 @@ class TokenSums : public RowSink {
   Weights weights_;
   std::vector<Occurrences> tokens_, words_;
   SliceInfo slice_;
-  std::vector<double> logsumexp_;  // of the slice's rows; NaN for a row without keys
+  std::vector<std::int64_t> order_;  // of the slice's rows, see put_in_order()
+  std::vector<double> logsumexp_;    // of the slice's rows; NaN for a row without keys
 };
 
 }  // namespace
