@@ -6,6 +6,7 @@ usage: python questions.py [--edges N] [--capture | --flow | --live FILE.gguf]
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -85,25 +86,18 @@ def capture():
         "entropy, columns, distances": {"stats": ["entropy", "columns", "distances"]},
         "all of heads()": {"stats": "heads", "token_ids": ids, "word_ids": np.arange(tokens) // 2},
     }
-    times = {name: [] for name in kinds}
-    for _ in range(5):  # interleaved
-        for name, how in kinds.items():
-            start = time.perf_counter()
-            ag.extract(q, k, threshold=0.05, **how)
-            times[name].append(time.perf_counter() - start)
-    base = np.median(times["edges alone"])
-    for name, values in times.items():
-        print(f"{name:<28} {np.median(values):8.3f} s   {np.median(values) / base:5.2f} x")
+    in_turn({name: functools.partial(ag.extract, q, k, threshold=0.05, **how) for name, how in kinds.items()}, rounds=5)
 
 
 def in_turn(sides, rounds=3):
-    """Median times of functions, interleaved, and how many times as long as the first the others take."""
+    """Median processor times of functions, interleaved, and how many times as long as the first the others take: ratios
+    that other work on the machine does not move."""
     times = {name: [] for name in sides}
     for _ in range(rounds):
         for name, work in sides.items():
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     base = np.median(next(iter(times.values())))
     for name, values in times.items():
         print(f"{name:<44} {np.median(values):9.4f} s   {np.median(values) / base:7.1f} x", flush=True)
@@ -142,10 +136,11 @@ def flow(edges):
 
 
 def live(file, count=1024):
-    """A model's pass, its capture, and the capture with all that heads() needs."""
+    """A model's pass, its capture, and the capture with all that heads() needs, on one thread."""
     import torch
     import transformers
 
+    torch.set_num_threads(1)
     how = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**how)
     model = transformers.AutoModelForCausalLM.from_pretrained(**how, dtype=torch.float32).eval()
@@ -155,7 +150,7 @@ def live(file, count=1024):
     print(f"{ids.shape[1]} tokens")
 
     def captured(**more):
-        with torch.no_grad(), ag.transformers.capture(model, 0.05, tokens=tokens, **more) as cap:
+        with torch.no_grad(), ag.transformers.capture(model, 0.05, tokens=tokens, threads=1, **more) as cap:
             model(ids)
         return cap.graph
 
@@ -167,7 +162,7 @@ def live(file, count=1024):
         "capture": captured,
         "capture with stats, and heads()": lambda: captured(stats="heads", token_ids=ids).heads(),
         "the model alone": alone,
-    }, rounds=5)  # fmt: skip
+    })  # fmt: skip
 
 
 parser = argparse.ArgumentParser(description=__doc__)
