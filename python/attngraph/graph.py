@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from . import _export, _operations, _parts, _values, _views
+from . import _export, _native, _operations, _parts, _values, _views
 from ._flow import Flows
 from ._labels import Words, lists_of
 from ._questions import Questions
