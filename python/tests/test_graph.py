@@ -94,7 +94,7 @@ def test_a_budget_keeps_the_heaviest_edges(graph):
     q, k = (1.5 * rng.standard_normal((2, 2, 3, 30, 8)).astype(np.float32) for _ in range(2))
     assert edge_dict(ag.extract(list(q), list(k), budget=10)) == edge_dict(few)
     for wrong in (0, -1, 1.5):
-        with pytest.raises(ag.ArgumentError, match="budget"):
+        with pytest.raises(ag.errors.ArgumentError, match="budget"):
             graph.filter(budget=wrong)
 
 
