@@ -15,6 +15,7 @@ constexpr std::int64_t kBufferedRows = 1 << 14;
 constexpr std::size_t kBufferedEdges = std::size_t{1} << 18;
 // Starting threads costs as much as a few rows.
 constexpr std::size_t kRowsPerThread = 4;
+constexpr std::int64_t kRowsPerTask = 16;
 
 std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
@@ -170,7 +171,9 @@ void CertifyingSink::decide(OpenRow& open, Worker& worker, const Poll& poll) con
 }
 
 void CertifyingSink::decide_all() {
-  const auto count = static_cast<std::int64_t>(open_.size());
+  // A row that its weights decide takes a microsecond, which is what a task costs.
+  const std::int64_t rows = selects_ ? kRowsPerTask : 1, all = static_cast<std::int64_t>(open_.size());
+  const std::int64_t count = (all + rows - 1) / rows;
   const auto worker_of = [this](int n) -> Worker& {
     std::unique_ptr<Worker>& own = workers_[static_cast<std::size_t>(n)];
     if (!own) own = std::make_unique<Worker>(p_);
@@ -181,8 +184,13 @@ void CertifyingSink::decide_all() {
   const int threads = static_cast<int>(std::min<std::size_t>(idx(threads_), open_.size() / kRowsPerThread + 1));
   struct Nothing {};
   OrderedTasks<Nothing> tasks(count, threads, control_);
-  tasks.run([&](std::int64_t task, int n, const Poll& poll, Nothing&) { decide(open_[idx(task)], worker_of(n), poll); },
-            [](std::int64_t, Nothing&) {}, fraction);
+  tasks.run(
+      [&](std::int64_t task, int n, const Poll& poll, Nothing&) {
+        Worker& worker = worker_of(n);
+        for (std::int64_t r = task * rows; r < std::min(all, (task + 1) * rows); ++r)
+          decide(open_[idx(r)], worker, poll);
+      },
+      [](std::int64_t, Nothing&) {}, fraction);
 }
 
 void CertifyingSink::flush() {

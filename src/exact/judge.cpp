@@ -72,25 +72,28 @@ void RowJudge::measure() {
 }
 
 void RowJudge::sum_up() {
+  terms_.resize(scores_.size());
   if (p_.logsumexp) {
     reference_ = 0;
     rest_ = oracle_.given_logsumexp() * p_.logsumexp_unit;
+    for (std::size_t n = 0; n < scores_.size(); ++n) terms_[n] = std::exp(scores_[n] - rest_);
     return;
   }
   reference_ = oracle_.sink();
   for (const double s : scores_) reference_ = std::max(reference_, s);
   double sum = oracle_.sink() > -kInfinity ? std::exp(oracle_.sink() - reference_) : 0.0;
-  for (const double s : scores_) sum += std::exp(s - reference_);
+  for (std::size_t n = 0; n < scores_.size(); ++n) sum += terms_[n] = std::exp(scores_[n] - reference_);
   rest_ = std::log(sum);
 }
 
-double RowJudge::margin_error(std::size_t n) const {
+double RowJudge::margin_error(std::size_t n) const { return margin_error(std::abs(scores_[n])); }
+
+double RowJudge::margin_error(double size) const {
   const double count = static_cast<double>(scores_.size());
   const double sum_error =
       p_.logsumexp ? 0.0 : score_error_ + kRoundoff * (largest_ + std::abs(reference_) + 2 * count);
   const double log_t = p_.selection.threshold > 0 ? std::abs(std::log(p_.selection.threshold)) : 0.0;
-  return score_error_ + sum_error +
-         4 * kRoundoff * (8 + std::abs(scores_[n]) + std::abs(reference_) + std::abs(rest_) + log_t);
+  return score_error_ + sum_error + 4 * kRoundoff * (8 + size + std::abs(reference_) + std::abs(rest_) + log_t);
 }
 
 std::size_t RowJudge::place_of(std::int32_t key) const {
@@ -157,20 +160,36 @@ void RowJudge::bring_heaviest_forward(std::vector<std::size_t>& order, std::size
 std::size_t RowJudge::mass_prefix(std::vector<std::size_t>& order, std::size_t most, std::int64_t& unknown) {
   const double mass = p_.selection.mass;
   if (!p_.logsumexp && mass >= 1) return most;  // no key can be left out
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores_[a] > scores_[b]; });
+  const auto by_score = [&](std::size_t a, std::size_t b) { return scores_[a] > scores_[b]; };
+  const double unit = p_.logsumexp ? 1.0 : std::exp(-rest_);
+  const auto place = [&](std::size_t n) { return order.begin() + static_cast<std::ptrdiff_t>(n); };
   // Whatever n keys are the heaviest in truth, their weights sum to what the first n of this order do, but for `off`.
+  const double off = std::expm1(2 * margin_error(largest_) + kRoundoff * static_cast<double>(4 * (most + 8)));
+  // The first `done` do not reach the mass, whatever their order; the first `end` do, or are all that count.
+  std::size_t done = 0, end = std::min<std::size_t>(most, 64);
+  double sum = 0;
+  while (true) {
+    if (end < order.size()) std::nth_element(place(done), place(end), order.end(), by_score);
+    double more = sum;
+    for (std::size_t n = done; n < end; ++n) more += terms_[order[n]] * unit;
+    if (end == most || more * (1 + off) >= mass) break;
+    sum = more;
+    done = end;
+    end = std::min(most, 4 * end);
+  }
   // The prefix's length lies in [low, high].
   std::size_t low = most, high = most;
-  double sum = 0, error = 0;
-  for (std::size_t n = 0; n < most; ++n) {
-    error = std::max(error, margin_error(order[n]));
-    const double off = std::expm1(2 * error + kRoundoff * static_cast<double>(4 * (n + 4)));
-    sum += std::exp((scores_[order[n]] - reference_) - rest_);
-    if (low == most && sum * (1 + off) >= mass) low = n + 1;
-    if (sum * (1 - off) >= mass) {
-      high = n + 1;
-      break;
+  while (true) {
+    std::sort(place(done), place(end), by_score);
+    for (std::size_t n = done; n < end && high == most; ++n) {
+      sum += terms_[order[n]] * unit;
+      if (low == most && sum * (1 + off) >= mass) low = n + 1;
+      if (sum * (1 - off) >= mass) high = n + 1;
     }
+    if (high != most || end == most) break;
+    done = end;
+    end = std::min(most, 4 * end);
+    if (end < order.size()) std::nth_element(place(done), place(end), order.end(), by_score);
   }
   while (low < high) {
     const std::size_t middle = (low + high - 1) / 2;

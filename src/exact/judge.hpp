@@ -42,6 +42,7 @@ class RowJudge {
   std::size_t mass_prefix(std::vector<std::size_t>& order, std::size_t most, std::int64_t& unknown);
   // Of the computed ln(weight) of keys()[n].
   double margin_error(std::size_t n) const;
+  double margin_error(double size) const;  // of any whose score is no larger than `size`
   std::int64_t ask_oracle(std::span<const std::size_t> open, std::span<const std::size_t> places,
                           std::vector<char>& is_edge);
 
@@ -53,6 +54,7 @@ class RowJudge {
   std::int64_t compared_ = 0;
   std::vector<double> key_;     // one whose values do not lie side by side
   std::vector<double> scores_;  // of keys()
+  std::vector<double> terms_;   // e^(score - reference_), or with a given logsumexp the weight
   double score_error_ = 0;      // of every score
   double largest_ = 0;          // |score|
   double reference_ = 0;        // the logsumexp is reference + rest
