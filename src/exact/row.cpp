@@ -123,7 +123,7 @@ Real RowOracle::scaled_dot(std::size_t n) { return p_.scale == 0 ? Real() : Real
 
 Ball RowOracle::score(std::size_t n, int bits) {
   const Real scaled = scaled_dot(n);
-  if (p_.softcap == 0) return {scaled + Real(bias(n)), Real()};
+  if (p_.softcap == 0 || scaled.sign() == 0) return {scaled + Real(bias(n)), Real()};  // tanh 0 is 0, exactly
   const int size = std::max(0, std::ilogb(p_.softcap) + 1);
   return soft_cap(scaled, Real(p_.softcap), bits + size) + Ball{Real(bias(n)), Real()};
 }
@@ -263,6 +263,9 @@ Answer RowOracle::reaches(std::size_t n, double threshold) {
   for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
     const int sign = sign_among_keys(n, threshold, bits);
     if (sign != 0) return sign < 0 ? Answer::kYes : Answer::kNo;
+    // Among m equal terms and others, be they e^-1000000000 of a mask, a weight is below 1 / m.
+    if (bits == kFirstBits && std::fma(static_cast<double>(terms_equal_to(n)), threshold, -1.0) >= 0)
+      return Answer::kNo;
   }
   return Answer::kUnknown;
 }
@@ -319,6 +322,23 @@ std::optional<bool> RowOracle::sum_of_equals_reaches(std::span<const std::size_t
   return !(sum < Real(mass));
 }
 
+std::int64_t RowOracle::terms_equal_to(std::size_t n) {
+  std::int64_t count = sink_ > -kInfinity && equals_sink(n);
+  for (std::size_t j = 0; j < keys_.size(); ++j) {
+    if (poll_ && j % 1024 == 0) poll_();
+    count += j == n || same_score(j, n);
+  }
+  return count;
+}
+
+// c of m equal terms, with others beside them, sum to less than c / m.
+bool RowOracle::equals_stay_below(std::span<const std::size_t> heaviest, double mass) {
+  const std::size_t first = heaviest.front();
+  if (!std::all_of(heaviest.begin(), heaviest.end(), [&](std::size_t n) { return n == first || same_score(n, first); }))
+    return false;
+  return std::fma(static_cast<double>(terms_equal_to(first)), mass, -static_cast<double>(heaviest.size())) >= 0;
+}
+
 int RowOracle::sign_of_sum(std::span<const std::size_t> heaviest, double mass, int bits) {
   Ball part{Real(), Real()};
   if (!p_.logsumexp) {
@@ -358,6 +378,7 @@ Answer RowOracle::sum_reaches(std::span<const std::size_t> heaviest, double mass
   for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
     const int sign = sign_of_sum(heaviest, mass, bits);
     if (sign != 0) return sign > 0 ? Answer::kYes : Answer::kNo;
+    if (bits == kFirstBits && !p_.logsumexp && equals_stay_below(heaviest, mass)) return Answer::kNo;
   }
   return Answer::kUnknown;
 }

@@ -74,6 +74,9 @@ class RowOracle {
   bool for_each_term(std::size_t n, int bits, Visit&& visit);
   // Sign of threshold * (denominator / e^score) - 1, or 0.
   int sign_among_keys(std::size_t n, double threshold, int bits);
+  // How many terms of the denominator are exactly that of keys()[n], itself among them.
+  std::int64_t terms_equal_to(std::size_t n);
+  bool equals_stay_below(std::span<const std::size_t> heaviest, double mass);
   Ball given_logsumexp_ball(int bits) const;
   int sign_of_sum(std::span<const std::size_t> heaviest, double mass, int bits);
   // When equality is possible: the sum's sign against the mass, exactly; nothing otherwise.

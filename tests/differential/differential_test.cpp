@@ -176,6 +176,30 @@ TEST_P(Differential, CertifiedTiesAreDecidedByTheRule) {
   for_each_problem(problems(), true, [&](const Problem& problem) { expect_exact(problem, certified(problem, 2)); });
 }
 
+// A hunt found it (seed 1003446, ties): two equal keys beside one that a mask puts at e^-1000000000 weigh less than 1/2
+// by what no number of 16,384 bits can hold.
+TEST_P(Differential, TermsTooSmallForAnyNumberStillCount) {
+  const ForcedTarget forced(GetParam());
+  const Tensor q(DType::kF32, {1, 1, 1, 2}, {1, 1}), k(DType::kF32, {1, 1, 3, 2}, {1, 2, 3, 0, 1, 1});
+  const Tensor mask(DType::kF32, {1, 1, 1, 3}, {0, 0, -1e9});
+  Problem problem;
+  problem.q = q.view();
+  problem.k = k.view();
+  problem.mask.tensor = mask.view();
+  problem.heads = {0};
+  problem.query_end = 1;
+  const auto keys = [&](double threshold, double mass) {
+    problem.selection = {threshold, 0, mass, 0};
+    const EdgeList graph = certified(problem, 1);
+    EXPECT_EQ(graph.report.unresolved, 0);
+    return graph.keys;
+  };
+  EXPECT_EQ(keys(0.5, 0), (std::vector<std::int32_t>{}));
+  EXPECT_EQ(keys(std::nextafter(0.5, 0.0), 0), (std::vector<std::int32_t>{0, 1}));
+  EXPECT_EQ(keys(0, 0.5), (std::vector<std::int32_t>{0, 1}));
+  EXPECT_EQ(keys(0, std::nextafter(0.5, 0.0)), (std::vector<std::int32_t>{0}));
+}
+
 TEST_P(Differential, CertifiedSelectionsAreThoseOfTheDefinition) {
   for_each_problem(
       problems(), false, [&](const Problem& problem) { expect_selected(problem, certified(problem, 1)); }, true);
