@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from . import _picture as pic
@@ -22,23 +20,26 @@ def words_of(graph, batch):
             return lists[batch] if batch < len(lists) else []
         return lists
 
-    own = query_words(graph)
-    keys, queries = of(graph.labels("keys") or []), of(own)
+    two = two_texts(graph)
+    keys, queries = of(graph.labels("keys") or []), of(graph.labels("queries") or [])
 
     def key(k):
         return keys[k] if 0 <= k < len(keys) else None
 
     def query(q):
-        if own:
+        if two:
             return queries[q] if 0 <= q < len(queries) else None
         return key(q + graph._query_offset)
 
     return query, key
 
 
-def query_words(graph):
-    """Words that queries have of their own, apart from the keys'."""
-    return graph.labels("queries") or json.loads(graph.metadata.get("query_tokens", "[]"))
+def two_texts(graph):
+    """Queries are another text than the keys: said so, or they cannot all stand among the keys (as page_facts.cpp)."""
+    offset, slices = graph._query_offset, [s for s in graph._slices if s.query_count]
+    first = min((s.query_begin + offset for s in slices), default=0)
+    last = max((s.query_begin + s.query_count + offset for s in slices), default=0)
+    return graph._result.two_sided() or first < 0 or last > max((s.key_count for s in slices), default=0)
 
 
 def window(span, begin, end, what):
@@ -175,7 +176,7 @@ def plot_arcs(graph, layer, head, batch, queries, keys, threshold, size):
     s = graph._slices[graph._place(layer, head, batch)]
     queries = window(queries, s.query_begin, s.query_begin + s.query_count, "queries")
     offset = graph._query_offset
-    two = bool(query_words(graph))
+    two = two_texts(graph)
     keys = window(keys, 0, s.key_count, "keys")
     if not two:  # one line of words holds both ends
         first, last = min(queries[0] + offset, keys[0]), max(queries[1] + offset, keys[1])

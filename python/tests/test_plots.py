@@ -215,3 +215,12 @@ def test_bertvizs_functions_take_its_arguments(weights):
         ag.head_view(attention)
     with pytest.raises(ag.errors.ArgumentError, match="'save'"):
         ag.head_view(attention, tokens, html_action="save")
+
+
+def test_queries_that_cannot_stand_among_the_keys_are_another_text():
+    weights = np.random.default_rng(3).dirichlet(np.ones(3), size=(1, 5))  # five queries, three keys
+    graph = ag.from_matrix(weights, 0.01, tokens=["E0", "E1", "E2"])
+    for picture in (graph.plot(), graph.plot(kind="arcs")):
+        said = texts(picture)
+        assert [said.count(word) for word in ("E0", "E1", "E2")] == [1, 1, 1]
+        assert all(str(query) in said for query in range(5))

@@ -19,9 +19,10 @@ namespace attngraph::cli {
 namespace {
 
 struct ViewFlags {
-  std::string from, tokens, layers, heads;
+  std::string from, layers, heads;
   double threshold = 0;
   bool open = false, quiet = false;
+  InputFlags words;
   OutputFlags output;
 };
 
@@ -49,7 +50,8 @@ int view(ViewFlags flags) {
   if (wanted.threshold > 0 || !wanted.layers.empty() || !wanted.heads.empty()) graph = graph.part(wanted);
   stop_if_interrupted();
   sink to = flags.output.open({flags.from});
-  if (!flags.tokens.empty()) to.load_tokens(flags.tokens);
+  if (!flags.words.tokens.empty()) to.load_labels(ATTNGRAPH_KEYS, flags.words.tokens);
+  if (!flags.words.query_tokens.empty()) to.load_labels(ATTNGRAPH_QUERIES, flags.words.query_tokens);
   graph.write(to);
   stop_if_interrupted();
   to.finish();
@@ -80,8 +82,7 @@ void add_view(CLI::App& app, Run& run) {
       ->type_name("T");
   command->add_option("--layers", flags->layers, "Only these, like 0-3,7")->type_name("LIST");
   command->add_option("--heads", flags->heads, "Only these, like 0,2")->type_name("LIST");
-  command->add_option("--tokens", flags->tokens, "Words: a JSON list or a text with one token a line")
-      ->type_name("FILE");
+  flags->words.add_words(*command);
   command->add_flag("--quiet", flags->quiet, "No summary");
   command->callback([flags, &run] { run = [flags] { return view(*flags); }; });
 }

@@ -86,6 +86,20 @@ std::string slice_json(const EdgeList& graph, const Slice& slice, const EdgeBloc
   return out;
 }
 
+// Queries are another text than the keys: said so, by words of their own, or because they do not stand among the keys.
+bool two_texts(const EdgeList& graph) {
+  const std::int64_t offset = query_offset(graph.metadata);
+  std::int64_t first = 0, last = 0, keys = 0;
+  for (const Slice& slice : graph.slices) {
+    const SliceInfo& info = slice.info;
+    if (info.query_count == 0) continue;
+    first = std::min(first, position_of(info.query_begin, offset));
+    last = std::max(last, position_of(info.query_begin + info.query_count, offset));
+    keys = std::max(keys, info.key_count);
+  }
+  return graph.metadata.two_sided() || first < 0 || last > keys;
+}
+
 }  // namespace
 
 std::vector<HeadColumn> head_columns(const EdgeList& graph) {
@@ -182,12 +196,12 @@ std::string page_title(const EdgeList& graph) {
 std::string page_json(const EdgeList& graph, const std::vector<EdgeBlock>& blocks, const Thumbnails& pictures) {
   std::string out = R"({"version":1,"title":)";
   append_json(out, page_title(graph));
-  fmt::format_to(std::back_inserter(out), R"(,"queryOffset":{},"threshold":{},"keptMass":{},"facts":{{)",
-                 query_offset(graph.metadata), json_weight(threshold_fact(graph.metadata).value_or(0)),
+  fmt::format_to(std::back_inserter(out), R"(,"twoTexts":{},"queryOffset":{},"threshold":{},"keptMass":{},"facts":{{)",
+                 two_texts(graph), two_texts(graph) ? 0 : query_offset(graph.metadata),
+                 json_weight(threshold_fact(graph.metadata).value_or(0)),
                  json_number(summarise(graph, std::nullopt).kept_mass_mean, 6));
   bool comma = false;
   for (const auto& [name, value] : graph.metadata.facts) {
-    if (name == "query_tokens") continue;  // words, not a fact to read
     if (comma) out += ',';
     comma = true;
     append_json(out, std::string_view(name).substr(0, kMostFactBytes));

@@ -45,6 +45,11 @@ TEST_F(Words, QueriesMayHaveTheirOwn) {
   output({"filter", "x.npy", "-o", "bare.npz", "--quiet"});
   output({"convert", "bare.npz", "later.csv", "--tokens", "keys.json", "--query-tokens", "queries.txt", "--labels"});
   EXPECT_EQ(text("later.csv"), csv(both));
+  const std::string page = output({"view", "x.npz", "-o", "-"});
+  EXPECT_THAT(page, HasSubstr("\"twoTexts\":true"));
+  EXPECT_EQ(output({"view", "bare.npz", "--tokens", "keys.json", "--query-tokens", "queries.txt", "-o", "-"}), page);
+  write("one.json", R"(["D0"])");
+  expect_error(1, {"view", "bare.npz", "--query-tokens", "one.json", "-o", "e.html"}, {"1 query tokens", "2 queries"});
   expect_error(1, {"filter", "x.npy", "--query-tokens", "keys.json", "-o", "e.csv"}, {"3 query tokens", "2 queries"});
 }
 

@@ -199,6 +199,19 @@ TEST(Page, ThumbnailsAreBinsOnOneByte) {
   EXPECT_EQ(at, bytes.size());
 }
 
+TEST(Page, HasTwoTextsWhereQueriesAreAnotherTextThanKeys) {
+  EdgeList graph = GraphBuilder().slice({}, 0, 2).row({{0, 0.5}}).row({{1, 0.5}}).build();
+  const auto two = [&] { return page_of(graph).find("\"twoTexts\":true") != std::string::npos; };
+  EXPECT_FALSE(two());
+  graph.metadata.facts["query_offset"] = "1";  // the second query stands after the last key
+  EXPECT_TRUE(two());
+  graph.metadata.facts["query_offset"] = "-1";  // the first stands before the first
+  EXPECT_TRUE(two());
+  graph.metadata.facts["query_offset"] = "0";
+  graph.metadata.facts["attention"] = "cross";
+  EXPECT_TRUE(two());
+}
+
 TEST(Page, OfOddGraphsIsAPageToo) {
   EXPECT_THAT(page_of({}), HasSubstr("\"slices\":[]"));
   EXPECT_THAT(page_of(GraphBuilder().slice({}, 0, 5).build()), HasSubstr("\"queries\":0,\"keys\":5"));

@@ -74,7 +74,7 @@ export async function openPage() {
   client.ask('give', {slices});
   let words, pictures;
   try {
-    words = new Words(JSON.parse(new TextDecoder().decode(await unpack(block('words')))));
+    words = new Words(JSON.parse(new TextDecoder().decode(await unpack(block('words')))), graph.twoTexts);
     pictures = thumbnailsOf(graph, await unpack(block('thumbnails')));
   } catch (error) {
     throw error instanceof Damaged ? error : new Damaged('The words or the small pictures of this file are damaged. Make the page anew.');

@@ -16,13 +16,11 @@ function plain(words) {
 }
 
 export class Words {
-  constructor({keys = [], queries = []}) {
+  // `twoTexts`: queries are another text than keys, whether or not their words are known.
+  constructor({keys = [], queries = []}, twoTexts = false) {
     this.keyLists = keys.length && !Array.isArray(keys[0]) ? [plain(keys)] : keys.map(plain);
     this.queryLists = queries.length && !Array.isArray(queries[0]) ? [plain(queries)] : queries.map(plain);
-  }
-  // Queries are another text than keys.
-  get twoTexts() {
-    return this.queryLists.length > 0;
+    this.twoTexts = twoTexts || this.queryLists.length > 0;
   }
   static of(lists, batch) {
     return lists.length > 1 ? lists[batch] ?? [] : lists[0] ?? [];
@@ -47,7 +45,7 @@ export function label(word, limit = 14) {
 // As quoted in a sentence.
 export const quoted = (word, limit = 32) => word === undefined ? '' : `“${label(word, limit)}”`;
 
-export const grouped = (n) => Math.round(n).toLocaleString('en-GB');
+export const grouped = (n) => (Math.round(n) || 0).toLocaleString('en-GB');  // never -0
 export const percent = (share) => Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : '–';
 export const weightText = (weight) =>
   weight >= 0.0995 ? weight.toFixed(2) : weight >= 0.00095 ? weight.toFixed(3) : weight.toExponential(1);
