@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from selenium.webdriver import ActionChains, Keys
+
 import attngraph as ag
 from browser import Reader, needs_browser
 
@@ -178,6 +180,86 @@ def test_the_wheel_zooms_at_the_pointer_down_to_words(reader, genesis_page):
     reader.wait()
     assert reader.js("return attngraphViewer.state.get('view')") is None
     assert wheel(reader, 0.5, 0.5, 3)[2] == 1024  # not farther out than everything
+    reader.quiet()
+
+
+def test_one_edge_among_many_is_found_by_zooming(reader, lonely_graph, tmp_path):
+    lonely_graph.to_html(tmp_path / "lonely.html")
+    reader.open(tmp_path / "lonely.html")
+    turns, tip = reader.find_lonely([0, 9_000, 12_000, 20_000])
+    assert turns > 5 and "0.50" in tip and "“w700” 700 → “w15000” 15,000" in tip
+    reader.quiet()
+
+
+def test_a_newcomer_is_told_what_to_do_and_shown_it_under_the_pointer(reader, sentence, sentence_page):
+    reader.open(sentence_page, "heads=0:2")
+    said = reader.text("#hint")
+    assert "Point at a word" in said and "Click to pin it" in said
+    ActionChains(reader.driver).move_to_element(reader.one('.token[data-p="7"]')).perform()
+    reader.until("document.getElementById('hint').textContent.includes('looks most at')")
+    indptr, keys, weights = sentence.csr(0, 2)
+    row = slice(indptr[7], indptr[8])
+    best = np.argmax(weights[row])
+    assert f"“it” 7 looks most at “{WORDS[keys[row][best]]}” {keys[row][best]} ({weights[row][best]:.2f})" in reader.text("#hint")
+    assert reader.one('.token[data-p="7"]').value_of_css_property("outline-style") == "solid"
+    ActionChains(reader.driver).move_to_element(reader.one("#chosen")).perform()
+    reader.until("document.getElementById('hint').textContent.includes('Point at a word')")
+    assert reader.text("#hint") == said
+    reader.quiet()
+
+
+def test_the_keyboard_reaches_all_of_it(reader, sentence_page):
+    reader.open(sentence_page, "heads=0:2")
+    reader.one("#text").send_keys(Keys.ARROW_RIGHT)  # the first token in sight, then the next
+    reader.until("attngraphViewer.state.get('pin') === 'k0'")
+    for key, pin in ((Keys.ARROW_RIGHT, "k1"), (Keys.ARROW_RIGHT, "k2"), (Keys.ARROW_LEFT, "k1")):
+        reader.one("#text").send_keys(key)
+        assert reader.js("return attngraphViewer.state.get('pin')") == pin
+    reader.wait()
+    assert "“animal” 1" in reader.text("#pinned h2")
+    body = reader.one("body")
+    body.send_keys("?")
+    assert reader.one("#help").is_displayed()
+    body.send_keys(Keys.ESCAPE)  # closes the help; the pin stays
+    assert not reader.one("#help").is_displayed() and reader.js("return attngraphViewer.state.get('pin')") == "k1"
+    body.send_keys(Keys.ESCAPE)
+    assert reader.js("return attngraphViewer.state.get('pin')") is None
+    body.send_keys("]")
+    assert reader.js("return attngraphViewer.state.get('heads')") == ["0:3"]
+    body.send_keys("[")
+    body.send_keys("a")
+    reader.wait()
+    assert reader.one("#arcs").is_displayed() and reader.one("#arc-picture").get_attribute("aria-label").startswith("Arcs")
+    body.send_keys("m")
+    reader.one("#map").send_keys("+", "+", Keys.ARROW_DOWN)
+    reader.wait()
+    view = reader.js("return attngraphViewer.map.view")
+    assert view["q1"] - view["q0"] < 9 and view["q0"] > 3
+    reader.one("#map").send_keys("0")
+    assert reader.js("return attngraphViewer.state.get('view')") is None
+    body.send_keys("/")
+    assert reader.js("return document.activeElement.id") == "find"
+    reader.quiet()
+
+
+@pytest.mark.parametrize("width, height", [(1280, 800), (800, 900), (400, 800)])
+def test_nothing_is_cut_off_in_a_narrow_window(reader, genesis_page, width, height):
+    reader.open(genesis_page, "heads=5:6,12:3&pin=k300")
+    reader.size(width, height)
+    reader.wait()
+    outside = reader.js(
+        """
+        const wide = document.documentElement.clientWidth, out = [];
+        if (document.documentElement.scrollWidth > wide) out.push(`the page is ${document.documentElement.scrollWidth} wide`);
+        for (const e of document.querySelectorAll('header *, .tools *, .thumb, #hint, #pinned button')) {
+          const r = e.getBoundingClientRect(), own = e.closest('section, header').getBoundingClientRect();
+          if (r.width > 1 && (r.left < own.left - 1 || r.right > own.right + 1)) out.push(e.id || e.className || e.tagName);
+        }
+        return out;
+        """
+    )
+    reader.size(1440, 900)
+    assert outside == []
     reader.quiet()
 
 
@@ -371,6 +453,18 @@ def test_two_texts_batches_and_query_ranges(reader, tmp_path):
     assert reader.one("#batch").is_displayed()
     reader.state(panel="arcs")
     reader.quiet()
+
+    # Two texts without the words of one: said so by the fact, or because the queries cannot stand among the keys.
+    parts = [(slice_, ag.Csr(*graph.csr(0, 0, batch=slice_.batch))) for slice_ in graph.slices[:1]]
+    alone = ag.from_slices(parts, tokens=[f"E{i}" for i in range(5)], metadata={"attention": "cross"})
+    more = ag.from_matrix(random.dirichlet(np.ones(3), size=(1, 5)), 0.2, tokens=["E0", "E1", "E2"])
+    for name, graph in (("alone", alone), ("more", more)):
+        graph.to_html(tmp_path / f"{name}.html")
+        reader.open(tmp_path / f"{name}.html", "pin=q2&panel=arcs")
+        assert [h.text for h in reader.all("#text h2")] == ["Queries", "Keys"]
+        assert reader.text("#pinned h2") == "position 2" and reader.text("#pinned .looks .word").startswith("E")
+        assert reader.text('.token[data-side="q"][data-p="2"]') == "2"
+        reader.quiet()
 
     whole = np.tril(random.dirichlet(np.ones(12), size=12))
     parts = [ag.from_matrix(whole, 0.05, query_range=r) for r in [(0, 4), (9, 12)]]

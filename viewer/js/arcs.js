@@ -47,7 +47,8 @@ export class ArcsView {
     const view = this.state.get('view');
     const first = this.head.queryBegin + this.offset;  // of the queries; words before them are their keys
     const begin = Math.max(0, view ? Math.floor(Math.min(view[0] + this.offset, view[2])) : first > 60 ? first - 20 : 0);
-    const count = view ? Math.ceil(Math.max(view[1] + this.offset, view[3])) - begin : 60;
+    const fit = Math.max(12, Math.min(60, Math.floor((this.box.clientWidth - 44) / STEP)));
+    const count = view ? Math.ceil(Math.max(view[1] + this.offset, view[3])) - begin : fit;
     return [begin, Math.min(positions, begin + Math.min(MOST_WORDS, count))];
   }
 
@@ -72,6 +73,7 @@ export class ArcsView {
     if (document.activeElement !== this.end) this.end.value = Math.max(begin, end - 1);
     this.said.textContent = `${grouped(this.edges.length)} edges inside` + (this.cut ? ', the heaviest; lighter ones are left out' : '') +
       (this.state.get('first') ? '; none to the first key' : '') + (this.state.get('diagonal') ? '; none to itself' : '');
+    this.canvas.setAttribute('aria-label', `Arcs between the words at ${begin} to ${Math.max(begin, end - 1)}: ${this.said.textContent}`);
     this.width = Math.max(this.box.clientWidth - 4, count * STEP + 40);
     this.height = Math.max(220, this.box.clientHeight - 40);
     this.left = 20;
@@ -85,7 +87,11 @@ export class ArcsView {
     const ink = pageColours(), [begin, end] = this.range, pin = this.state.get('pin');
     const x = (p) => this.left + (p - begin + 0.5) * this.step;
     const labels = 88, base = this.twoTexts ? labels + 4 : this.height - labels, floor = this.height - labels - 4;
-    const touches = ({query, key}) => !pin || (pin[0] === 'q' ? query === +pin.slice(1) : key === +pin.slice(1)) ||
+    // As high as there is room for, the longest of them; short ones in proportion, but flat enough to be told apart.
+    const longest = this.edges.reduce((most, e) => Math.max(most, Math.abs(x(e.query + this.offset) - x(e.key))), 1);
+    const steep = Math.min(1.1, Math.max(0.2, (base - 30) / 0.75 / longest));
+    const at = pin && +pin.slice(1) + (pin[0] === 'q' ? this.offset : 0);  // a pin out of sight pales nothing
+    const touches = ({query, key}) => !pin || at < begin || at >= end || (pin[0] === 'q' ? query === +pin.slice(1) : key === +pin.slice(1)) ||
       (!this.twoTexts && query + this.offset === (pin[0] === 'q' ? +pin.slice(1) + this.offset : +pin.slice(1)));
     for (const edge of [...this.edges].reverse()) {
       const from = x(edge.query + this.offset), to = x(edge.key), colour = this.colours.css(edge.weight, this.page.high);
@@ -95,13 +101,15 @@ export class ArcsView {
       } else if (from === to) {
         pen.path(`M${from - 4} ${base - 4}a4.5 5 0 1 1 8 0`, colour, width * 0.7, opacity);
       } else {
-        const high = Math.min(base - 8, 14 + Math.abs(from - to) * 0.55);
+        const high = 14 + Math.abs(from - to) * steep;
         pen.path(`M${from} ${base - 4}C${from} ${base - 4 - high} ${to} ${base - 4 - high} ${to} ${base - 4}`, colour, width, opacity);
       }
     }
     const batch = this.state.get('batch'), {words} = this.page;
     const side = (queries, y, anchor) => {
-      for (let p = begin; p < end; ++p) {
+      const {queryBegin, queries: count, keys} = this.head;
+      const [first, last] = !this.twoTexts ? [begin, end] : queries ? [queryBegin, queryBegin + count] : [0, keys];
+      for (let p = Math.max(begin, first); p < Math.min(end, last); ++p) {
         const word = queries ? words.query(batch, p, 0) : words.key(batch, p);
         const pinned = pin !== null && +pin.slice(1) + (pin[0] === 'q' ? this.offset : 0) === p;
         const chosen = pinned && (!this.twoTexts || queries === (pin[0] === 'q'));

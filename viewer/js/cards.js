@@ -57,6 +57,16 @@ export class Cards {
       key !== null && `is looked at by ${this.spoken(lookers)}`,
     ].filter(Boolean).join('; ');
   }
+  // The same in a line, for the token under the pointer.
+  line({side, p, query, key, row, column}) {
+    const heaviest = (at, weights, s) => {
+      const best = weights.reduce((most, weight, i) => weight > weights[most] ? i : most, 0);
+      return weights.length ? `${quoted(this.word(s, at[best]), 20)} ${grouped(at[best])} (${weightText(weights[best])})` : 'nothing';
+    };
+    const said = [query !== null && `looks most at ${heaviest(row.keys, row.weights, 'k')}`,
+                  key !== null && `is looked at most by ${heaviest(column.queries, column.weights, 'q')}`];
+    return [element('b', '', `${quoted(this.word(side, p), 20)} ${grouped(p)}`.trim()), ` ${said.filter(Boolean).join('; ')}`];
+  }
   go(query, key, side, p) {
     this.jump(query, key);
     this.pin(side, p);

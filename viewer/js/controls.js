@@ -37,8 +37,11 @@ export class Controls {
   reflect() {
     const by = (id) => document.getElementById(id), {state} = this, t = state.get('t') || this.low;
     this.slider.value = Math.round(STEPS * Math.min(1, Math.max(0, Math.log(t / this.low) / Math.log(this.high / this.low))));
-    this.said.textContent = weightText(Math.max(t, this.low));
-    this.slider.setAttribute('aria-valuetext', this.said.textContent);
+    const said = weightText(Math.max(t, this.low));
+    if (this.said.textContent !== said) {  // text written anew is laid out anew, in every frame of a drag
+      this.said.textContent = said;
+      this.slider.setAttribute('aria-valuetext', said);
+    }
     for (const name of ['how', 'combine', 'shade']) by(name).value = state.get(name);
     for (const name of ['first', 'diagonal']) by(name).checked = state.get(name);
     by('batch').value = state.get('batch');

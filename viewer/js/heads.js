@@ -28,7 +28,7 @@ export class HeadsView {
     this.box = document.getElementById('heads');
     this.sort = document.getElementById('sort');
     this.least = document.getElementById('least');
-    this.option('layer', 'layer and head');
+    this.option('layer', 'layer');
     for (const {name, title, meaning} of page.columns) this.option(name, title, meaning);
     this.sort.addEventListener('change', () => state.set({sort: this.sort.value, least: ''}));
     this.least.addEventListener('input', () => state.set({least: this.least.value}));
@@ -38,6 +38,10 @@ export class HeadsView {
       else if (layer) state.set({heads: this.here.filter((h) => String(h.layer) === layer.dataset.layer).map((h) => h.name)});
     });
     this.box.addEventListener('keydown', (event) => this.key(event));
+    new ResizeObserver(() => {
+      const size = `${this.box.clientWidth} ${this.box.clientHeight}`;
+      if (this.laidFor !== undefined && this.laidFor !== size) this.lay();
+    }).observe(this.box);
   }
   option(value, title, meaning = '') {
     const option = document.createElement('option');
@@ -64,6 +68,8 @@ export class HeadsView {
     if (document.activeElement !== this.least) this.least.value = least;
     document.getElementById('least-label').hidden = !column;
     this.order = ordered(this.here, this.page.columns, sort, least);
+    this.laidFor = `${this.box.clientWidth} ${this.box.clientHeight}`;
+    const {scrollTop} = this.box;
     this.box.replaceChildren();
     if (column) {
       const flow = this.row('flow');
@@ -82,22 +88,27 @@ export class HeadsView {
         row.append(name, pictures);
       }
     }
+    document.getElementById('sort-label').hidden = this.here.length < 2;
     const hidden = this.here.length - this.order.length;
     document.getElementById('shown').textContent =
       `${grouped(this.order.length)} ${this.order.length === 1 ? 'head' : 'heads'}` +
-      (hidden ? `, ${grouped(hidden)} below ${least} left out` : '');
+      (hidden ? `, ${grouped(hidden)} below ${least} left out` : '') + (this.order.length > 1 ? '; Ctrl + click takes several' : '');
+    this.box.scrollTop = scrollTop;
     this.mark();
   }
   // As large as they all fit, in lines that may wrap; but never too small to tell one from the other.
   sizeFor(counts) {
-    const {clientWidth: wide, clientHeight: high} = this.box, gap = 4;
-    for (let size = 112; size > 26; size -= 2) {
-      const across = Math.max(1, Math.floor((wide - 44) / (size + gap)));
+    const {clientWidth: wide, clientHeight: high} = this.box;
+    for (let size = 112; size >= 18; size -= 2) {
+      const gap = size > 28 ? 4 : 2, across = Math.floor((wide - 42) / (size + gap));
+      if (across < 1) continue;
+      this.box.style.setProperty('--gap', `${gap}px`);
       const lines = counts.reduce((sum, n) => sum + Math.ceil(n / across), 0);
       if (lines * (size + gap) <= high - 16) return size;
     }
+    // They do not: a line a layer where that can be seen, and the box scrolls.
     const most = Math.max(...counts, 1);
-    return Math.round(Math.max(22, Math.min(40, (wide - 44) / most - gap)));
+    return Math.floor(Math.max(18, Math.min(40, (wide - 42) / most - 2)));
   }
   row(className) {
     const row = document.createElement('div');
@@ -114,7 +125,7 @@ export class HeadsView {
     button.title = `layer ${head.layer} head ${head.head}: ${facts}`;
     button.setAttribute('aria-label', button.title);
     if (size) Object.assign(button.style, {width: `${size}px`, height: `${size}px`});
-    button.append(this.picture(head));
+    button.append(this.picture(head, size || 64));
     if (figure) {
       for (const text of [head.name, figure]) {
         const line = document.createElement('span');
@@ -124,9 +135,10 @@ export class HeadsView {
     }
     return button;
   }
-  picture(head) {
+  picture(head, size) {
     const canvas = document.createElement('canvas');
     const [first] = head.slices, {rows, columns, share} = this.page.pictures[first];
+    canvas.classList.toggle('coarse', size >= 1.5 * Math.max(rows, columns));
     canvas.width = Math.max(1, columns);
     canvas.height = Math.max(1, rows);
     if (rows * columns > 0) {

@@ -66,9 +66,10 @@ class Viewer {
     const batch = batches.includes(state.get('batch')) ? state.get('batch') : batches[0] ?? 0;
     const here = page.heads.filter((h) => h.batch === batch);
     let heads = state.get('heads').filter((name) => here.some((h) => h.name === name));
-    // The first picture is of a head that copies, where that is known, or does more than rest on the first token.
+    // The first picture is of a head that copies, where that is known, or one that looks neither at the first token, nor
+    // at itself, nor at the word before.
     if (!heads.length && here.length) {
-      const rest = ({first = 0, self = 0, kept = 0}) => (1 - first) * (1 - self) * kept;
+      const rest = ({first = 0, self = 0, previous = 0, kept = 0}) => (1 - first) * (1 - self) * (1 - previous) * kept;
       const telling = (h) => h.edges === 0 ? -1 : Number.isFinite(h.figures.induction) ? h.figures.induction : rest(h.figures);
       heads = [here.reduce((best, h) => telling(h) > telling(best) ? h : best).name];
     }
@@ -172,14 +173,15 @@ class Viewer {
     const theme = wish === 'auto' ? (this.dark.matches ? 'dark' : 'light') : wish;
     document.documentElement.dataset.theme = theme;
     this.colours.use(theme);
-    by('theme').textContent = {auto: 'Auto', light: 'Light', dark: 'Dark'}[wish];
+    by('theme').textContent = `Theme: ${wish}`;
     const scale = by('scale').getContext('2d');
     for (let x = 0; x < 120; ++x) {
       scale.fillStyle = css(this.colours.list[1 + Math.round(254 * x / 119)]);
       scale.fillRect(x, 0, 1, 10);
     }
-    const most = this.page.high === 1 ? '1' : weightText(this.page.high);
-    by('scale').title = `weight, from next to nothing to ${most}; the colour goes with its square root`;
+    by('scale-low').textContent = '0';
+    by('scale-high').textContent = this.page.high === 1 ? '1' : weightText(this.page.high);
+    by('legend').title = 'weight of an edge; the colour goes with its square root';
   }
   panel() {
     const arcs = this.state.get('panel') === 'arcs';
@@ -275,6 +277,7 @@ class Viewer {
       by('keys').setAttribute('aria-expanded', !by('help').hidden);
     };
     by('keys').addEventListener('click', help);
+    by('main').dataset.heads = this.page.heads.length;
     by('search').addEventListener('submit', (event) => {
       event.preventDefault();
       this.find(true);
@@ -286,7 +289,10 @@ class Viewer {
     });
     addEventListener('keydown', (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === 'Escape') state.set({pin: null});
+      if (event.key === 'Escape') {
+        if (by('help').hidden) state.set({pin: null});
+        else help();
+      }
       if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName ?? '')) return;
       const does = {'/': () => by('find').focus(), '?': help, '[': () => this.heads.step(-1), ']': () => this.heads.step(1),
                     m: () => state.set({panel: 'map'}), a: () => state.set({panel: 'arcs'})}[event.key];

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One way to draw for the screen and for files: a pen on a canvas, and a pen that writes SVG.
 
-export function pageColours(element = document.documentElement) {
-  const style = getComputedStyle(element);
-  return Object.fromEntries(['page', 'panel', 'ink', 'quiet', 'line', 'hair', 'accent', 'warm']
+// Colours of the style sheet by name. Asked for in every frame, so each theme is read once.
+const inks = {};
+export function pageColours() {
+  const style = getComputedStyle(document.documentElement), {theme} = document.documentElement.dataset;
+  return inks[theme] ??= Object.fromEntries(['page', 'panel', 'ink', 'quiet', 'line', 'hair', 'accent', 'warm']
     .map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 

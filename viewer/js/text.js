@@ -13,6 +13,8 @@ export class TextView {
     Object.assign(this, {page, state, colours, pin});
     this.box = document.getElementById('text');
     this.cards = new Cards({page, state, pin, show});
+    this.hint = document.getElementById('hint');
+    this.said = [...this.hint.childNodes];
     this.sides = [];
     this.shades = {q: null, k: null};
     this.lookers = new Set();
@@ -29,6 +31,12 @@ export class TextView {
     });
     this.box.addEventListener('pointerleave', () => {
       if (!this.state.get('pin')) this.unlook();
+    });
+    this.box.addEventListener('keydown', (event) => {
+      const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+      if (!step || event.ctrlKey || event.metaKey || event.altKey || !this.head) return;
+      event.preventDefault();
+      this.step(step);
     });
     document.getElementById('unpin').addEventListener('click', () => this.state.set({pin: null}));
   }
@@ -57,6 +65,7 @@ export class TextView {
         Object.assign(piece.dataset, {side, begin: p, end: Math.min(end, p + PIECE)});
         piece.style.minHeight = `${Math.ceil((Math.min(end, p + PIECE) - p) / 9) * 24}px`;  // until it is filled
         this.box.append(piece);
+        if (p === begin) this.fill(piece);  // in the first picture
         this.watch.observe(piece);
       }
     }
@@ -86,6 +95,23 @@ export class TextView {
     return this.box.querySelector(`.token[data-side="${side}"][data-p="${p}"]`);
   }
 
+  // Pin the token before or after the pinned one; without a pin the first that is in sight.
+  step(by) {
+    const pin = this.state.get('pin');
+    if (!pin) {
+      const {top} = this.box.getBoundingClientRect();
+      const seen = [...this.box.querySelectorAll('.token')].find((token) => token.getBoundingClientRect().top >= top);
+      if (seen) this.pin(seen.dataset.side, +seen.dataset.p);
+      return;
+    }
+    const [side, p] = this.placeOf(pin[0], +pin.slice(1)), {begin, end} = this.sides.find((s) => s.side === side) ?? {};
+    if (p + by >= begin && p + by < end) this.pin(side, p + by);
+  }
+  // Where a token stands in the text: a query of a single text is the key at its position.
+  placeOf(side, p) {
+    return this.page.words.twoTexts || side === 'k' ? [side, p] : ['k', p + this.page.offset];
+  }
+
   // ---- shades
 
   async shows(facts) {
@@ -98,6 +124,7 @@ export class TextView {
   async refresh() {
     const pin = this.state.get('pin');
     document.getElementById('unpin').hidden = !pin;
+    document.getElementById('hint').hidden = Boolean(pin);
     if (pin) await this.look(pin[0], +pin.slice(1));
     else this.unlook();
   }
@@ -105,6 +132,7 @@ export class TextView {
   unlook() {
     this.looking = null;
     this.cards.clear();
+    this.hint.replaceChildren(...this.said);
     if (!this.totals) return;
     const received = this.state.get('shade') === 'received';
     const values = received ? this.totals.received : this.totals.given;
@@ -136,6 +164,7 @@ export class TextView {
     this.lookers = new Set([...lookers.keys()].map((at) => `${two ? 'q' : 'k'}${at}`));
     this.repaint();
     if (this.state.get('pin')) this.cards.show({side, p, query, key, row, column});
+    else this.hint.replaceChildren(...this.cards.line({side, p, query, key, row, column}));
   }
   repaint() {
     this.paint(this.box.querySelectorAll('.token'));
@@ -153,7 +182,7 @@ export class TextView {
   }
 
   scrollTo(side, p) {
-    const at = this.page.words.twoTexts || side === 'k' ? p : p + this.page.offset, name = this.page.words.twoTexts ? side : 'k';
+    const [name, at] = this.placeOf(side, p);
     const holds = ({dataset}) => dataset.side === name && at >= +dataset.begin && at < +dataset.end;
     const piece = [...this.box.querySelectorAll('.piece')].find(holds);
     if (!piece) return;
