@@ -15,9 +15,85 @@ from selenium.webdriver.common.by import By  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
+# Whoever looks for the only edge in an empty part of the map: turn the wheel over what is lit, look again, until there
+# is room for words. Gives the turns, or null where the part shows nothing.
+FIND_LONELY = """
+const [[q0, q1, k0, k1], done] = arguments, {map} = attngraphViewer;
+const pause = () => new Promise((resolve) => setTimeout(resolve, 10));
+const drawn = async () => { do await pause(); while (!attngraphViewer.idle() || !map.last); };
+const send = (type, kind, [x, y], more = {}) => {
+  const box = map.box.getBoundingClientRect();
+  map.box.dispatchEvent(new kind(type, {clientX: box.left + x, clientY: box.top + y, cancelable: true, ...more}));
+};
+const lit = () => {
+  const {canvas, grid} = map.last, {plot, view} = map, {width, height} = canvas;
+  const copy = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
+  copy.drawImage(canvas, 0, 0);
+  const pixels = copy.getImageData(0, 0, width, height).data;
+  for (let y = 0; y < height; ++y) {
+    for (let x = 0; x < width; ++x) {
+      const q = grid.q0 + (y + 0.5) * (grid.q1 - grid.q0) / height, k = grid.k0 + (x + 0.5) * (grid.k1 - grid.k0) / width;
+      if (!pixels[4 * (y * width + x) + 3] || q < q0 || q >= q1 || k < k0 || k >= k1) continue;
+      return [plot.x + (k - view.k0) / (view.k1 - view.k0) * plot.w, plot.y + (q - view.q0) / (view.q1 - view.q0) * plot.h];
+    }
+  }
+  return null;
+};
+(async () => {
+  await drawn();
+  for (let turns = 0; turns < 60; ++turns) {
+    const at = lit();
+    if (!at) return done(null);
+    if (map.view.q1 - map.view.q0 < 30) {
+      send('pointermove', PointerEvent, at);
+      return done(turns);
+    }
+    send('wheel', WheelEvent, at, {deltaY: -200});
+    await drawn();
+  }
+  done(null);
+})();
+"""
 
-class Reader:
-    """A browser with a page open; every check ends with `quiet`: no error on the console, no request."""
+
+class Page:
+    """What a reader of the page does, in any browser; those know js, wait_js, async_js, open, screenshot, quiet, close."""
+
+    def wait(self, timeout=30):
+        """Until the page has drawn what was asked for last."""
+        return self.until("document.documentElement.dataset.ready && attngraphViewer.idle() && document.documentElement.dataset.ready"
+                          " || (document.documentElement.dataset.ready === 'failed' && 'failed')", timeout)  # fmt: skip
+
+    def until(self, expression, timeout=30):
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                value = self.js(f"return {expression}")
+            except JavascriptException:  # not there yet
+                value = None
+            if value:
+                return value
+            if time.monotonic() > end:
+                raise AssertionError(f"{expression} is still {value!r}; the page says: {self.text('#problem')!r}")
+            time.sleep(0.02)
+
+    def text(self, selector):
+        return self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+
+    def state(self, **values):
+        self.js("attngraphViewer.state.set(arguments[0])", values)
+        return self.wait()
+
+    def find_lonely(self, part):
+        """Zoom to the only edge in `part`, (q0, q1, k0, k1) of the map, and point at it: turns of the wheel, and the tip."""
+        turns = self.async_js(FIND_LONELY, part)
+        assert turns is not None, f"nothing is lit in {part}"
+        self.until("!document.getElementById('tip').hidden")
+        return turns, self.text("#tip")
+
+
+class Reader(Page):
+    """Chromium with a page open; every check ends with `quiet`: no error on the console, no request."""
 
     def __init__(self, width=1440, height=900):
         options = webdriver.ChromeOptions()
@@ -46,44 +122,23 @@ class Reader:
         self.driver.get(f"file://{path}" + (f"#{link}" if link else ""))
         return self.wait()
 
-    def wait(self, timeout=30):
-        """Until the page has drawn what was asked for last."""
-        return self.until("document.documentElement.dataset.ready && attngraphViewer.idle() && document.documentElement.dataset.ready"
-                          " || (document.documentElement.dataset.ready === 'failed' && 'failed')", timeout)  # fmt: skip
-
-    def until(self, expression, timeout=30):
-        end = time.monotonic() + timeout
-        while True:
-            try:
-                value = self.js(f"return {expression}")
-            except JavascriptException:  # not there yet
-                value = None
-            if value:
-                return value
-            if time.monotonic() > end:
-                raise AssertionError(f"{expression} is still {value!r}; the page says: {self.text('#problem')!r}")
-            time.sleep(0.02)
-
     def js(self, code, *arguments):
         return self.driver.execute_script(code, *arguments)
 
     def wait_js(self, expression):
         """The value of a promise."""
         code = f"const done = arguments[arguments.length - 1]; Promise.resolve({expression}).then(done, (e) => done(String(e)))"
-        return self.driver.execute_async_script(code)
+        return self.async_js(code)
+
+    def async_js(self, code, *arguments):
+        """What `code` gives its last argument, a function."""
+        return self.driver.execute_async_script(code, *arguments)
 
     def one(self, selector):
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def all(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def text(self, selector):
-        return self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
-
-    def state(self, **values):
-        self.js("attngraphViewer.state.set(arguments[0])", values)
-        return self.wait()
 
     def screenshot(self):
         return base64.b64decode(self.driver.get_screenshot_as_base64())

@@ -86,3 +86,17 @@ def assert_same_edges(graph, weights, threshold, layer=0):
     both = sorted(got.keys() & want.keys())
     assert both
     np.testing.assert_allclose([got[e] for e in both], [want[e] for e in both], rtol=1e-4)
+
+
+@pytest.fixture(scope="session")
+def lonely_graph():
+    """20,000 tokens that look at themselves and four before, and one edge, 700 -> 15,000, alone above the diagonal."""
+    n, near = 20_000, 5
+    rows, keys = np.repeat(np.arange(n), near), (np.arange(n)[:, None] - np.arange(near)[::-1]).ravel()
+    rows, keys = rows[keys >= 0], keys[keys >= 0]
+    at = np.searchsorted(rows, 700, "right")
+    weights = np.insert(np.full(len(rows), 0.1, np.float32), at, np.float32(0.5))
+    rows, keys = np.insert(rows, at, 700), np.insert(keys, at, 15_000).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    csr, words = ag.Csr(offsets, keys, weights), [f" w{i}" for i in range(n)]
+    return ag.from_slices([(ag.Slice(0, 0, 0, 0, n, n, 0), csr)], tokens=words, metadata={"threshold": "0.1"})
