@@ -10,7 +10,6 @@
 #include <mutex>
 #include <string_view>
 
-#include "../materialised/cublas.hpp"
 #include "../streaming/shape.hpp"
 #include "../wgmma/wgmma_pass.hpp"
 #include "error.hpp"
@@ -111,9 +110,8 @@ Devices ask_the_driver() {
         "ATTNGRAPH_CUDA_ARCHITECTURES",
         kBuiltFor, unfit.empty() ? "the device" : unfit);
   }
-  const std::string cublas = "cuBLAS: " + (cublas_missing().empty() ? cublas_description() : cublas_missing());
-  info.facts = fmt::format("{}, driver {}, built for {}, {}", texts.empty() ? "no device" : texts,
-                           driver == 0 ? "none" : "of CUDA " + version_text(driver), kBuiltFor, cublas);
+  info.facts = fmt::format("{}, driver {}, built for {}", texts.empty() ? "no device" : texts,
+                           driver == 0 ? "none" : "of CUDA " + version_text(driver), kBuiltFor);
   return found;
 }
 
@@ -125,6 +123,33 @@ struct Asked {
 const Asked& asked() {
   static const Asked once;
   return once;
+}
+
+std::atomic<bool>& started() {
+  static std::atomic<bool> once{false};
+  return once;
+}
+
+// Somebody else may have made the device's context: then it is not to be waited for. Asking makes none.
+bool has_context(int device) {
+#if defined(ATTNGRAPH_EMULATION)
+  // Making an emulated one takes no time, unless a test wants to see what is done where it does.
+  (void)device;
+  return std::getenv("ATTNGRAPH_EMU_COLD") == nullptr;
+#else
+  using GetState = int (*)(int, unsigned*, int*);  // cuDevicePrimaryCtxGetState(CUdevice, flags, active)
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult status{};
+  const cudaError_t code =
+      cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &found, 7000, cudaEnableDefault, &status);
+  if (code != cudaSuccess || status != cudaDriverEntryPointSuccess) {
+    cudaGetLastError();
+    return true;
+  }
+  unsigned flags = 0;
+  int active = 0;
+  return reinterpret_cast<GetState>(found)(device, &flags, &active) != 0 || active != 0;
+#endif
 }
 
 struct Loss {
@@ -140,6 +165,20 @@ Loss& loss() {
 }  // namespace
 
 const Devices& devices() { return asked().devices; }
+
+DeviceInfo device_info() {
+  DeviceInfo info = devices().info;
+  if (info.devices.empty()) return info;
+  info.has_context = started() || has_context(info.devices.front());
+#if defined(ATTNGRAPH_EMULATION)
+  info.has_started = info.has_context;
+#else
+  info.has_started = started();
+#endif
+  return info;
+}
+
+void start_devices() { started() = true; }
 
 Obstacle obstacle() {
   if (asked().process != getpid()) {

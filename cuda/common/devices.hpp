@@ -17,6 +17,12 @@ struct Devices {
 };
 const Devices& devices();
 
+// The same, with what this process has begun: has_context, has_started.
+DeviceInfo device_info();
+
+// From now on has_started.
+void start_devices();
+
 // Throws kForked in a process that was forked after the driver was asked, kDeviceLost after a sticky error, kNoDevice.
 void require_devices();
 

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <utility>
 
+#include "devices.hpp"
+
 namespace ag::cuda {
 namespace {
 
@@ -72,6 +74,7 @@ void release_idle_lanes() { idle_lanes().destroy_all(); }
 
 Team::Team(const std::vector<int>& devices, int lanes, void* stream, bool reads_device_memory)
     : devices_(devices.size()) {
+  start_devices();
   for (int n = 0; n < lanes; ++n) {
     for (const int device : devices) {
       const CurrentDevice current(device);

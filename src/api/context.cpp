@@ -16,6 +16,7 @@
 #include "../backend/backend.hpp"
 #include "../core/control.hpp"
 #include "../exact/certifying_sink.hpp"
+#include "../plan/cost.hpp"
 #include "caller_struct.hpp"
 #include "device_result.hpp"
 #include "guard.hpp"
@@ -28,6 +29,7 @@ struct attngraph_context {
   std::string device_kind;  // "auto", "cpu", "cuda"
   int device = -1;          // of "cuda:N"
   std::atomic<bool> busy{false};
+  mutable double forgone = 0;  // seconds by which CUDA would have been sooner, but for its start (prefers_cuda)
   mutable const ag::Backend* used = nullptr;  // the last one that keeps memory between calls
 
   ~attngraph_context() {
@@ -55,6 +57,7 @@ void set_device(attngraph_context& context, std::string_view device) {
   fail(Status::kArgument, "there is no device '{}'; say auto, cpu, cuda or cuda:N", device);
 }
 
+// The one that is asked for, or the best of the context's devices.
 const Backend& choose_backend(const attngraph_context& context, const attngraph_options& options) {
   const Backend& backend =
       options.backend == nullptr ? default_backend(context.device_kind) : find_backend(options.backend);
@@ -130,6 +133,29 @@ Plan plan_for(const attngraph_context& context, const Backend& backend, const An
   return make_plan(shape, how, backend.device());
 }
 
+struct Choice {
+  const Backend* backend = nullptr;
+  std::string estimate;  // that it was chosen by; empty when there was no choice
+};
+
+// Where nothing was asked for by name and the inputs are in host memory, the side that is expected to answer first.
+// `forgone` is the context's, or a copy.
+template <class AnyProblem>
+Choice choose_for(const attngraph_context& context, const attngraph_options& options, const AnyProblem& problem,
+                  double& forgone) {
+  const bool free = context.device_kind == "auto" && options.backend == nullptr && !is_on_device(views_of(problem));
+  if (!free) return {&choose_backend(context, options), {}};
+  const PlanShape shape = shape_of(problem);
+  const Backend& cpu = default_backend("cpu");
+  const Cost of_cpu = cost_of(plan_for(context, cpu, problem, options), shape, cpu.device());
+  if (of_cpu.total() < kTooShortToAsk) return {&cpu, "less than it takes to look for a GPU"};
+  if (default_backend("auto").kind() != "cuda" || shape.head_dim > kMaxHeadDim) return {&cpu, {}};
+  const Backend& cuda = choose_backend(context, options);
+  const Cost of_cuda = cost_of(plan_for(context, cuda, problem, options), shape, cuda.device());
+  const bool prefers = prefers_cuda(of_cpu, of_cuda, forgone);
+  return {prefers ? &cuda : &cpu, describe(of_cpu, of_cuda, std::string(cuda.name()))};
+}
+
 Control control_of(const attngraph_options& options) {
   std::function<bool()> cancelled;
   std::function<void(double)> progress;
@@ -190,7 +216,7 @@ void run(const attngraph_context& context, const AnyProblem& problem, const attn
          attngraph_sink& sink) {
   sink.require_open();
   sink.require_fitting_words(problem.batch(), problem.keys(), problem.queries());
-  const Backend& backend = choose_backend(context, options);
+  const Backend& backend = *choose_for(context, options, problem, context.forgone).backend;
   Control control = control_of(options);
   control.poll(0);  // a call cancelled before it starts does no work
 
@@ -282,8 +308,11 @@ attngraph_status attngraph_context_create(attngraph_context** context, const cha
     required(context, "context");
     auto created = std::make_unique<attngraph_context>();
     set_device(*created, &required(device, "device"));
-    const ag::Backend& best = ag::default_backend(created->device_kind);
-    if (created->device >= 0) require_device(best, created->device);
+    // On "auto" something always answers; whether that is a GPU is asked when there is work for one.
+    if (created->device_kind != "auto") {
+      const ag::Backend& best = ag::default_backend(created->device_kind);
+      if (created->device >= 0) require_device(best, created->device);
+    }
     *context = created.release();
   });
 }
@@ -362,9 +391,12 @@ attngraph_status attngraph_explain(attngraph_context* context, const attngraph_t
                                    const attngraph_options* options, char** text) {
   return with_context(context, options, [&](const attngraph_context& own, const attngraph_options& o) {
     char*& out = required(text, "text");
-    const ag::Backend& backend = choose_backend(own, o);
     const auto explain = [&](const auto& problem) {
-      out = duplicate(ag::describe(plan_for(own, backend, problem, o), ag::shape_of(problem)));
+      double forgone = own.forgone;
+      const Choice choice = choose_for(own, o, problem, forgone);
+      std::string plan = ag::describe(plan_for(own, *choice.backend, problem, o), ag::shape_of(problem));
+      if (!choice.estimate.empty()) plan += fmt::format("{:<20}{}\n", "chosen by time", choice.estimate);
+      out = duplicate(plan);
     };
     if (k != nullptr) {
       explain(make_problem(q, k, o, Data::kShapesOnly));

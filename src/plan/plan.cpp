@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "../core/select.hpp"
+#include "cost.hpp"
 #include "cuda_plan.hpp"
 
 namespace ag {
@@ -50,12 +51,7 @@ const char* name_of(Kernel kernel) {
 // at some 100 a ns; a score's exponential and its part of the sweep are worth about 60.
 int worthwhile_threads(const PlanShape& shape, int most) {
   constexpr double kOperationsPerThread = 5e7, kOperationsPerScore = 60;
-  const auto queries = static_cast<double>(shape.queries);
-  double keys = static_cast<double>(shape.keys);
-  if (shape.causal) keys = keys > queries ? keys - queries / 2 : keys / 2;
-  if (shape.window > 0) keys = std::min(keys, static_cast<double>(shape.window));
-  const double scores = static_cast<double>(shape.batch) * static_cast<double>(shape.query_heads) * queries * keys;
-  const double work = scores * (2 * static_cast<double>(shape.head_dim) + kOperationsPerScore);
+  const double work = pairs_of(shape) * (2 * static_cast<double>(shape.head_dim) + kOperationsPerScore);
   return static_cast<int>(std::clamp(work / kOperationsPerThread, 1.0, static_cast<double>(std::max(most, 1))));
 }
 

@@ -36,6 +36,8 @@ struct DeviceInfo {
   std::size_t memory_bytes = 0;       // of each
   std::int64_t fused_rows = 128;      // rows of a block of the fused kernels
   std::int64_t fused_head_dim = 256;  // the largest that they take
+  bool has_context = true;            // somebody in this process has made the driver's context
+  bool has_started = true;            // this library has worked there: its code is loaded
   std::string facts;                  // for people: driver, libraries, architectures
 };
 

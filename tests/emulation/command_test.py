@@ -15,12 +15,14 @@ PLUGIN = os.environ["PLUGIN"]
 DATA = Path(os.environ["SOURCE"]) / "data"
 CAPTURE = DATA / "genesis-1k.safetensors"
 PART = [CAPTURE, "--layers", "12", "--heads", "0,4", "--query-range", "0:200", "-t", "0.05"]
+# More than the CPU does in 10 ms on one thread: less is not worth looking for a GPU.
+WHOLE = [CAPTURE, "--layers", "12", "-t", "0.05", "--threads", "1"]
 BACKENDS = ("cuda_materialised", "cuda_streaming")
 
 
 def run(*words, fault=None, plugin=PLUGIN, **settings):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("ATTNGRAPH_", "GTEST_"))}
-    environment |= {f"ATTNGRAPH_{key}": str(value) for key, value in settings.items()}
+    environment |= {key if key == "LD_DEBUG" else f"ATTNGRAPH_{key}": str(value) for key, value in settings.items()}
     if plugin:
         environment["ATTNGRAPH_CUDA_PLUGIN"] = str(plugin)
     if fault:
@@ -34,8 +36,8 @@ class Command(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
-    def extract(self, name, *words, **settings):
-        done = run("extract", *PART, *words, "-o", self.folder / name, **settings)
+    def extract(self, name, *words, source=PART, **settings):
+        done = run("extract", *source, *words, "-o", self.folder / name, **settings)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stderr
 
@@ -54,11 +56,11 @@ class Command(unittest.TestCase):
         self.assertFalse((self.folder / "none.npz").exists())
 
     def assert_cpu_answers(self, reason, **settings):
-        said = self.extract("auto.npz", **settings)
+        said = self.extract("auto.npz", source=WHOLE, **settings)
         self.assertIn("attngraph: cpu on", said)
         if reason:
             self.assertIn(reason, said)
-        self.extract("cpu.npz", "--backend", "cpu")
+        self.extract("cpu.npz", "--backend", "cpu", source=WHOLE)
         self.assert_same_graph("auto.npz", "cpu.npz")
 
     def test_real_tensors_give_the_graph_of_the_cpu(self):
@@ -68,8 +70,22 @@ class Command(unittest.TestCase):
                 self.assertIn(f"{backend} on", self.extract(f"{backend}.npz", "--backend", backend))
                 self.assert_same_graph("cpu.npz", f"{backend}.npz")
 
-    def test_the_best_device_is_the_default_one(self):
-        self.assertIn("attngraph: cuda_streaming on", self.extract("auto.npz"))
+    def test_the_side_that_answers_first_is_the_default_one(self):
+        def explained(source, **settings):
+            return run("extract", *source, "--explain", **settings).stdout
+
+        warm = explained(WHOLE)
+        self.assertRegex(warm, r"backend +cuda_streaming")
+        self.assertRegex(warm, r"chosen by time +about \d+ ms on the CPU, .* by cuda_streaming\n")
+        cold = explained(WHOLE, EMU_COLD=1)  # a context would have to be made
+        self.assertRegex(cold, r"backend +cpu")
+        self.assertRegex(cold, r"chosen by time .* by cuda_streaming \(297 ms of it to start\)")
+        self.assertRegex(explained(PART), r"backend +cpu")
+        self.assertRegex(explained(PART), r"chosen by time +less than it takes to look for a GPU")
+        for words in (["--device", "cuda"], ["--backend", "cuda_streaming"]):
+            said = explained([*PART, *words], EMU_COLD=1)
+            self.assertRegex(said, r"backend +cuda_streaming")
+            self.assertNotIn("chosen by time", said)
 
     def test_stored_weights_are_filtered(self):
         matrix = DATA / "genesis-256-weights.safetensors"
@@ -81,7 +97,7 @@ class Command(unittest.TestCase):
 
     def test_devices_share_the_heads(self):
         self.extract("one.npz", "--backend", "cuda_streaming")
-        said = run("extract", *PART, "--explain", EMU_DEVICES=3).stdout
+        said = run("extract", *PART, "--device", "cuda", "--explain", EMU_DEVICES=3).stdout
         self.assertIn("0, 1, 2", said)
         self.extract("three.npz", "--backend", "cuda_streaming", "--workspace", "2", EMU_DEVICES=3, EMU_DEFER="random:5")
         self.extract("second.npz", "--device", "cuda:1", EMU_DEVICES=3)
@@ -107,6 +123,19 @@ class Command(unittest.TestCase):
             self.assertEqual(done.returncode, 0)
             self.assertIn(reason, done.stdout)
             self.assertIn(PLUGIN, done.stdout)
+
+    def test_cublas_is_opened_for_whom_it_concerns(self):
+        # The loader names every file that it is asked for.
+        def opened(*words, **settings):
+            done = run(*words, LD_DEBUG="files", CUBLAS="/no/such/libcublas.so", **settings)
+            return "/no/such/libcublas.so" in done.stderr
+
+        matrix = [DATA / "genesis-256-weights.safetensors", "--name", "softmax.12", "-o", self.folder / "matrix.npz"]
+        self.assertTrue(opened("doctor"))
+        self.assertFalse(opened("filter", *matrix, "--backend", "cuda_streaming"))
+        for fault in ("no-driver", "no-device"):
+            self.assertFalse(opened("filter", *matrix, fault=fault), fault)
+            self.assertFalse(opened("doctor", fault=fault), fault)
 
     def test_no_driver_and_no_device(self):
         for fault, reason in [("no-driver", "no NVIDIA driver"), ("no-device", "shows no device")]:
