@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../../src/core/select.hpp"
+#include "../../src/core/edge_rule.hpp"
 #include "lane_memory.hpp"
 
 namespace ag::cuda {
@@ -164,6 +164,7 @@ class BatchRun {
     results.kept_mass = figures + 2 * rows_;
     results.entropy = p_.stats.entropy ? figures + 3 * rows_ : nullptr;
     results.max_key = memory_.max_keys.resize(rows_, stream_);
+    results.eps = memory_.row_eps.resize(rows_, stream_);
     results.offsets = memory_.offsets.resize(rows_ + 1, stream_);
     std::int64_t* const counts = memory_.edge_counts.resize(rows_, stream_);
     void* const scan = memory_.scan.resize(static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows_)), stream_);
@@ -171,6 +172,11 @@ class BatchRun {
     cuda_check(launch_finish_rows(batch_, work_.states, candidates_, candidate_weights_, results, counts, report,
                                   work_.given_logsumexp, stream_),
                "finish_rows");
+    if (job_.selects()) {
+      cuda_check(launch_select_rows(rows_, p_.keys(), candidates_, candidate_weights_, p_.selection.top_k,
+                                    p_.selection.mass, counts, results.kept_mass, stream_),
+                 "select_rows");
+    }
     cuda_check(launch_exclusive_scan(counts, results.offsets, rows_, scan, stream_), "exclusive_scan");
 
     const SettledLane before_they_go(lane_);
@@ -179,6 +185,7 @@ class BatchRun {
     download(result_.offsets.resize(rows_ + 1), results.offsets, rows_ + 1, stream_, "offsets");
     download(result_.figures.resize(4 * rows_), figures, (p_.stats.entropy ? 4 : 3) * rows_, stream_, "row statistics");
     download(result_.max_keys.resize(rows_), results.max_key, rows_, stream_, "row statistics");
+    download(result_.row_eps.resize(rows_), results.eps, rows_, stream_, "row statistics");
   }
 
   // The first fault in the order of the answer, by kinds as they are looked for.
@@ -196,6 +203,12 @@ class BatchRun {
       if (!(bound <= kScoreLimit) || !(product <= kScoreLimit)) {
         fail(Status::kRange, "scores of batch {}, key head {} may reach {:g}; the limit is {:g}: scale down the input",
              group.batch, group.key_head, std::max(bound, product), kScoreLimit);
+      }
+      if (p_.logsumexp && p_.softcap == 0 && bound > kMostWithLogsumexp) {
+        fail(Status::kRange,
+             "scores of batch {}, key head {} may reach {:g}, and lse is given: above {:g} double cannot tell their "
+             "weights; leave lse out, or scale down the input",
+             group.batch, group.key_head, bound, kMostWithLogsumexp);
       }
       if (facts.bad_queries > 0 && is_error) {
         fail_nonfinite(p_.q, "q", group.batch, job_.head_of(span, facts.first_bad_query / p_.queries()),
@@ -253,46 +266,37 @@ class BatchRun {
     }
   }
 
-  // Edges and sums to where they are wanted, and the selection that a threshold alone does not make.
+  // Edges and sums to where they are wanted.
   void hand_over() {
     const std::int64_t edges = result_.offsets[rows_];
     std::int64_t* const offsets = memory_.offsets.data();
     const SettledLane before_they_go(lane_);
-    if (job_.keeps_on_device && !job_.selects()) {
+    if (job_.keeps_on_device) {
       DeviceEdges& own = result_.on_device;
       own.offsets = DeviceBuffer<std::int64_t>(rows_ + 1, stream_);
       own.keys = DeviceBuffer<std::int32_t>(edges, stream_);
       own.weights = DeviceBuffer<float>(edges, stream_);
       cuda_check(cudaMemcpyAsync(own.offsets.data(), offsets, own.offsets.bytes(), cudaMemcpyDeviceToDevice, stream_),
                  "offsets");
-      copy_edges(edges, own.keys.data(), own.weights.data(), nullptr);
+      copy_edges(edges, own.keys.data(), own.weights.data());
       result_.keys.resize(0);
       result_.weights.resize(0);
     } else {
       std::int32_t* const keys = memory_.edge_keys.resize(edges, stream_);
       float* const weights = memory_.edge_weights.resize(edges, stream_);
-      double* const weights_f64 = job_.selects() ? memory_.edge_weights_f64.resize(edges, stream_) : nullptr;
-      copy_edges(edges, keys, weights, weights_f64);
+      copy_edges(edges, keys, weights);
       download(result_.keys.resize(edges), keys, edges, stream_, "edges");
-      result_.weights.resize(edges);
-      if (job_.selects()) {
-        download(result_.weights_f64.resize(edges), weights_f64, edges, stream_, "edges");
-      } else {
-        download(result_.weights.data(), weights, edges, stream_, "edges");
-      }
+      download(result_.weights.resize(edges), weights, edges, stream_, "edges");
     }
     if (job_.wants_sums()) add_up();
     take_statistics();
-    if (!job_.keeps_on_device || job_.selects() || job_.wants_sums() || job_.weights != nullptr) lane_.wait(poll_);
-    if (job_.selects()) select();
+    if (!job_.keeps_on_device || job_.wants_sums() || job_.weights != nullptr) lane_.wait(poll_);
     if (job_.wants_sums()) take_sums();
   }
 
-  void copy_edges(std::int64_t edges, std::int32_t* keys, float* weights, double* weights_f64) {
+  void copy_edges(std::int64_t edges, std::int32_t* keys, float* weights) {
     if (edges == 0) return;
-    cuda_check(launch_copy_edges(rows_, candidates_, weights_f64 != nullptr ? candidate_weights_ : nullptr,
-                                 memory_.offsets.data(), keys, weights, weights_f64, stream_),
-               "copy_edges");
+    cuda_check(launch_copy_edges(rows_, candidates_, memory_.offsets.data(), keys, weights, stream_), "copy_edges");
   }
 
   void add_up() {
@@ -329,31 +333,10 @@ class BatchRun {
     const double* const figures = result_.figures.data();
     for (std::int64_t r = 0; r < rows_; ++r) {
       RowStats& stats = result_.stats[idx(r)];
-      stats = {figures[r], figures[rows_ + r], figures[2 * rows_ + r], std::nan(""), result_.max_keys[r]};
+      stats = {figures[r],   figures[rows_ + r],  figures[2 * rows_ + r],
+               std::nan(""), result_.max_keys[r], static_cast<double>(result_.row_eps[r])};
       if (p_.stats.entropy) stats.entropy = figures[3 * rows_ + r];
     }
-  }
-
-  void select() {
-    std::int64_t kept = 0;
-    for (std::int64_t r = 0; r < rows_; ++r) {
-      const std::int64_t begin = result_.offsets[r];
-      row_edges_.clear();
-      for (std::int64_t e = begin; e < result_.offsets[r + 1]; ++e) {
-        row_edges_.push_back({result_.weights_f64[e], result_.keys[e]});
-      }
-      select_row(p_.selection, row_edges_);
-      // What is kept moves to the front: never beyond what has been read.
-      result_.offsets[r] = kept;
-      double mass = 0;
-      for (const RowEdge& edge : row_edges_) {
-        result_.keys[kept] = edge.key;
-        result_.weights[kept++] = static_cast<float>(edge.weight);
-        mass += edge.weight;
-      }
-      result_.stats[idx(r)].kept_mass = mass;
-    }
-    result_.offsets[rows_] = kept;
   }
 
   const ExtractJob& job_;
@@ -371,7 +354,6 @@ class BatchRun {
   std::vector<double> sinks_;
   Candidates candidates_;
   double* candidate_weights_ = nullptr;
-  std::vector<RowEdge> row_edges_;
 };
 
 }  // namespace

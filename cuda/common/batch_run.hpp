@@ -31,7 +31,7 @@ struct BatchResult {
   RunReport report;
 
   // On their way:
-  PinnedBuffer<double> weights_f64;
+  PinnedBuffer<float> row_eps;
   PinnedBuffer<double> figures;  // logsumexp, maximum, kept mass, entropy: [4][rows]
   PinnedBuffer<std::int32_t> max_keys;
   PinnedBuffer<double> sum_values;

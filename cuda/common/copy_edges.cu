@@ -13,8 +13,8 @@ constexpr int kThreads = 128;
 // A warp a row. Keys that ascend, which most passes write, are compacted; others are put where as many smaller keys as
 // there are precede them.
 __global__ void __launch_bounds__(kThreads, 8)
-    copy_edges_kernel(std::int64_t rows, Candidates candidates, const double* weights_f64, const std::int64_t* offsets,
-                      std::int32_t* out_keys, float* out_weights, double* out_weights_f64) {
+    copy_edges_kernel(std::int64_t rows, Candidates candidates, const std::int64_t* offsets, std::int32_t* out_keys,
+                      float* out_weights) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   if (row >= rows) return;
@@ -52,7 +52,6 @@ __global__ void __launch_bounds__(kThreads, 8)
     if (key >= 0) {
       out_keys[out + rank] = key;
       out_weights[out + rank] = candidates.scores[at];
-      if (weights_f64 != nullptr) out_weights_f64[out + rank] = weights_f64[at];
     }
     done += __popc(present);
   }
@@ -60,14 +59,11 @@ __global__ void __launch_bounds__(kThreads, 8)
 
 }  // namespace
 
-cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const double* d_weights_f64,
-                              const std::int64_t* d_offsets, std::int32_t* d_keys, float* d_weights,
-                              double* d_out_weights_f64, cudaStream_t stream) {
-  if ((d_weights_f64 == nullptr) != (d_out_weights_f64 == nullptr)) return cudaErrorInvalidValue;
+cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const std::int64_t* d_offsets,
+                              std::int32_t* d_keys, float* d_weights, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   const cudaLaunchConfig_t config = launch_config(blocks_for(rows, kThreads / 32), kThreads, stream);
-  return cudaLaunchKernelEx(&config, copy_edges_kernel, rows, candidates, d_weights_f64, d_offsets, d_keys, d_weights,
-                            d_out_weights_f64);
+  return cudaLaunchKernelEx(&config, copy_edges_kernel, rows, candidates, d_offsets, d_keys, d_weights);
 }
 
 }  // namespace ag::cuda

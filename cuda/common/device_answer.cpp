@@ -40,13 +40,6 @@ class LastingBuffer {
   T* data_ = nullptr;
 };
 
-template <class T>
-DeviceBuffer<T> on_device(const std::vector<T>& host, cudaStream_t stream) {
-  DeviceBuffer<T> buffer(static_cast<std::int64_t>(host.size()), stream);
-  upload_small(buffer.data(), host.data(), buffer.size(), stream, "the graph");
-  return buffer;
-}
-
 class Graph final : public DeviceGraph {
  public:
   explicit Graph(int on) { device = on; }
@@ -70,6 +63,15 @@ class Graph final : public DeviceGraph {
   void ready_after(cudaStream_t stream) { ready_.record(stream); }
   cudaEvent_t ready() const { return ready_.get(); }
 
+  void wait(void* stream) const override {
+    const CurrentDevice current(device);
+    if (stream == nullptr) {
+      cuda_check(cudaEventSynchronize(ready_.get()), "the graph");
+    } else {
+      cuda_check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), ready_.get(), 0), "the stream given to wait");
+    }
+  }
+
   void copy_to_host(std::int64_t* to_offsets, std::int32_t* to_keys, float* to_weights) const override {
     const CurrentDevice current(device);
     cuda_check(cudaEventSynchronize(ready_.get()), "the graph");
@@ -83,26 +85,6 @@ class Graph final : public DeviceGraph {
   LastingBuffer<std::int32_t> keys_;
   LastingBuffer<float> weights_;
   Event ready_;
-};
-
-struct HostRows : RowSink {
-  void begin_slice(const SliceInfo& slice, DType) override { slices.push_back(slice); }
-  void rows(const RowBlock& block) override {
-    const std::int64_t base = offsets.back();
-    for (std::int64_t r = 1; r <= block.row_count; ++r) offsets.push_back(base + block.offsets[r]);
-    const auto* const values = static_cast<const float*>(block.weights);
-    keys.insert(keys.end(), block.keys, block.keys + block.edge_count());
-    weights.insert(weights.end(), values, values + block.edge_count());
-    stats.insert(stats.end(), block.stats, block.stats + block.row_count);
-  }
-  void end_slice(const SliceSums& of_slice) override { sums.push_back(of_slice); }
-
-  std::vector<SliceInfo> slices;
-  std::vector<SliceSums> sums;
-  std::vector<RowStats> stats;
-  std::vector<std::int64_t> offsets{0};
-  std::vector<std::int32_t> keys;
-  std::vector<float> weights;
 };
 
 // Batches whose edges never leave the device.
@@ -191,19 +173,17 @@ class GraphSink final : public BatchSink {
   std::vector<DeviceEdges> parts_;
 };
 
-// Selections that a threshold alone does not make are the host's.
-void take_host_rows(Graph& graph, HostRows&& host, int device) {
-  Team team({device}, 1, nullptr, false);
-  Lane& lane = team.lane(0);
+// No query was asked for: the graph is a lone offset.
+void take_no_rows(Graph& graph) {
+  Team team({graph.device}, 1, nullptr, false);
+  const cudaStream_t stream = team.lane(0).stream();
   DeviceEdges edges;
-  edges.offsets = on_device(host.offsets, lane.stream());
-  edges.keys = on_device(host.keys, lane.stream());
-  edges.weights = on_device(host.weights, lane.stream());
+  edges.offsets = DeviceBuffer<std::int64_t>(1, stream);
+  cuda_check(cudaMemsetAsync(edges.offsets.data(), 0, edges.offsets.bytes(), stream), "the graph");
+  edges.keys = DeviceBuffer<std::int32_t>(0, stream);
+  edges.weights = DeviceBuffer<float>(0, stream);
   graph.take(std::move(edges));
-  graph.slices = std::move(host.slices);
-  graph.rows = std::move(host.stats);
-  graph.sums = std::move(host.sums);
-  graph.ready_after(lane.stream());
+  graph.ready_after(stream);
   cuda_check(cudaEventSynchronize(graph.ready()), "the graph");
 }
 
@@ -214,22 +194,11 @@ std::unique_ptr<DeviceGraph> extract_on_device(const ScorePass& pass, const Prob
   const int device = plan.cuda.devices.front();
   const CurrentDevice current(device);
   auto graph = std::make_unique<Graph>(device);
-  if (problem.selection.top_k > 0 || problem.selection.mass > 0) {
-    HostRows rows;
-    graph->report = extract(pass, problem, plan, rows, control);
-    take_host_rows(*graph, std::move(rows), device);
-    return graph;
-  }
   Plan own = plan;
   own.cuda.devices = {device};  // where the answer is wanted
   GraphSink sink(*graph);
   graph->report = extract_batches(pass, problem, own, sink, control, true);
-  if (graph->offsets == nullptr) {  // no query was asked for
-    HostRows none;
-    none.slices = std::move(graph->slices);
-    none.sums = std::move(graph->sums);
-    take_host_rows(*graph, std::move(none), device);
-  }
+  if (graph->offsets == nullptr) take_no_rows(*graph);
   return graph;
 }
 

@@ -12,9 +12,8 @@
 
 namespace ag::cuda {
 
-// The graph that extract() sends to a sink, in the memory of the plan's first device. With a threshold alone, edges
-// never leave it, and when the caller has named a stream, they are ready for what is queued there after the call;
-// otherwise they are ready when it returns. Selections by top-k and mass pass through the host.
+// The graph that extract() sends to a sink, in the memory of the plan's first device, which its edges never leave. When
+// the caller has named a stream, they are ready for what is queued there after the call; otherwise when it returns.
 std::unique_ptr<DeviceGraph> extract_on_device(const ScorePass& pass, const Problem& problem, const Plan& plan,
                                                Control& control);
 

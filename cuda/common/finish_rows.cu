@@ -5,6 +5,7 @@
 #include "candidates.cuh"
 #include "chunk_place.cuh"
 #include "core/edge_rule.hpp"
+#include "exact_sum.cuh"
 #include "launch.hpp"
 #include "score_f64.cuh"
 #include "stages.hpp"
@@ -16,19 +17,6 @@ constexpr int kThreads = 128;
 constexpr int kGroups = 32 / kScorePartials;  // candidates at a time
 constexpr double kLn2 = 0.6931471805599453;
 constexpr double kRoundoff = 0x1p-53;
-
-// A sum whose bits do not depend on the order of its terms, but for cases that are as rare as those 2^-106 from a tie:
-// candidates that turn out to be no edges stand at other places when a row is computed among other rows.
-struct ExactSum {
-  double high = 0, low = 0;
-  __device__ void add(double x) {
-    const double sum = high + x;
-    const double of_x = sum - high;
-    low += (high - (sum - of_x)) + (x - of_x);
-    high = sum;
-  }
-  __device__ double value() const { return high + low; }
-};
 
 // The keys that query i may see, counted as far as it takes to know whether there are more than `enough`.
 __device__ __forceinline__ std::int64_t count_allowed(const MaskView& mask, std::int64_t head, std::int64_t i,
@@ -91,8 +79,7 @@ struct Tally {
     for (int step = 16; step >= kScorePartials; step /= 2) {
       const double other_maximum = __shfl_xor_sync(kAllLanes, maximum, step);
       see(other_maximum, __shfl_xor_sync(kAllLanes, max_key, step));
-      kept.low += __shfl_xor_sync(kAllLanes, kept.low, step);
-      kept.add(__shfl_xor_sync(kAllLanes, kept.high, step));
+      kept.add(ExactSum{__shfl_xor_sync(kAllLanes, kept.high, step), __shfl_xor_sync(kAllLanes, kept.low, step)});
       candidates += __shfl_xor_sync(kAllLanes, candidates, step);
       edges += __shfl_xor_sync(kAllLanes, edges, step);
       borderline += __shfl_xor_sync(kAllLanes, borderline, step);
@@ -145,6 +132,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     results.maximum[row] = -infinity_f64();
     results.max_key[row] = -1;
     results.kept_mass[row] = 0;
+    results.eps[row] = 0;
     if (results.entropy != nullptr) results.entropy[row] = 0;
     states.reference[row] = 0;
     states.sum[row] = 0;
@@ -184,6 +172,8 @@ __global__ void __launch_bounds__(kThreads, 4)
       edge = is_edge(margin);
       tally.borderline += fabs(margin) <= eps;
       weight = exp((score - reference) - rest);
+      // A probability that rounding carried past 1 is 1. A given logsumexp may be that of other scores: then it shows.
+      if (!is_given) weight = fmin(weight, 1.0);
       tally.see(score, key);
     }
     tally.all_equal = tally.all_equal && key >= 0 && score == pass_maximum;
@@ -224,6 +214,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   results.maximum[row] = tally.maximum;
   results.max_key[row] = static_cast<std::int32_t>(tally.max_key);
   results.kept_mass[row] = kept_mass;
+  results.eps[row] = __double2float_ru(eps);
   if (results.entropy != nullptr) {
     // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
     double entropy = exp(own_rest - rest) * (rest - weighted / sum);

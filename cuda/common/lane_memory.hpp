@@ -23,10 +23,11 @@ struct LaneMemory {
   KeptBuffer<double> candidate_weights;
   KeptBuffer<std::int64_t> candidate_offsets;
   KeptBuffer<double> figures;
+  KeptBuffer<float> row_eps;
   KeptBuffer<std::int32_t> max_keys, edge_keys;
   KeptBuffer<std::int64_t> offsets, edge_counts;
   KeptBuffer<float> edge_weights;
-  KeptBuffer<double> edge_weights_f64, sums;
+  KeptBuffer<double> sums;
   KeptBuffer<FinishReport> report;
   KeptBuffer<std::byte> scan;
   KeptBuffer<float> dense;

@@ -76,6 +76,13 @@ cudaError_t launch_finish_rows(const Batch& batch, const RowStates& states, cons
                                double* d_weights_f64, const RowResults& results, std::int64_t* d_edge_counts,
                                FinishReport* d_report, bool given_logsumexp, cudaStream_t stream);
 
+// Of the edges that finish_rows has found, those that top_k (0: any number) and mass (0: any) leave, as ag::select_row
+// has it; the keys of the others become ~key. d_weights is laid out as candidates.scores. Updates d_edge_counts and
+// d_kept_mass.
+cudaError_t launch_select_rows(std::int64_t rows, std::int64_t keys, const Candidates& candidates,
+                               const double* d_weights, std::int64_t top_k, double mass, std::int64_t* d_edge_counts,
+                               double* d_kept_mass, cudaStream_t stream);
+
 // d_offsets[i] = the sum of the counts before i, for i in [0, n]. The two arrays may not overlap.
 std::size_t exclusive_scan_scratch_bytes(std::int64_t n);
 cudaError_t launch_exclusive_scan(const std::int64_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
@@ -83,10 +90,9 @@ cudaError_t launch_exclusive_scan(const std::int64_t* d_counts, std::int64_t* d_
 cudaError_t launch_exclusive_scan(const std::int32_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
                                   void* d_scratch, cudaStream_t stream);
 
-// Edges of all rows in the order (row, key). d_out_weights_f64 goes with d_weights_f64; both or neither are null.
-cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const double* d_weights_f64,
-                              const std::int64_t* d_offsets, std::int32_t* d_keys, float* d_weights,
-                              double* d_out_weights_f64, cudaStream_t stream);
+// Edges of all rows in the order (row, key).
+cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const std::int64_t* d_offsets,
+                              std::int32_t* d_keys, float* d_weights, cudaStream_t stream);
 
 // d_offsets[i] += base for i in [0, n].
 cudaError_t launch_rebase_offsets(std::int64_t* d_offsets, std::int64_t n, std::int64_t base, cudaStream_t stream);

@@ -178,6 +178,7 @@ struct RowResults {
   double* entropy = nullptr;        // [rows] or null
   std::int32_t* max_key = nullptr;  // [rows]
   std::int64_t* offsets = nullptr;  // [rows + 1]
+  float* eps = nullptr;             // [rows] the row's part of the report's, rounded up; of a matrix: not written
 };
 
 }  // namespace ag::cuda

@@ -219,9 +219,10 @@ typedef struct attngraph_device_result attngraph_device_result;
 typedef struct attngraph_sink attngraph_sink;
 typedef struct attngraph_file attngraph_file;
 
-/** @param device "auto" (the fastest that works; when a CUDA device fails before the first row, the CPU answers, and
- * the report has a note), "cpu", "cuda" (all devices that the process sees share the heads), "cuda:N". Inputs in device
- * memory are worked on where they are. ATTNGRAPH_ERROR_NO_DEVICE says why one cannot be had. */
+/** @param device "auto" (whichever of CPU and CUDA is expected to answer a call first, which attngraph_explain tells;
+ * when a CUDA device fails before the first row, the CPU answers, and the report has a note), "cpu", "cuda" (all
+ * devices that the process sees share the heads), "cuda:N". Inputs in device memory are worked on where they are.
+ * ATTNGRAPH_ERROR_NO_DEVICE says why one cannot be had. */
 ATTNGRAPH_API attngraph_status attngraph_context_create(attngraph_context** context, const char* device);
 ATTNGRAPH_API void attngraph_context_destroy(attngraph_context* context);
 
@@ -367,9 +368,15 @@ typedef struct attngraph_device_csr {
   const float* weights;   /* [edge_count] */
 } attngraph_device_csr;
 
-/** The arrays are complete when this returns, and belong to the result. */
+/** The arrays belong to the result. They are complete where attngraph_extract_on_device says, and where
+ * attngraph_device_result_wait has been called. */
 ATTNGRAPH_API attngraph_status attngraph_device_result_csr(const attngraph_device_result* result,
                                                            attngraph_device_csr* csr);
+/** Work that is queued on a stream of the result's device after this call sees complete arrays; nobody waits for them.
+ *
+ * @param stream  a cudaStream_t, cudaStreamLegacy or cudaStreamPerThread; NULL: the caller waits until they are
+ */
+ATTNGRAPH_API attngraph_status attngraph_device_result_wait(const attngraph_device_result* result, void* stream);
 /** A copy in host memory, with row statistics, report and facts as attngraph_extract would have made it. */
 ATTNGRAPH_API attngraph_status attngraph_device_result_to_host(const attngraph_device_result* result,
                                                                attngraph_result** out);

@@ -801,6 +801,8 @@ class device_result {
     check(attngraph_device_result_csr(c_.get(), &csr));
     return csr;
   }
+  /// Arrays are complete for work queued on the stream from now on; null: for the caller, who waits.
+  void wait(void* stream = nullptr) const { check(attngraph_device_result_wait(c_.get(), stream)); }
   result to_host() const {
     attngraph_result* r = nullptr;
     check(attngraph_device_result_to_host(c_.get(), &r));

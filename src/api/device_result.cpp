@@ -24,6 +24,10 @@ attngraph_status attngraph_device_result_csr(const attngraph_device_result* resu
   });
 }
 
+attngraph_status attngraph_device_result_wait(const attngraph_device_result* result, void* stream) {
+  return guarded([&] { required(result, "result").graph->wait(stream); });
+}
+
 attngraph_status attngraph_device_result_to_host(const attngraph_device_result* result, attngraph_result** out) {
   return guarded([&] {
     const attngraph_device_result& own = required(result, "result");

@@ -24,6 +24,8 @@ class DeviceGraph {
   std::vector<SliceSums> sums;  // [slices]
   RunReport report;
 
+  // Work that is queued on the stream from now on finds the arrays complete; null: so does the caller, who waits.
+  virtual void wait(void* stream) const = 0;
   // To host arrays of those sizes.
   virtual void copy_to_host(std::int64_t* to_offsets, std::int32_t* to_keys, float* to_weights) const = 0;
 };

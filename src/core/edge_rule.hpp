@@ -28,7 +28,7 @@ ATTNGRAPH_HOST_DEVICE inline bool is_uniform_row_edge(std::int64_t m, double thr
 }
 
 // With a given logsumexp nothing cancels the error of a score in double: above this bound on |scale q . k| no weight
-// can be told, unless a softcap holds scores down. kRange on reference and cpu; the CUDA backends do not ask yet.
+// can be told, unless a softcap holds scores down: kRange.
 inline constexpr double kMostWithLogsumexp = 1e12;
 
 // A stored weight, promoted to double, against the threshold: exact. A NaN is no edge.

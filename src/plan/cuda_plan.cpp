@@ -73,12 +73,12 @@ Bytes extract_bytes(const PlanShape& shape, const Plan& plan, bool selects) {
       plan.kernel == Kernel::kRowsF64 ? 0 : round_up(shape.head_dim, 16) * (shape.dtype == DType::kF32 ? 4 : 2);
   const std::int64_t from_host = shape.memory_device < 0 ? shape.head_dim * element : 0;
   Bytes bytes;
-  bytes.row = cuda.splits * (shape.stats.entropy ? 28 : 20) + 96 + operand + from_host;
+  bytes.row = cuda.splits * (shape.stats.entropy ? 28 : 20) + 100 + operand + from_host;
   // Rows whose candidates are counted first rarely have many; when they do, the batch takes more than is planned here.
   const std::int64_t top_k = shape.selection.top_k > 0 ? 4 * std::min(shape.selection.top_k, keys) : 0;
   const std::int64_t room =
       cuda.counts_first ? std::min(keys, std::max<std::int64_t>(256, top_k)) : cuda.candidate_capacity;
-  bytes.row += (room + std::min(plan.row_edges_bound, room)) * (selects ? 16 : 8);
+  bytes.row += room * (selects ? 16 : 8) + std::min(plan.row_edges_bound, room) * 8;
   if (cuda.bounds_top_k && plan.kernel == Kernel::kMmaSync) {
     bytes.row += 4 * key_groups(shape.keys, shape.selection.top_k, cuda.splits).count;
   }
@@ -165,8 +165,8 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   if (!selects && !shape.given_logsumexp && plan.candidate_threshold == 0) cuda.counts_first = false;
   cuda.bounds_top_k = cuda.counts_first && shape.selection.top_k > 0 && !is_double;
   cut(shape, device, extract_bytes(shape, plan, selects), budget, false, cuda);
-  // Lengths, judgement; operands, the pass; double precision; decision, scan (3), copy.
-  cuda.launches = (is_double ? 2 : materialised ? 5 : 6) + 6;
+  // Lengths, judgement; operands, the pass; double precision; decision, selection, scan (3), copy.
+  cuda.launches = (is_double ? 2 : materialised ? 5 : 6) + 6 + (selects ? 1 : 0);
   if (cuda.counts_first) cuda.launches += 5;
   plan.reason = is_double      ? "double precision, candidates by the final cut"
                 : materialised ? "cuBLAS scores, softmax, candidates as bits, compaction"

@@ -221,6 +221,54 @@ TEST_P(Properties, GivenLogsumexpEqualsComputed) {
   }
 }
 
+// Above 1e12 a score in double does not know its weight any more when a logsumexp is given.
+TEST_P(Properties, AGivenLogsumexpLimitsTheScores) {
+  Inputs inputs({.name = "given", .dtype = DType::kF64, .queries = 3, .keys = 20, .head_dim = 4, .scale = 1.0});
+  const std::size_t queries = inputs.q().size(), keys = inputs.k().size();
+  for (std::size_t n = 0; n < queries; ++n) inputs.q().set(n, n % 4 == 0 ? 1e6 : 0.0);
+  for (std::size_t n = 0; n < keys; ++n) inputs.k().set(n, n % 4 == 0 ? 0.999e6 : 0.0);
+  const Tensor lse(DType::kF64, {1, 1, 3}, std::vector<double>(3, 0.999e12));
+  Problem& problem = inputs.problem();
+  problem.logsumexp = lse.view();
+  EXPECT_EQ(run_extract(backend(), problem).edge_count(), 60);
+  problem.scale = 1.01;
+  const Failure failure = failure_of([&] { run_extract(backend(), problem); });
+  EXPECT_EQ(failure.status, Status::kRange) << failure.message;
+  EXPECT_NE(failure.message.find("lse is given"), std::string::npos) << failure.message;
+  problem.softcap = 30;
+  EXPECT_EQ(failure_of([&] { run_extract(backend(), problem); }).status, Status::kOk) << "a softcap holds scores down";
+  problem.softcap = 0;
+  problem.logsumexp = {};
+  EXPECT_EQ(failure_of([&] { run_extract(backend(), problem); }).status, Status::kOk) << "their own logsumexp";
+}
+
+// What certified decisions go by: a row's band, of which the report's is the widest.
+TEST_P(Properties, RowsStateTheirBand) {
+  struct Bands : RowSink {
+    void begin_slice(const SliceInfo&, DType) override {}
+    void rows(const RowBlock& block) override {
+      for (std::int64_t r = 0; r < block.row_count; ++r) {
+        if (block.stats[r].max_key >= 0) bands.push_back(block.stats[r].eps);
+      }
+    }
+    void end_slice(const SliceSums&) override {}
+    std::vector<double> bands;
+  };
+  const Inputs inputs(many_tiles());
+  Bands sink;
+  Control control;
+  const RunReport report = backend().extract(inputs.problem(), plan_for(backend(), inputs.problem()), sink, control);
+  ASSERT_FALSE(sink.bands.empty());
+  if (backend().name() == "reference") return;  // the definition states none
+  double widest = 0;
+  for (const double band : sink.bands) {
+    ASSERT_GE(band, 0.0) << "stated";
+    widest = std::max(widest, band);
+  }
+  EXPECT_GE(widest, report.eps);
+  EXPECT_LE(widest, report.eps * (1 + 1e-6));
+}
+
 TEST_P(Properties, ThreadsDoNotChangeTheAnswer) {
   for (const bool second_pass : {false, true}) {
     Case c = many_tiles();

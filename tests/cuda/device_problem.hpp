@@ -227,11 +227,14 @@ struct ResultArrays {
         max_key(PassArrays::size(rows)),
         offsets(PassArrays::size(rows + 1)),
         counts(PassArrays::size(rows)),
-        results{logsumexp.data(), maximum.data(), kept_mass.data(), entropy.data(), max_key.data(), offsets.data()} {}
+        eps(PassArrays::size(rows)),
+        results{logsumexp.data(), maximum.data(), kept_mass.data(), entropy.data(),
+                max_key.data(),   offsets.data(), eps.data()} {}
 
   DeviceArray<double> logsumexp, maximum, kept_mass, entropy;
   DeviceArray<std::int32_t> max_key;
   DeviceArray<std::int64_t> offsets, counts;
+  DeviceArray<float> eps;
   cuda::RowResults results;
 };
 

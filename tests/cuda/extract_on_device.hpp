@@ -46,8 +46,8 @@ inline FinishedChunk finish_chunk(const Problem& problem, DeviceChunk& made, con
   const auto edges = static_cast<std::size_t>(done.offsets.back());
   const DeviceArray<std::int32_t> keys(edges);
   const DeviceArray<float> weights(edges);
-  cuda_ok(cuda::launch_copy_edges(rows, pass.candidates, nullptr, results.offsets.data(), keys.data(), weights.data(),
-                                  nullptr, kDefaultStream));
+  cuda_ok(cuda::launch_copy_edges(rows, pass.candidates, results.offsets.data(), keys.data(), weights.data(),
+                                  kDefaultStream));
   if (with_sums) {
     const SliceSums shape = empty_sums(problem, chunk.keys);
     const auto heads = made.heads.size();
@@ -66,9 +66,11 @@ inline FinishedChunk finish_chunk(const Problem& problem, DeviceChunk& made, con
              kept_mass = results.kept_mass.download();
   const auto entropy = problem.stats.entropy ? results.entropy.download() : std::vector<double>();
   const auto max_key = results.max_key.download();
+  const auto eps = results.eps.download();
   for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
     done.stats.push_back({logsumexp[r], maximum[r], kept_mass[r],
-                          entropy.empty() ? std::numeric_limits<double>::quiet_NaN() : entropy[r], max_key[r]});
+                          entropy.empty() ? std::numeric_limits<double>::quiet_NaN() : entropy[r], max_key[r],
+                          static_cast<double>(eps[r])});
   }
   return done;
 }

@@ -165,8 +165,8 @@ struct OneRow {
     inputs.q().set(0, 1.0);
     for (std::size_t j = 0; j < scores.size(); ++j) inputs.k().set(j, scores[j]);
   }
-  // All keys are candidates, the sum is exact.
-  FinishedChunk finish(double band, const std::vector<double>& given = {}) {
+  // All keys are candidates; the sum is exact, but for a factor.
+  FinishedChunk finish(double band, const std::vector<double>& given = {}, double sum_factor = 1) {
     const Problem& p = inputs.problem();
     const DeviceProblem device(p);
     DeviceChunk made = device.chunk(0, {0}, 0, 1);
@@ -189,7 +189,7 @@ struct OneRow {
     double sum = 0;
     for (std::size_t j = 0; j < n; ++j) sum += std::exp(static_cast<double>(row.score[j]) - reference);
     upload(pass.reference, {reference});
-    upload(pass.sum, {sum});
+    upload(pass.sum, {sum * sum_factor});
     upload(pass.weighted, {0.0});
     upload(pass.max_key, {static_cast<std::int32_t>(largest)});
     upload(pass.count, {static_cast<std::int32_t>(n)});
@@ -218,6 +218,22 @@ TEST(FinishRows, PairsWithinTheBandAreCounted) {
   EXPECT_EQ(row.finish(1e-4).report.borderline, 1u) << "eps is 0.5e-4";
   EXPECT_EQ(row.finish(10.0).report.borderline, 5u);
   EXPECT_NEAR(row.finish(1e-3).report.eps(), 0.5e-3, 1e-8) << "the score is exact by now: half of the pass's band";
+}
+
+TEST(FinishRows, ASoftmaxWeightIsAtMostOne) {
+  OneRow row({10.0, -20.0}, 0.1);
+  const double small = 1 - 1e-5;  // as a sum whose products were cut off towards zero
+  EXPECT_EQ(row.finish(1e-3, {}, small).weights, std::vector<float>{1.0f});
+  EXPECT_EQ(row.finish(1e-3, {}, small).stats[0].kept_mass, 1.0);
+  const float above = row.finish(1e-3, {10 - 1e-5}).weights[0];
+  EXPECT_NEAR(above, 1 + 1e-5, 1e-6) << "a given logsumexp may be that of other scores: that shows";
+}
+
+TEST(FinishRows, ARowStatesItsBand) {
+  OneRow row({3.0, 1.0, 0.5}, 0.2);
+  const FinishedChunk done = row.finish(1e-3);
+  EXPECT_GE(done.stats[0].eps, done.report.eps());
+  EXPECT_LE(done.stats[0].eps, done.report.eps() * (1 + 0x1p-23));
 }
 
 TEST(FinishRows, AWeightThatNoFloatHoldsIsAFault) {

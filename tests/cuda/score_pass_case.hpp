@@ -50,6 +50,20 @@ inline void fill_random(PassCase& c, std::uint64_t seed, double size = 1) {
   for (double& x : c.q) x *= size;
 }
 
+// Every element of the queries q, of the keys k.
+inline void fill_constant(PassCase& c, double q, double k) {
+  c.q.assign(static_cast<std::size_t>(c.heads * c.queries * c.dim), q);
+  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), k);
+}
+
+// Key j has the score scale * score_of(j) in every row.
+template <class ScoreOf>
+void fill_scores(PassCase& c, ScoreOf&& score_of) {
+  fill_constant(c, 0, 0);
+  for (std::int64_t r = 0; r < c.heads * c.queries; ++r) c.q[static_cast<std::size_t>(r * c.dim)] = 1;
+  for (std::int64_t j = 0; j < c.keys; ++j) c.k[static_cast<std::size_t>(j * c.dim)] = score_of(j);
+}
+
 class RunPass {
  public:
   explicit RunPass(PassCase made) : c(std::move(made)) {

@@ -25,15 +25,12 @@ TEST(StreamingCuts, EdgesJustAboveTheThresholdAreKept) {
     c.keys = 1500;
     c.scale = 1;
     c.threshold = threshold;
-    c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 0.0);
-    c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 0.0);
-    for (std::int64_t i = 0; i < c.queries; ++i) c.q[static_cast<std::size_t>(i * c.dim)] = 1;
     double logsumexp = 0;
     for (int n = 0; n < 50; ++n) logsumexp = std::log(1 + 2 * std::exp(logsumexp + std::log(threshold) + 1e-4));
-    for (std::int64_t j = 0; j < c.keys; ++j) {
+    fill_scores(c, [&](std::int64_t j) {
       const double light = j == 600 || j == 1203 ? logsumexp + std::log(threshold) + 1e-4 : -40;
-      c.k[static_cast<std::size_t>(j * c.dim)] = j == 1490 ? 0 : light;
-    }
+      return j == 1490 ? 0 : light;
+    });
     RunPass run(c);
     ASSERT_GT(run.exact(0, 600), run.exact_logsumexp(0) + std::log(threshold));
     check(c);
@@ -48,13 +45,8 @@ TEST(StreamingCuts, MovingTheReferenceMovesAllOfTheSum) {
   c.queries = 3;
   c.keys = 4000;
   c.scale = std::log(2.0);
-  c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 0.0);
-  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 0.0);
-  for (std::int64_t i = 0; i < c.queries; ++i) c.q[static_cast<std::size_t>(i * c.dim)] = 1;
-  for (std::int64_t j = 0; j < c.keys; ++j) {
-    // The last tile comes first: its key 3990 sets the reference.
-    c.k[static_cast<std::size_t>(j * c.dim)] = j < 128 ? 10 : j == 3990 ? 0 : j == 3820 ? 21 : j < 200 ? -15 : -14;
-  }
+  // The last tile comes first: its key 3990 sets the reference.
+  fill_scores(c, [](std::int64_t j) { return j < 128 ? 10 : j == 3990 ? 0 : j == 3820 ? 21 : j < 200 ? -15 : -14; });
   check(c);
   c.options.entropy = true;
   check(c);
@@ -147,12 +139,7 @@ TEST(StreamingCuts, SplitsFarApartAreMergedWithoutOverflow) {
   c.scale = 1;
   c.options.splits = 4;
   c.options.entropy = true;
-  c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 0.0);
-  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 0.0);
-  for (std::int64_t i = 0; i < c.queries; ++i) c.q[static_cast<std::size_t>(i * c.dim)] = 1;
-  for (std::int64_t j = 0; j < c.keys; ++j) {
-    c.k[static_cast<std::size_t>(j * c.dim)] = j < 150 ? -700 : j == 320 ? 700 : j == 310 ? 699 : 0;
-  }
+  fill_scores(c, [](std::int64_t j) { return j < 150 ? -700 : j == 320 ? 700 : j == 310 ? 699 : 0; });
   check(c);
 }
 
@@ -193,8 +180,7 @@ TEST(StreamingCuts, ARowThatDoesNotFitSaysSo) {
   c.threshold = 0;
   c.options.top_k = 5;
   c.capacity = 64;
-  c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 1.0);
-  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 1.0);
+  fill_constant(c, 1, 1);
   RunPass run(c);
   run.run(streaming_pass());
   for (std::int64_t row = 0; row < run.rows(); ++row) EXPECT_EQ(run.state(row).count, 200);
@@ -209,8 +195,7 @@ TEST(StreamingCuts, TheRoomOfARowIsEnough) {
     c.keys = 300;
     c.scale = 1;
     c.threshold = threshold;
-    c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 1.0);
-    c.k.assign(static_cast<std::size_t>(c.keys * c.dim), -4.0);
+    fill_constant(c, 1, -4);
     for (std::int64_t j = 0; j < static_cast<std::int64_t>(1 / threshold); ++j) {  // all of the mass, evenly
       for (std::int64_t d = 0; d < c.dim; ++d) c.k[static_cast<std::size_t>((3 * j + 1) * c.dim + d)] = 1;
     }

@@ -151,8 +151,7 @@ TEST(StreamingRows, TheSmallestOfEqualKeysIsTheMaximum) {
   c.queries = 10;
   c.keys = 500;
   c.threshold = 0.001;
-  c.q.assign(static_cast<std::size_t>(c.queries * c.dim), 1.0);
-  c.k.assign(static_cast<std::size_t>(c.keys * c.dim), 1.0);
+  fill_constant(c, 1, 1);
   check(c);
   for (const std::int64_t j : {450, 270, 499, 130}) {  // equals, in tiles that are visited in another order
     for (std::int64_t d = 0; d < c.dim; ++d) c.k[static_cast<std::size_t>(j * c.dim + d)] = 2;

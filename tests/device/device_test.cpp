@@ -271,6 +271,72 @@ TEST_P(Devices, AnswersMayStayOnTheDevice) {
   EXPECT_EQ(left, nullptr);
 }
 
+TEST_P(Devices, AnswersAreReadyInTheOrderOfAStream) {
+  attngraph_options o = options();
+  const OnDevice d_q(q_), d_k(k_);
+  const attngraph_tensor q = kQ.tensor(d_q.data(), 0), k = kK.tensor(d_k.data(), 0);
+  const Graph host = extract(q, k, o);
+  cudaStream_t made_on = nullptr, reader = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&made_on, cudaStreamNonBlocking), cudaSuccess);
+  ASSERT_EQ(cudaStreamCreateWithFlags(&reader, cudaStreamNonBlocking), cudaSuccess);
+  o.stream = made_on;
+  for (const bool caller_waits : {false, true}) {
+    attngraph_device_result* left = nullptr;
+    ASSERT_EQ(attngraph_extract_on_device(context_, &q, &k, &o, &left), ATTNGRAPH_OK) << attngraph_last_error();
+    attngraph_device_csr csr{};
+    ASSERT_EQ(attngraph_device_result_csr(left, &csr), ATTNGRAPH_OK);
+    std::vector<std::int32_t> keys(host.keys.size(), -1);
+    ASSERT_EQ(attngraph_device_result_wait(left, caller_waits ? nullptr : reader), ATTNGRAPH_OK);
+    ASSERT_EQ(cudaMemcpyAsync(keys.data(), csr.keys, keys.size() * 4, cudaMemcpyDeviceToHost, reader), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(reader), cudaSuccess);
+    EXPECT_EQ(keys, host.keys);
+    attngraph_device_result_destroy(left);
+  }
+  EXPECT_EQ(cudaStreamDestroy(made_on), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(reader), cudaSuccess);
+  EXPECT_EQ(attngraph_device_result_wait(nullptr, nullptr), ATTNGRAPH_ERROR_ARGUMENT);
+}
+
+// Top-k and mass are decided where the edges are.
+TEST_P(Devices, SelectedAnswersMayStayOnTheDevice) {
+  const OnDevice d_q(q_), d_k(k_);
+  const attngraph_tensor q = kQ.tensor(d_q.data(), 0), k = kK.tensor(d_k.data(), 0);
+  for (const bool by_mass : {false, true}) {
+    attngraph_options o = options();
+    o.threshold = by_mass ? 0 : 0.001;
+    o.top_k = by_mass ? 0 : 5;
+    o.mass = by_mass ? 0.6 : 0;
+    const Graph host = extract(q, k, o);
+    ASSERT_GT(host.keys.size(), 1000u);
+    const std::int64_t before = ag::emu::runtime_counters(0).host_bytes;
+    attngraph_device_result* left = nullptr;
+    ASSERT_EQ(attngraph_extract_on_device(context_, &q, &k, &o, &left), ATTNGRAPH_OK) << attngraph_last_error();
+    constexpr std::int64_t kRows = kBatch * kHeads * kQueries;
+    EXPECT_LT(ag::emu::runtime_counters(0).host_bytes - before, kRows * 48 + 16384) << "no edge has left the device";
+    Result copy;
+    ASSERT_EQ(attngraph_device_result_to_host(left, &copy.c), ATTNGRAPH_OK) << attngraph_last_error();
+    EXPECT_EQ(graph_of(copy.c), host);
+    attngraph_device_result_destroy(left);
+  }
+}
+
+// The band of a row is known: few pairs of a threshold stand in it.
+TEST_P(Devices, CertifiedDecisionsLookAtFewRowsAgain) {
+  attngraph_options o = options();
+  o.decision = ATTNGRAPH_DECISION_CERTIFIED;
+  const attngraph_tensor q = kQ.tensor(q_.data()), k = kK.tensor(k_.data());
+  Result certified, of_cpu;
+  ASSERT_EQ(attngraph_extract(context_, &q, &k, &o, &certified.c), ATTNGRAPH_OK) << attngraph_last_error();
+  attngraph_report report{};
+  ASSERT_EQ(attngraph_result_report(certified.c, &report), ATTNGRAPH_OK);
+  EXPECT_STREQ(report.backend, GetParam());
+  EXPECT_LE(report.rows_decided_again, kBatch * kHeads * kQueries / 50);
+  EXPECT_EQ(report.unresolved, 0);
+  o.backend = "cpu";
+  ASSERT_EQ(attngraph_extract(context_, &q, &k, &o, &of_cpu.c), ATTNGRAPH_OK) << attngraph_last_error();
+  EXPECT_EQ(graph_of(certified.c).keys, graph_of(of_cpu.c).keys);
+}
+
 TEST_P(Devices, DenseWeightsAreThoseOfTheEdges) {
   attngraph_options o = options();
   o.threshold = 0;
@@ -469,14 +535,16 @@ TEST_P(Devices, ChildrenOfAProcessThatUsedCudaAreTold) {
 
 // The last one: a lost device does not come back to its process.
 TEST(ZLostDevice, StaysLostAndTheCpuAnswersInItsPlace) {
-  const std::vector<float> q = numbers(kBatch * kHeads * kQueries * kDim, 1);
-  const std::vector<float> k = numbers(kBatch * kKeyHeads * kKeys * kDim, 2);
-  const attngraph_tensor on_q = kQ.tensor(q.data()), on_k = kK.tensor(k.data());
+  // Enough for one thread of the CPU that "auto" takes the device.
+  const Shape shape{{1, 16, 1024, kDim}};
+  const std::vector<float> q = numbers(16 * 1024 * kDim, 1), k = numbers(16 * 1024 * kDim, 2);
+  const attngraph_tensor on_q = shape.tensor(q.data()), on_k = shape.tensor(k.data());
   attngraph_context* forced = nullptr;
   attngraph_context* any = nullptr;
   ASSERT_EQ(attngraph_context_create(&forced, "cuda"), ATTNGRAPH_OK);
   ASSERT_EQ(attngraph_context_create(&any, "auto"), ATTNGRAPH_OK);
   attngraph_options o = ATTNGRAPH_OPTIONS_INIT;
+  o.threads = 1;
   ag::emu::Faults faults;
   faults.launch = 4;
   ag::emu::inject(faults);

@@ -128,9 +128,11 @@ class Command(unittest.TestCase):
         # The loader names every file that it is asked for.
         def opened(*words, **settings):
             done = run(*words, LD_DEBUG="files", CUBLAS="/no/such/libcublas.so", **settings)
+            self.assertEqual(done.returncode, 0, done.stderr[-1000:])
             return "/no/such/libcublas.so" in done.stderr
 
-        matrix = [DATA / "genesis-256-weights.safetensors", "--name", "softmax.12", "-o", self.folder / "matrix.npz"]
+        matrix = [DATA / "genesis-256-weights.safetensors", "--name", "softmax.12", "-t", "0.1"]
+        matrix += ["-o", self.folder / "matrix.npz"]
         self.assertTrue(opened("doctor"))
         self.assertFalse(opened("filter", *matrix, "--backend", "cuda_streaming"))
         for fault in ("no-driver", "no-device"):
