@@ -723,11 +723,11 @@ ATTNGRAPH_API attngraph_status attngraph_sink_parse_tokens(attngraph_sink* sink,
  * before it. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_metadata(attngraph_sink* sink, const char* name, const char* value);
 /**
- * Keep the heaviest edges of all that goes into the sink, however many calls bring them; to be set before the first row.
- * Of equally heavy edges those that came first are kept, so that the answer is the same for every number of threads.
- * Kept mass and counts are those of the edges kept; all other statistics are of all attention. Memory: 24 bytes for each
- * of twice the budget and 64 for each row, until attngraph_sink_finish or _take_result hands the rows on; with
- * slice_edges alone, until the end of the slice.
+ * Keep the heaviest edges of all that goes into the sink, however many calls bring them; to be set before the first
+ * row. Of equally heavy edges those that came first are kept, so that the answer is the same for every number of
+ * threads. Kept mass and counts are those of the edges kept; all other statistics are of all attention. Memory: 24
+ * bytes for each of twice the budget and 64 for each row, until attngraph_sink_finish or _take_result hands the rows
+ * on; with slice_edges alone, until the end of the slice.
  *
  * @param edges        of the whole graph; 0: all
  * @param slice_edges  of each slice (a head of a layer and sequence); 0: all

@@ -35,7 +35,7 @@ struct attngraph_sink {
 
   std::unique_ptr<ag::GraphSink> target;
   std::unique_ptr<ag::BudgetSink> budget;  // null: none
-  ag::Metadata own;  // set by the caller; goes before what the calls and results bring
+  ag::Metadata own;                        // set by the caller; goes before what the calls and results bring
   State state = State::kOpen;
   bool begun = false;  // the target has its metadata
   ag::RunReport report;

@@ -121,9 +121,8 @@ void BudgetSink::hand_on(const Held& slice, std::int64_t end_row, std::size_t& e
 }
 
 void BudgetSink::hand_on() {
-  std::sort(edges_.begin(), edges_.end(), [](const Edge& a, const Edge& b) {
-    return std::pair(a.row, a.key) < std::pair(b.row, b.key);
-  });
+  std::sort(edges_.begin(), edges_.end(),
+            [](const Edge& a, const Edge& b) { return std::pair(a.row, a.key) < std::pair(b.row, b.key); });
   std::size_t edge = 0;
   for (std::size_t s = 0; s < slices_.size(); ++s) {
     const bool last = s + 1 == slices_.size();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // On the way into another sink: of the edges that arrive, the heaviest so many go on; rows keep their other figures.
 //
-// Edges are ordered by weight, falling, then as they arrive: a total order, so the answer is the same for every number of
-// threads. Once a budget is full, an edge that is no heavier than the lightest kept one can be dropped when it comes, so
-// that twice the budget is all that is ever held.
+// Edges are ordered by weight, falling, then as they arrive: a total order, so the answer is the same for every number
+// of threads. Once a budget is full, an edge that is no heavier than the lightest kept one can be dropped when it
+// comes, so that twice the budget is all that is ever held.
 #pragma once
 
 #include <cstdint>

@@ -54,7 +54,8 @@ class Grouping {
   EdgeList run() {
     out_.weight_dtype = DType::kF64;
     out_.metadata.facts = graph_.metadata.facts;
-    for (const char* const gone : {"threshold", "top_k", "mass", "budget", "head_budget"}) out_.metadata.facts.erase(gone);
+    for (const char* const gone : {"threshold", "top_k", "mass", "budget", "head_budget"})
+      out_.metadata.facts.erase(gone);
     out_.metadata.facts["weights"] = "sums over keys, means over queries of spans";
     out_.metadata.facts["query_offset"] = "0";  // spans are the positions now
     if (has_labels_) out_.metadata.tokens = Labels(labels_);

@@ -71,7 +71,7 @@ class Extraction {
     for (std::int64_t b = 0; b < p_.batch(); ++b) {
       std::int64_t loaded = -1;
       for (const std::int64_t h : p_.heads) {
-        if (p_.key_head_of(h) != loaded) {
+        if (p_.key_head_of(h) != loaded && p_.query_end > p_.query_begin) {  // else nobody asks what the keys hold
           loaded = p_.key_head_of(h);
           load_keys(b, loaded);
         }
@@ -122,7 +122,7 @@ class Extraction {
     const auto slices = static_cast<double>(p_.batch() * static_cast<std::int64_t>(p_.heads.size()));
     writer_.begin_slice({{b, p_.layer, h}, p_.query_begin, rows, p_.keys()}, DType::kF32);
     sink_logit_ = read_sink(b, h);
-    if (p_.logsumexp && p_.softcap == 0) check_reach(b, h);
+    if (rows > 0 && p_.logsumexp && p_.softcap == 0) check_reach(b, h);
     SumsBuilder sums(p_, p_.keys());
     for (std::int64_t i = p_.query_begin; i < p_.query_end; ++i) {
       control_.poll(

@@ -53,6 +53,13 @@ TEST_P(Nonfinites, AreLocatedInQueries) {
   }
 }
 
+TEST_P(Nonfinites, AreNobodysBusinessWithoutAQuery) {
+  Inputs inputs(small());
+  inputs.k().set(at(2, 70, 9, 1, 1, 69, 8), kNan);
+  inputs.problem().query_end = inputs.problem().query_begin;
+  EXPECT_EQ(run_extract(backend(), inputs.problem(), 2).edge_count(), 0);
+}
+
 TEST_P(Nonfinites, AreLocatedInKeys) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
     for (const double bad : {kNan, HUGE_VAL, -HUGE_VAL}) {

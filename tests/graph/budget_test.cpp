@@ -34,9 +34,8 @@ std::vector<std::pair<double, Place>> edges_of(const EdgeList& graph) {
 // The definition: sorted by weight, then by place; the first so many of every slice, then of all.
 std::vector<std::pair<double, Place>> heaviest(const EdgeList& graph, std::uint64_t of_graph, std::uint64_t of_slice) {
   auto edges = edges_of(graph);
-  std::sort(edges.begin(), edges.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first > b.first : a.second < b.second;
-  });
+  std::sort(edges.begin(), edges.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   std::map<std::size_t, std::uint64_t> taken;
   std::vector<std::pair<double, Place>> best;
   for (const auto& edge : edges) {
