@@ -301,6 +301,32 @@ ATTNGRAPH_API attngraph_status attngraph_explain(attngraph_context* context, con
                                                  const attngraph_tensor* k, const attngraph_options* options,
                                                  char** text);
 
+/** A part of a problem that any process can do alone: some query heads of all sequences of the batch, a range of
+ * queries. Set `heads`, `head_count`, `query_begin` and `query_end` of the options to it, and extract; the parts,
+ * joined in order by attngraph_results_join, are the whole answer, its edges and rows bit for bit. Sums over queries
+ * are added in another order where a head is cut into ranges. */
+typedef struct attngraph_task {
+  int64_t layer;
+  int64_t head_begin, head_end; /* of the heads that the options choose: their positions in `heads`; without `heads`
+                                   the heads themselves */
+  int64_t query_begin, query_end;
+  int64_t pairs; /* (query, key) that causal, window and key_lengths leave of it: what it costs */
+} attngraph_task;
+
+/**
+ * Cut a problem into tasks of about pairs_per_task, in the order of the answer. The list depends on shapes and options
+ * alone, so every process that asks has the same. Nothing runs and no tensor is read: data may be NULL.
+ *
+ * The query heads of one key head stay together, and ranges of queries begin at multiples of 384.
+ *
+ * @param tasks     room for `capacity` tasks; NULL with capacity 0: they are counted only
+ * @param count     how many there are
+ * @return CAPACITY when there is less room; LIMIT when there would be more than 2^22
+ */
+ATTNGRAPH_API attngraph_status attngraph_plan_tasks(const attngraph_tensor* q, const attngraph_tensor* k,
+                                                    const attngraph_options* options, int64_t pairs_per_task,
+                                                    attngraph_task* tasks, int64_t capacity, int64_t* count);
+
 /* ----------------------------------------------------------------------------------------------------------------
  * results */
 

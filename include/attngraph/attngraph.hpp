@@ -212,6 +212,8 @@ class options {
 
  private:
   friend class context;
+  friend std::vector<attngraph_task> plan_tasks(const tensor& q, const tensor& k, const options& how,
+                                                std::int64_t pairs_per_task);
 
   template <class Field, class Value>
   options& set(Field& field, Value&& value) {
@@ -880,6 +882,19 @@ class context {
   }
   detail::handle<attngraph_context, attngraph_context_destroy> c_;
 };
+
+using task = attngraph_task;
+
+/// The problem cut into parts that any process can do alone; the same list for everybody who asks. Tensors need no
+/// data.
+inline std::vector<task> plan_tasks(const tensor& q, const tensor& k, const options& how, std::int64_t pairs_per_task) {
+  const options::call call(how);
+  std::int64_t count = 0;
+  check(attngraph_plan_tasks(q.c(), k.c(), &call.c, pairs_per_task, nullptr, 0, &count));
+  std::vector<task> tasks(static_cast<std::size_t>(count));
+  if (count > 0) check(attngraph_plan_tasks(q.c(), k.c(), &call.c, pairs_per_task, tasks.data(), count, &count));
+  return tasks;
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // tensor files

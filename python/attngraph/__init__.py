@@ -13,6 +13,7 @@ from ._extract import extract, from_matrix
 from ._imports import from_arrow, from_networkx, from_pandas
 from ._making import concat, from_slices, load
 from ._picture import Picture
+from ._tasks import Task, plan
 from ._token_texts import token_texts
 from ._views import Page
 from .edges import Edges
@@ -43,6 +44,7 @@ __all__ = [
     "Summary",
     "SweepRow",
     "Table",
+    "Task",
     "attention_graph",
     "backends",
     "cache_loss",
@@ -59,6 +61,7 @@ __all__ = [
     "llama_cpp",
     "load",
     "model_view",
+    "plan",
     "token_texts",
     "toy",
     "transformers",

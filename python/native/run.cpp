@@ -241,6 +241,15 @@ void bind_run(nb::module_& m) {
   bind_options(m);
   bind_context(m);
   bind_sink(m);
+  m.def(
+      "plan_tasks",
+      [](const Tensor& q, const Tensor& k, const Options& o, std::int64_t pairs_per_task) {
+        nb::list tasks;
+        for (const attngraph::task& t : attngraph::plan_tasks(q.view(), k.view(), o.c, pairs_per_task))
+          tasks.append(nb::make_tuple(t.layer, t.head_begin, t.head_end, t.query_begin, t.query_end, t.pairs));
+        return tasks;
+      },
+      nb::arg("q"), nb::arg("k"), nb::arg("options"), nb::arg("pairs_per_task"));
   m.attr("STATS_ENTROPY") = ATTNGRAPH_STATS_ENTROPY;
   m.attr("STATS_COLUMNS") = ATTNGRAPH_STATS_COLUMNS;
   m.attr("STATS_DISTANCES") = ATTNGRAPH_STATS_DISTANCES;

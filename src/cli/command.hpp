@@ -25,6 +25,7 @@ using Run = std::function<int()>;  // returns the exit status
 
 void add_extract(CLI::App& app, Run& run);
 void add_filter(CLI::App& app, Run& run);
+void add_plan(CLI::App& app, Run& run);
 void add_sweep(CLI::App& app, Run& run);
 void add_top(CLI::App& app, Run& run);
 void add_heads(CLI::App& app, Run& run);

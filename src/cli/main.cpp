@@ -65,8 +65,8 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("Exit status: 0 success, 1 failure (diff: the graphs differ), 2 usage.");
   Run command;
-  for (const auto add : {add_extract, add_filter, add_sweep, add_top, add_heads, add_stats, add_diff, add_part,
-                         add_group, add_convert, add_view, add_doctor, add_bench})
+  for (const auto add : {add_extract, add_filter, add_plan, add_sweep, add_top, add_heads, add_stats, add_diff,
+                         add_part, add_group, add_convert, add_view, add_doctor, add_bench})
     add(app, command);
 
   try {

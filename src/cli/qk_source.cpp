@@ -31,9 +31,9 @@ std::string listed(const attngraph::file& file) {
              : fmt::format("it holds {}{}", join(names), hidden > 0 ? fmt::format(" and {} more", hidden) : "");
 }
 
-class QkSource : public Source {
+class FileQkSource final : public QkSource {
  public:
-  QkSource(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input, const ScoreFlags& scores)
+  FileQkSource(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input, const ScoreFlags& scores)
       : files_(std::move(files)),
         range_(input.range()),
         heads_inside_(input.layout == "bshd"),
@@ -90,6 +90,11 @@ class QkSource : public Source {
   std::string plan(const context& c, std::size_t i, const options& base) const override {
     const tensor q = laid_out(q_file().info(layers_[i].q)), k = laid_out(k_file().info(layers_[i].k));
     return c.explain(q, k, prepared(base, i, length(q)));
+  }
+
+  std::vector<task> tasks(std::size_t i, const options& base, std::int64_t pairs_per_task) const override {
+    const tensor q = laid_out(q_file().info(layers_[i].q)), k = laid_out(k_file().info(layers_[i].k));
+    return plan_tasks(q, k, prepared(base, i, length(q)), pairs_per_task);
   }
 
   void run(context& c, std::size_t i, const options& base, sink& to) override {
@@ -214,9 +219,9 @@ class QkSource : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> open_qk(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input,
-                                const ScoreFlags& scores) {
-  return std::make_unique<QkSource>(std::move(files), input, scores);
+std::unique_ptr<QkSource> open_qk(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input,
+                                  const ScoreFlags& scores) {
+  return std::make_unique<FileQkSource>(std::move(files), input, scores);
 }
 
 }  // namespace attngraph::cli

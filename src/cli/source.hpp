@@ -35,9 +35,15 @@ class Source {
   virtual std::optional<std::string> metadata(std::string_view name) const = 0;
 };
 
+// Queries and keys: what can be cut into tasks.
+class QkSource : public Source {
+ public:
+  virtual std::vector<task> tasks(std::size_t i, const options& base, std::int64_t pairs_per_task) const = 0;
+};
+
 // One file with q.<layer> and k.<layer>, or --q and --k; or two files, Q first.
-std::unique_ptr<Source> open_qk(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input,
-                                const ScoreFlags& scores);
+std::unique_ptr<QkSource> open_qk(std::vector<std::unique_ptr<OpenFile>> files, const InputFlags& input,
+                                  const ScoreFlags& scores);
 // One float tensor of 2 to 5 dimensions.
 std::unique_ptr<Source> open_matrix(std::unique_ptr<OpenFile> file, const InputFlags& input, const ScoreFlags& scores);
 

@@ -56,9 +56,9 @@ def wrong_flags(text):
 
 # Which subcommands a source file speaks for: what it advises must be there in all of them. Any other file: in one of them.
 SPEAKS_FOR = {
-    "qk_source": {"extract", "sweep"},
+    "qk_source": {"extract", "plan", "sweep"},
     "matrix_source": {"filter", "sweep"},
-    "source": {"extract", "filter", "sweep"},
+    "source": {"extract", "filter", "plan", "sweep"},
     "heads": set(),  # says how the graph had to be made
     "part": set(),  # holds group, too
 }

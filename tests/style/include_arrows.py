@@ -26,6 +26,7 @@ LIBRARIES = {
     "openblas": r"cblas\.h|openblas.*\.h",
     "nanobind": r"nanobind/.*",
     "ggml": r"ggml(-\w+)?\.h|llama\.h",
+    "mpi": r"mpi\.h",
     "cuda": r"cuda.*|cub/.*|thrust/.*|cooperative_groups.*|cublas.*|nv/.*",
     "posix": r"(sys|arpa|netinet|linux)/.*\.h|(unistd|fcntl|dirent|malloc|pthread|sched|dlfcn|poll|termios|strings|ftw|glob|ucontext|spawn)\.h",
     "intrinsics": r"(\w*mmintrin|immintrin|arm_\w+|cpuid)\.h",
