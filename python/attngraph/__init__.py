@@ -5,7 +5,7 @@
 return a `Graph`. Attention weights say where a head looked, not why a model answered as it did.
 """
 
-from . import _native, compat, errors, llama_cpp, toy, transformers, vllm_hook
+from . import _native, compat, dataset, errors, llama_cpp, ray, toy, transformers, vllm_hook
 from ._attention_graph import attention_graph
 from ._bertviz import head_view, model_view
 from ._cache import CacheLoss, cache_loss
@@ -13,9 +13,12 @@ from ._extract import extract, from_matrix
 from ._imports import from_arrow, from_networkx, from_pandas
 from ._making import concat, from_slices, load
 from ._picture import Picture
+from ._shards import extract_sharded
 from ._tasks import Task, plan
 from ._token_texts import token_texts
 from ._views import Page
+from .dataset import Dataset
+from .dataset import open as open  # noqa: A004
 from .edges import Edges
 from .errors import Error
 from .graph import Graph
@@ -30,6 +33,7 @@ __all__ = [
     "Columns",
     "Coverage",
     "Csr",
+    "Dataset",
     "Difference",
     "Edge",
     "Edges",
@@ -50,8 +54,10 @@ __all__ = [
     "cache_loss",
     "compat",
     "concat",
+    "dataset",
     "errors",
     "extract",
+    "extract_sharded",
     "from_arrow",
     "from_matrix",
     "from_networkx",
@@ -61,7 +67,9 @@ __all__ = [
     "llama_cpp",
     "load",
     "model_view",
+    "open",
     "plan",
+    "ray",
     "token_texts",
     "toy",
     "transformers",

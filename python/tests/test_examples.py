@@ -18,7 +18,7 @@ DOCUMENTED |= {
     if not name.startswith("_") and (callable(value) or isinstance(value, property))
 }
 DOCUMENTED |= {f"{name}.{function}": getattr(getattr(ag, name), function) for name, function in (
-    ("llama_cpp", "capture"), ("vllm_hook", "read"),
+    ("dataset", "create"), ("dataset", "extract"), ("llama_cpp", "capture"), ("vllm_hook", "read"),
 )}  # fmt: skip
 RECORDS = {name for name in DOCUMENTED if isinstance(DOCUMENTED[name], type) and issubclass(DOCUMENTED[name], tuple)}
 WITHOUT_EXAMPLE = RECORDS | {"ag.Error", "Graph.tokens", "Graph.metadata"}
