@@ -4,6 +4,7 @@
 
     python/bench/scale.py                  the tables: rates in, device hours and bytes out
     python/bench/scale.py --simulate       the scheduler with failures, by a seed
+    python/bench/scale.py --million        one head of a million tokens: what is predicted, and sampled tasks of it
     python/bench/scale.py --run            the same failures on this machine, beside the simulation; needs Ray
 """
 
@@ -127,7 +128,39 @@ def print_simulation(seed):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# the real one
+# the real ones
+
+
+def million():
+    """N = 2^20, D = 64, causal, one head, one thread: the rate of a short problem and the fixed cost of a task predict the
+    time; a few tasks are done."""
+    import numpy as np
+
+    import attngraph as ag
+
+    n = 2**20
+    rng = np.random.default_rng(1)
+    q, k = (rng.standard_normal((1, n, 64)).astype(np.float32) for _ in range(2))
+
+    def seconds(q, k, **how):
+        begin = time.perf_counter()
+        ag.extract(q, k, 0.01, threads=1, **how)
+        return time.perf_counter() - begin
+
+    short = 16384
+    rate = short * (short + 1) / 2 / min(seconds(q[:, :short], k[:, :short]) for _ in range(3))
+    few = 384
+    fixed = min(seconds(q, k, query_range=(n - few, n)) for _ in range(2)) - few * n / rate
+    tasks = ag.plan(q, k, pairs_per_task=2**33)
+    sampled = [tasks[len(tasks) * part // 8] for part in (1, 4, 7)]
+    predicted = [fixed + task.pairs / rate for task in sampled]
+    took = [seconds(q, k, **task.part) for task in sampled]
+    print(f"{rate / 1e9:.3f} x 10^9 pairs/s at N = {short:,}; a task costs {fixed:.2f} s beside its pairs; {len(tasks)} tasks")
+    for task, expected, was in zip(sampled, predicted, took):
+        print(f"queries {task.query_begin:,} to {task.query_end:,}: predicted {expected:.2f} s, took {was:.2f} s")
+    whole = sum(fixed + task.pairs / rate for task in tasks)
+    print(f"the whole: predicted {whole:.0f} s, extrapolated {whole * sum(took) / sum(predicted):.0f} s, "
+          f"{100 * (sum(took) / sum(predicted) - 1):+.1f} %")
 
 
 def run_here(seed, n, heads, pairs_per_task, failures):
@@ -214,14 +247,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges-per-row", type=float, default=10)
     parser.add_argument("--simulate", action="store_true")
+    parser.add_argument("--million", action="store_true")
     parser.add_argument("--run", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--n", type=int, default=24576)
+    parser.add_argument("--n", type=int, default=65536)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--pairs-per-task", type=int, default=80_000_000)
+    parser.add_argument("--pairs-per-task", type=int, default=300_000_000)
     parser.add_argument("--failures", type=int, default=3)
     a = parser.parse_args()
-    if a.run:
+    if a.million:
+        million()
+    elif a.run:
         run_here(a.seed, a.n, a.heads, a.pairs_per_task, a.failures)
     elif a.simulate:
         print_simulation(a.seed)
