@@ -19,6 +19,7 @@ from ._token_texts import token_texts
 from ._views import Page
 from .dataset import Dataset
 from .dataset import open as open  # noqa: A004
+from .device_graph import DeviceArray, DeviceGraph
 from .edges import Edges
 from .errors import Error
 from .graph import Graph
@@ -34,6 +35,8 @@ __all__ = [
     "Coverage",
     "Csr",
     "Dataset",
+    "DeviceArray",
+    "DeviceGraph",
     "Difference",
     "Edge",
     "Edges",

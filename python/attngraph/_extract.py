@@ -11,6 +11,7 @@ from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_lay
 from ._labels import Labels, is_many, require_one_each, set_labels, without_last
 from ._options import call_options, score_options
 from ._stitch import stitched
+from .device_graph import DeviceGraph, stream_handle
 from .errors import ArgumentError, ShapeError, UnsupportedError
 from .graph import Graph
 
@@ -52,7 +53,9 @@ def extract(
     max_edges: int | None = None,
     budget: int | None = None,
     head_budget: int | None = None,
-) -> Graph:
+    out: Literal["host", "device"] = "host",
+    stream: Any = None,
+) -> Graph | DeviceGraph:
     """Make the graph of all pairs whose softmax weight reaches the threshold.
 
     The weights are those of ``softmax(scale * q @ k.T)``; the matrix itself is never stored, so memory grows with the
@@ -129,11 +132,18 @@ def extract(
     budget, head_budget : int, optional
         Keep only so many of the heaviest edges: of the whole graph, of every head of a layer and sequence. Of equally heavy
         ones the first. Never more than twice as many are held. Graphs that are there already have ``g.filter(budget=...)``.
+    out : {"host", "device"}
+        Where the edges are wanted: "device" leaves those of one layer in the memory of the CUDA device that made them.
+    stream : optional
+        A CUDA stream, as a number or as PyTorch's or CuPy's object, in whose order arrays on a device are read, and
+        with ``out="device"`` the edges are ready: then nobody waits for them. Unless given, arrays are read after what
+        is queued on the default stream, where their library orders them by itself, and the edges are complete when
+        this returns.
 
     Returns
     -------
     Graph
-        With one slice per (batch, layer, head), in that order.
+        With one slice per (batch, layer, head), in that order. With ``out="device"`` a `DeviceGraph`.
 
     Raises
     ------
@@ -155,6 +165,11 @@ def extract(
     sink, words = _collector(tokens, query_tokens)
     _parts.with_budget(sink, budget, head_budget)
     context = _native.Context(_values.text(device, "device"))
+    on_device = _values.one_of(out, "out", "host", "device") == "device"
+    if on_device and len(pairs) != 1:
+        raise ArgumentError(f"out='device' is of one layer, and there are {len(pairs)}; call extract for each")
+    if on_device and (budget is not None or head_budget is not None):
+        raise UnsupportedError("a budget is kept on the host; leave it out, or take out='host'")
     for label, (queries, keys) in pairs.items():
         queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
         options = call_options(
@@ -190,6 +205,10 @@ def extract(
             decision=decision,
             products=products,
         )
+        if stream is not None:
+            options.stream(stream_handle(stream))
+        if on_device:
+            return DeviceGraph(context.extract_on_device(queries, keys, options), keys.shape[-2], tokens, query_tokens)
         context.extract(queries, keys, options, sink)
     return require_one_each(words, Graph(sink.take_result()))
 

@@ -55,6 +55,7 @@ NB_MODULE(_native, m) {
   bind_tensor(m);
   bind_run(m);
   bind_result(m);
+  bind_device(m);
   m.def("version", [] { return std::string(attngraph::version()); });
   m.def("abi_version", [] { return attngraph::abi_version(); });
   m.def("backends", [] {

@@ -35,6 +35,7 @@ class Tensor {
 void bind_errors(nb::module_& m);
 void bind_tensor(nb::module_& m);
 void bind_run(nb::module_& m);
+void bind_device(nb::module_& m);
 void bind_result(nb::module_& m);
 // Tables about graphs, and graphs out of graphs.
 void bind_questions(nb::class_<attngraph::result>& graph);

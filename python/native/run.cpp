@@ -65,6 +65,7 @@ void bind_options(nb::module_& m) {
       .def("query_range", [](Options& o, std::int64_t begin, std::int64_t end) { o.c.query_range(begin, end); })
       .def("heads", setter<std::vector<std::int64_t>>(&C::heads))
       .def("layer", setter<std::int64_t>(&C::layer))
+      .def("stream", [](Options& o, std::uintptr_t stream) { o.c.stream(reinterpret_cast<void*>(stream)); })
       .def("backend", [](Options& o, const std::string& name) { o.c.backend(name); })
       .def("threads", setter<std::int32_t>(&C::threads))
       .def("certified",
@@ -99,6 +100,14 @@ void bind_context(nb::module_& m) {
             c.extract(q.view(), k.view(), how, to);
           },
           nb::arg("q"), nb::arg("k"), nb::arg("options"), nb::arg("sink"))
+      .def(
+          "extract_on_device",
+          [](context& c, const Tensor& q, const Tensor& k, const Options& o) {
+            const attngraph::options how = watched(o);
+            const nb::gil_scoped_release no_gil;
+            return c.extract_on_device(q.view(), k.view(), how);
+          },
+          nb::arg("q"), nb::arg("k"), nb::arg("options"))
       .def(
           "filter",
           [](context& c, const Tensor& weights, const Options& o, attngraph::sink& to) {
