@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import _values
+from ._making import with_words
 from .errors import ArgumentError
-from .graph import Graph, with_words
+from .graph import Graph
 
 _LEGACY_STREAM = 1  # DLPack's number for the default stream, and CUDA's handle for it
 _CUDA = 2  # DLPack's number for the memory of a CUDA device
