@@ -143,6 +143,7 @@ __global__ void __launch_bounds__(kThreads)
   all.for_each([&](std::int64_t n, std::int32_t key, unsigned long long own) {
     if (own < last_bits || (own == last_bits && key > last_key)) all.drop(n);
   });
+  __syncwarp();  // all lanes have read the count that lane 0 replaces
   if (lane != 0) return;
   edge_counts[row] = at_high.count + taken;
   for (std::int64_t n = 0; n < taken; ++n) at_high.sum.add(last_weight);

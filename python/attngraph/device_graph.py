@@ -17,7 +17,13 @@ _CUDA = 2  # DLPack's number for the memory of a CUDA device
 class DeviceArray:
     """One array of a `DeviceGraph`, for whoever reads DLPack: ``torch.from_dlpack(graph.data)``,
     ``cupy.from_dlpack(graph.data)``, ``jax.dlpack.from_dlpack(graph.data)``. Nothing is copied; the graph stays alive
-    as long as what has been made of it. Do not write to it."""
+    as long as what has been made of it. Do not write to it.
+
+    Examples
+    --------
+    >>> import torch                                                       # doctest: +SKIP
+    >>> torch.from_dlpack(graph.data).sum()                                # doctest: +SKIP
+    """
 
     def __init__(self, graph: Any, array: Any, shape: tuple[int, ...]):
         self._graph, self._array, self.shape = graph, array, shape

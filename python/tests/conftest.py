@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import attngraph as ag
+
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not PLUGIN.exists(), reason="there is no build o
 
 # What every test begins with: arrays in device memory with __dlpack__, and a reader of capsules.
 PREAMBLE = """
-import ctypes, sys
+import atexit, ctypes, sys
 import numpy as np, attngraph as ag
 
 cuda = ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
@@ -67,6 +67,7 @@ def read(array, stream=None):
 rng = np.random.default_rng(5)
 q, k = (2 * rng.standard_normal((2, heads, 60, 16)).astype(np.float32) for heads in (4, 2))
 d_q, d_k = OnDevice(q), OnDevice(k)
+atexit.register(lambda: [cuda.cudaFree(array.at) for array in (d_q, d_k)])  # the emulator counts what is left
 """
 
 

@@ -256,7 +256,7 @@ void OutputFile::publish() {
     };
     placed = link_as(base_);
     for (int attempt = 0; !placed && errno == EEXIST && temporary_.empty() && attempt < 100; ++attempt) {
-      if (const std::string other = temporary_name(); link_as(other)) temporary_ = other;
+      if (std::string other = temporary_name(); link_as(other)) temporary_ = std::move(other);  // a copy could fail
     }
     if (!placed && temporary_.empty()) copy_to_named();
   }
@@ -270,10 +270,10 @@ void OutputFile::publish() {
 }
 
 void OutputFile::keep_previous() {
-  const std::string other = temporary_name();
+  std::string other = temporary_name();
   if (!is_replaced()) return;
   if (::linkat(directory_, base_.c_str(), directory_, other.c_str(), 0) == 0) {
-    previous_ = other;
+    previous_ = std::move(other);  // a copy could fail, and leave the link
   } else {
     was_absent_ = errno == ENOENT;  // otherwise a file system without links: what is replaced cannot come back
   }
