@@ -4,22 +4,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 namespace ag {
 namespace {
 
-constexpr std::uint64_t kLeastHeld = 1U << 16;  // edges: pruning fewer is not worth a pass
+constexpr std::size_t kLeastHeld = std::size_t{1} << 16;  // edges: pruning fewer is not worth a pass
 constexpr double kNoFloor = -std::numeric_limits<double>::infinity();
 
 std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-std::uint64_t lesser(std::uint64_t a, std::uint64_t b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
-
 }  // namespace
 
 BudgetSink::BudgetSink(std::uint64_t of_graph, std::uint64_t of_slice, GraphSink& next)
-    : of_graph_(of_graph), own_of_slice_(of_slice), of_slice_(lesser(of_slice, of_graph)), next_(next) {}
+    : of_graph_(of_graph), of_slice_(of_slice), next_(next) {
+  const std::size_t budget = of_graph > 0 ? of_graph : of_slice;
+  most_held_ = std::max(kLeastHeld, budget > SIZE_MAX / 2 ? SIZE_MAX : 2 * budget);
+}
 
 bool BudgetSink::heavier(const Edge& a, const Edge& b) {
   if (a.weight != b.weight) return a.weight > b.weight;
@@ -42,7 +44,7 @@ void BudgetSink::set_metadata(const Metadata& metadata) {
   graph_floor_ = kNoFloor;
   Metadata with = metadata;
   if (of_graph_ > 0) with.facts["budget"] = fmt::format("{}", of_graph_);
-  if (own_of_slice_ > 0) with.facts["head_budget"] = fmt::format("{}", own_of_slice_);
+  if (of_slice_ > 0) with.facts["head_budget"] = fmt::format("{}", of_slice_);
   next_.set_metadata(with);
 }
 
@@ -65,19 +67,24 @@ void BudgetSink::rows(const RowBlock& block) {
         is_cut_.back() = true;
       }
     }
-    if (edges_.size() - slice_begin_ >= std::max(2 * of_slice_, kLeastHeld))
-      slice_floor_ = std::max(slice_floor_, keep_heaviest(slice_begin_, of_slice_));
+    if (edges_.size() >= most_held_) prune();
   }
+}
+
+// The slice first: of the heaviest of the graph, none may be one that its slice has no room for.
+void BudgetSink::prune() {
+  if (of_slice_ > 0) slice_floor_ = std::max(slice_floor_, keep_heaviest(slice_begin_, of_slice_));
+  if (of_graph_ == 0) return;
+  graph_floor_ = std::max(graph_floor_, keep_heaviest(0, of_graph_));
+  slice_floor_ = std::max(slice_floor_, graph_floor_);
+  const auto earlier = [first = slices_.back().first_row](const Edge& edge) { return edge.row < first; };
+  slice_begin_ = static_cast<std::size_t>(std::partition(edges_.begin(), edges_.end(), earlier) - edges_.begin());
 }
 
 void BudgetSink::end_slice(const SliceSums& sums) {
   slices_.back().sums = sums;
-  keep_heaviest(slice_begin_, of_slice_);
-  if (of_graph_ == 0) {
-    hand_on();
-  } else if (edges_.size() >= std::max(2 * of_graph_, kLeastHeld)) {
-    graph_floor_ = std::max(graph_floor_, keep_heaviest(0, of_graph_));
-  }
+  if (of_slice_ > 0) keep_heaviest(slice_begin_, of_slice_);
+  if (of_graph_ == 0) hand_on();
 }
 
 // One slice, whose edges begin at `edge`, where those of the next one are left.

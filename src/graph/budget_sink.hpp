@@ -3,7 +3,7 @@
 //
 // Edges are ordered by weight, falling, then as they arrive: a total order, so the answer is the same for every number
 // of threads. Once a budget is full, an edge that is no heavier than the lightest kept one can be dropped when it
-// comes, so that twice the budget is all that is ever held.
+// comes, so that twice the budget (65,536 edges at least) and a row are all that is ever held.
 #pragma once
 
 #include <cstdint>
@@ -47,11 +47,12 @@ class BudgetSink : public GraphSink {
   static bool heavier(const Edge& a, const Edge& b);
   // Leaves the `budget` heaviest of the edges from `begin` on, and says how heavy the lightest of them is.
   double keep_heaviest(std::size_t begin, std::uint64_t budget);
+  void prune();
   void hand_on();
   void hand_on(const Held& slice, std::int64_t end_row, std::size_t& edge);
 
-  std::uint64_t of_graph_, own_of_slice_;
-  std::uint64_t of_slice_;  // the lesser of both: no more of one slice can be among those of the graph
+  std::uint64_t of_graph_, of_slice_;
+  std::size_t most_held_ = 0;  // edges; with one row more they are pruned
   GraphSink& next_;
 
   std::vector<Held> slices_;     // that have not gone on; the last one is open until its end_slice

@@ -79,8 +79,13 @@ TEST(Budget, TheHeaviestEdgesAreKeptAndEqualOnesInOrder) {
 TEST(Budget, EdgesDroppedOnArrivalAreNoneOfTheHeaviest) {
   const EdgeList graph = many_ties(3, 900, 100);
   ASSERT_GT(graph.edge_count(), 150'000);
-  for (const auto& [of_graph, of_slice] :
-       {std::pair{300U, 0U}, {70'000U, 0U}, {0U, 500U}, {40'000U, 20'000U}, {100'000U, 200U}}) {
+  for (const auto& [of_graph, of_slice] : {std::pair{300U, 0U},
+                                           {70'000U, 0U},
+                                           {0U, 500U},
+                                           {40'000U, 20'000U},
+                                           {100'000U, 200U},
+                                           {2'000U, 1'000U},
+                                           {90'000U, 50'000U}}) {
     SCOPED_TRACE(testing::Message() << of_graph << " of the graph, " << of_slice << " of a slice");
     EXPECT_EQ(edges_of(kept(graph, of_graph, of_slice)), heaviest(graph, of_graph, of_slice));
   }
