@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import importlib.util
 import json
 from pathlib import Path
 
@@ -8,6 +9,15 @@ import pytest
 import attngraph as ag
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+def bench_module(name):
+    """A script of python/bench, which is no package, as a module."""
+    path = Path(__file__).resolve().parents[1] / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_safetensors(path):

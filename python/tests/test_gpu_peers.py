@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers of python/bench/gpu_peers.py on the CPU: they answer right, and a wrong answer is found."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from conftest import bench_module
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
 def peers():
-    path = Path(__file__).resolve().parents[1] / "bench/gpu_peers.py"
-    spec = importlib.util.spec_from_file_location("gpu_peers", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return bench_module("gpu_peers")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["causal", "full"])

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import bench_module
 from same import assert_identical, random_qk
 
 import attngraph as ag
@@ -22,6 +22,7 @@ import attngraph as ag
 pytest.importorskip("ray")
 # Where other work goes on, Ray's own processes take longer to come up than it waits by itself.
 os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+workers_of = bench_module("scale").workers_of
 KILLS = int(os.environ.get("ATTNGRAPH_KILLS", "1"))
 
 
@@ -32,26 +33,6 @@ def ray(tmp_path_factory):
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=256 << 20)
     yield ray
     ray.shutdown()
-
-
-def workers_of(pid):
-    """Processes below `pid` that are doing a task."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                names[int(entry.name)] = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-    found = []
-    for child, name in names.items():
-        above = child
-        while above in parents and above != pid:
-            above = parents[above]
-        if above == pid and name.startswith(b"ray::_do_task"):
-            found.append(child)
-    return found
 
 
 def test_no_more_tasks_are_given_out_than_there_is_room_for():
