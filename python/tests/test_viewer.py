@@ -183,6 +183,17 @@ def test_the_wheel_zooms_at_the_pointer_down_to_words(reader, genesis_page):
     reader.quiet()
 
 
+def test_a_budget_is_said(reader, sentence, tmp_path):
+    few = sentence.filter(budget=20)
+    few.to_html(tmp_path / "few.html")
+    reader.open(tmp_path / "few.html")
+    said = reader.text("#facts")
+    assert "20 edges · weights from 0.020 · the 20 heaviest alone" in said and "of a head" not in said
+    sentence.filter(head_budget=3).to_html(tmp_path / "few.html")
+    reader.open(tmp_path / "few.html")
+    assert "12 edges · weights from 0.020 · the 3 heaviest of a head alone" in reader.text("#facts")
+
+
 def test_one_edge_among_many_is_found_by_zooming(reader, lonely_graph, tmp_path):
     lonely_graph.to_html(tmp_path / "lonely.html")
     reader.open(tmp_path / "lonely.html")

@@ -96,6 +96,8 @@ class Viewer {
       `${grouped(queries)} queries × ${grouped(keys)} keys`,
       `${grouped(edges)} edges`,
       graph.threshold > 0 && `weights from ${weightText(graph.threshold)}`,
+      graph.facts.budget && `the ${grouped(Number(graph.facts.budget))} heaviest alone`,
+      graph.facts.head_budget && `the ${grouped(Number(graph.facts.head_budget))} heaviest of a head alone`,
       `${percent(graph.keptMass)} of the attention kept`,
     ].filter(Boolean).join(' · ');
     if (heads.length === 0) problem('This graph has no head: there is nothing to draw.');
