@@ -2,10 +2,15 @@
 // Q and K to edges: the rows of all heads cut into tasks, done by all threads, handed to the sink in order.
 #include "extract.hpp"
 
+#include <algorithm>
+#include <array>
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "key_cache.hpp"
 #include "row_task.hpp"
+#include "row_ways.hpp"
 
 namespace ag::cpu {
 namespace {
@@ -16,11 +21,21 @@ std::vector<Group> make_groups(const Problem& problem) {
     for (const std::int64_t h : problem.heads) {
       const std::int64_t key_head = problem.key_head_of(h);
       if (groups.empty() || groups.back().batch != b || groups.back().key_head != key_head)
-        groups.push_back({b, key_head, {}});
+        groups.push_back({.batch = b, .key_head = key_head, .heads = {}});
       groups.back().heads.push_back(h);
     }
   }
   return groups;
+}
+
+// Heads that share keys fill a register tile together where a head alone, of a decoding step say, cannot: then the keys
+// are read once for all of them. Sums over queries are kept a head at a time, and so is mass beside a sink.
+std::int64_t heads_per_task(const Job& job, std::int64_t tasks_per_head) {
+  const Problem& p = job.problem;
+  const std::int64_t queries = p.query_end - p.query_begin;
+  const bool apart = p.stats.columns || p.stats.distances || (p.sinks && p.selection.mass > 0);
+  if (tasks_per_head != 1 || apart) return 1;
+  return std::max<std::int64_t>(1, kernels<float>().rows_per_block / queries);
 }
 
 void add(SliceSums& total, const SliceSums& part) {
@@ -36,6 +51,28 @@ struct TaskPlace {
   bool last_of_slice = false;
 };
 
+// The rows of a task that were done in several ways, in order.
+void merge(std::span<const RowPlan> rows, std::span<const TaskResult, kWays> parts, TaskResult& result) {
+  result.clear();
+  for (const TaskResult& part : parts) {
+    if (part.offsets.empty()) continue;
+    result.report.add(part.report);
+    if (result.sums.received.empty() && result.sums.distances.empty()) {
+      result.sums = part.sums;
+    } else {
+      add(result.sums, part.sums);
+    }
+  }
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const TaskResult& part = parts[static_cast<std::size_t>(rows[r].way)];
+    const auto begin = part.offsets[r], end = part.offsets[r + 1];
+    result.keys.insert(result.keys.end(), part.keys.begin() + begin, part.keys.begin() + end);
+    result.weights.insert(result.weights.end(), part.weights.begin() + begin, part.weights.begin() + end);
+    result.stats.push_back(part.stats[r]);
+    result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
+  }
+}
+
 class Extraction {
  public:
   Extraction(const Problem& problem, const Plan& plan, RowSink& sink, Control& control)
@@ -48,22 +85,31 @@ class Extraction {
         tasks_per_head_(problem.query_end > problem.query_begin
                             ? (problem.query_end - 1) / plan.rows_per_task + 1 - first_cut_
                             : 0),
-        cache_(job_, groups_, tasks_per_head_) {
+        cache_(job_, groups_) {
+    const std::int64_t together = heads_per_task(job_, tasks_per_head_);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
-      for (const std::int64_t head : groups_[g].heads) slices_.push_back({g, head});
+      const auto heads = static_cast<std::int64_t>(groups_[g].heads.size());
+      for (std::int64_t first = 0; first < heads; first += together) {
+        parts_.push_back({g, std::span(groups_[g].heads)
+                                 .subspan(static_cast<std::size_t>(first),
+                                          static_cast<std::size_t>(std::min(together, heads - first)))});
+        groups_[g].tasks += tasks_per_head_;
+      }
     }
   }
 
   RunReport run() {
     report_.threads = job_.plan.threads;
     if (tasks_per_head_ == 0) {
-      for (const auto& [group, head] : slices_) {
-        begin_slice(group, head);
-        sink_.end_slice(empty_sums(job_.problem, job_.problem.keys()));
+      for (const auto& [group, heads] : parts_) {
+        for (const std::int64_t head : heads) {
+          begin_slice(group, head);
+          sink_.end_slice(empty_sums(job_.problem, job_.problem.keys()));
+        }
       }
       return report_;
     }
-    const auto count = static_cast<std::int64_t>(slices_.size()) * tasks_per_head_;
+    const auto count = static_cast<std::int64_t>(parts_.size()) * tasks_per_head_;
     std::vector<Worker> workers(static_cast<std::size_t>(job_.plan.threads));
     OrderedTasks<TaskResult> tasks(count, job_.plan.threads, control_);
     tasks.run([&](std::int64_t task, int worker, const Poll& poll,
@@ -78,18 +124,18 @@ class Extraction {
 
  private:
   struct Worker {
-    std::unique_ptr<RowTask<float>> f32;
-    std::unique_ptr<RowTask<float>> pairs;
+    std::optional<RowWays> ways;
+    std::unique_ptr<RowTask<float>> f32, pairs;
     std::unique_ptr<RowTask<double>> f64;
-    std::unique_ptr<RowTask<double>> again;
+    std::array<TaskResult, kWays> parts;  // by way
   };
 
   TaskPlace place(std::int64_t task) const {
-    const auto& [group, head] = slices_[static_cast<std::size_t>(task / tasks_per_head_)];
+    const auto& [group, heads] = parts_[static_cast<std::size_t>(task / tasks_per_head_)];
     const std::int64_t n = task % tasks_per_head_;
     const std::int64_t begin = (first_cut_ + n) * job_.plan.rows_per_task;
     return {group,
-            {head, std::max(begin, job_.problem.query_begin),
+            {heads, std::max(begin, job_.problem.query_begin),
              std::min(begin + job_.plan.rows_per_task, job_.problem.query_end)},
             n == 0,
             n + 1 == tasks_per_head_};
@@ -97,54 +143,62 @@ class Extraction {
 
   void work(const TaskPlace& at, Worker& worker, const Poll& poll, TaskResult& result) {
     KeySlot& slot = cache_.acquire(at.group, poll);
-    const auto run_in = [&]<class T>(std::unique_ptr<RowTask<T>>& rows, PackKeys pack, Product product) {
-      if (!rows) rows = std::make_unique<RowTask<T>>(job_, pack, product);
-      rows->run(at.rows, slot, poll, result);
+    if (!worker.ways) worker.ways.emplace(job_);
+    const std::span<RowPlan> rows = worker.ways->choose(at.rows, slot, poll);
+    int ways = 0;
+    Way last = Way::kFloat;
+    const auto run_in = [&]<class T>(std::unique_ptr<RowTask<T>>& task, Way way) {
+      TaskResult& part = worker.parts[static_cast<std::size_t>(way)];
+      part.offsets.clear();
+      if (std::none_of(rows.begin(), rows.end(), [way](const RowPlan& row) { return row.way == way; })) return;
+      if (!task) task = std::make_unique<RowTask<T>>(job_, way);
+      task->run(at.rows, rows, slot, poll, part);
+      ++ways;
+      last = way;
     };
-    if (slot.facts.in_double) {
-      run_in(worker.f64, job_.plan.pack, Product::kFloat);
+    run_in(worker.pairs, Way::kPairs);
+    run_in(worker.f32, Way::kFloat);
+    run_in(worker.f64, Way::kDouble);  // at last: rows that the others could not do have become its
+    if (ways == 1) {
+      std::swap(result, worker.parts[static_cast<std::size_t>(last)]);
     } else {
-      try {
-        const bool pairs = slot.facts.product != Product::kFloat;
-        run_in(pairs ? worker.pairs : worker.f32, job_.plan.pack, slot.facts.product);
-      } catch (const NeedsDouble&) {
-        run_in(worker.again, PackKeys::kPerTask, Product::kFloat);  // nobody packed this group's keys in double
-      }
+      merge(rows, worker.parts, result);
     }
     // Counted once, with the first rows of the key head.
-    if (at.first_of_slice && at.rows.head == slot.group->heads.front()) {
+    if (at.first_of_slice && at.rows.heads.front() == slot.group->heads.front()) {
       result.report.skipped_nonfinite += static_cast<std::int64_t>(slot.facts.bad_keys.size());
     }
     cache_.release(at.group);
   }
 
   void commit(const TaskPlace& at, TaskResult& result) {
-    if (at.first_of_slice) {
-      begin_slice(at.group, at.rows.head);
-      sums_ = empty_sums(job_.problem, job_.problem.keys());
-    }
-    hand_on(at, result);
     report_.add(result.report);
-    report_.add_rows(result.stats.data(), at.rows.end - at.rows.begin);
-    add(sums_, result.sums);
-    if (at.last_of_slice) sink_.end_slice(sums_);
+    report_.add_rows(result.stats.data(), at.rows.count());
+    for (std::size_t n = 0; n < at.rows.heads.size(); ++n) {
+      if (at.first_of_slice) {
+        begin_slice(at.group, at.rows.heads[n]);
+        sums_ = empty_sums(job_.problem, job_.problem.keys());
+      }
+      hand_on(at.rows, static_cast<std::int64_t>(n) * at.rows.queries(), result);
+      add(sums_, result.sums);
+      if (at.last_of_slice) sink_.end_slice(sums_);
+    }
   }
 
   // A task without a cut holds millions of edges, and a sink that writes them takes its time: in pieces, with a look at
   // the caller's wishes in between.
-  void hand_on(const TaskPlace& at, const TaskResult& result) {
+  void hand_on(const RowSpan& rows, std::int64_t first, const TaskResult& result) {
     constexpr std::int64_t kPieceEdges = 1 << 18;
-    const std::int64_t rows = at.rows.end - at.rows.begin;
-    for (std::int64_t begin = 0; begin < rows;) {
-      const std::int64_t* offsets = result.offsets.data() + begin;
+    for (std::int64_t begin = 0; begin < rows.queries();) {
+      const std::int64_t* offsets = result.offsets.data() + first + begin;
       std::int64_t count = 1;
-      while (begin + count < rows && offsets[count + 1] - offsets[0] <= kPieceEdges) ++count;
+      while (begin + count < rows.queries() && offsets[count + 1] - offsets[0] <= kPieceEdges) ++count;
       piece_offsets_.assign(offsets, offsets + count + 1);
       for (std::int64_t& offset : piece_offsets_) offset -= offsets[0];
-      sink_.rows({at.rows.begin + begin, count, piece_offsets_.data(), result.keys.data() + offsets[0],
-                  result.weights.data() + offsets[0], DType::kF32, result.stats.data() + begin});
+      sink_.rows({rows.begin + begin, count, piece_offsets_.data(), result.keys.data() + offsets[0],
+                  result.weights.data() + offsets[0], DType::kF32, result.stats.data() + first + begin});
       begin += count;
-      if (begin < rows) control_.poll(fraction_);
+      if (begin < rows.queries()) control_.poll(fraction_);
     }
   }
 
@@ -158,7 +212,7 @@ class Extraction {
   RowSink& sink_;
   Control& control_;
   std::vector<Group> groups_;
-  std::vector<std::pair<std::size_t, std::int64_t>> slices_;  // (group, head) in order of output
+  std::vector<std::pair<std::size_t, std::span<const std::int64_t>>> parts_;  // (group, heads) in order of output
   std::int64_t first_cut_;
   std::int64_t tasks_per_head_;
   KeyCache cache_;

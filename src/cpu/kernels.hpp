@@ -64,7 +64,7 @@ struct StripRow {
   const T* scores = nullptr;
   std::int64_t width = 0;
   std::int64_t first_key = 0;
-  std::int64_t query = 0;
+  std::int64_t row = 0;  // of the task
   RowState<T>* state = nullptr;
 };
 

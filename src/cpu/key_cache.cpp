@@ -8,74 +8,88 @@
 
 namespace ag::cpu {
 template <class T>
-void pack_strip(const Job& job, const Group& group, const HeadFacts& facts, std::int64_t strip, T* out,
-                std::vector<T>& rows) {
+void pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Product product, std::int64_t strip,
+                std::int64_t from, std::int64_t count, T* out, std::vector<T>& rows) {
   const TensorView& k = job.problem.k;
-  const Kernels<T> kernel = product_kernels<T>(facts.product, k.dtype);
+  const Kernels<T> kernel = product_kernels<T>(product, k.dtype);
   const std::int64_t d = k.shape[3];
   const std::int64_t panel = kernel.panel_keys;
   rows.resize(static_cast<std::size_t>(panel * d));
-  const std::int64_t begin = strip * kStripKeys<T>;
-  for (std::int64_t first = begin; first < begin + kStripKeys<T>; first += panel, out += panel * kernel.depth(d)) {
-    if (first >= facts.key_count) break;  // no row of scores reaches beyond the panel of the last key
+  const std::int64_t begin = strip * kStripKeys<T>, end = begin + count;
+  // No row of scores reaches beyond the panel of the last key.
+  for (std::int64_t first = begin + from / panel * panel; first < end; first += panel) {
     for (std::int64_t n = 0; n < panel; ++n) {
       T* row = rows.data() + n * d;
       const std::int64_t j = first + n;
-      if (j >= facts.key_count || std::binary_search(facts.bad_keys.begin(), facts.bad_keys.end(), j)) {
+      if (j >= end || std::binary_search(facts.bad_keys.begin(), facts.bad_keys.end(), j)) {
         std::fill_n(row, d, T{0});
       } else {
         kernel.unpack_row(k.at(group.batch, group.key_head, j), k.dtype, k.strides[3], d, row);
       }
     }
-    kernel.pack_panel(rows.data(), d, out);
+    kernel.pack_panel(rows.data(), d, out + (first - begin) * kernel.depth(d));
   }
 }
 
 template <class T>
 void PackedKeys<T>::reset(std::int64_t strips, std::int64_t strip_size) {
-  buffer_.reserve(strips * strip_size);
   strip_size_ = strip_size;
-  if (strips > strips_) states_ = std::make_unique<std::atomic<int>[]>(static_cast<std::size_t>(strips));
-  strips_ = std::max(strips, strips_);
-  for (std::int64_t s = 0; s < strips_; ++s) states_[static_cast<std::size_t>(s)] = kEmpty;
+  strips_ = strips;
+  has_room_.store(false, std::memory_order_relaxed);
+  if (strips > most_strips_) {
+    states_ = std::make_unique<std::atomic<int>[]>(static_cast<std::size_t>(strips));
+    most_strips_ = strips;
+  }
+  for (std::int64_t s = 0; s < strips; ++s) states_[static_cast<std::size_t>(s)] = 0;
+}
+
+// Not before a row asks: few groups need more than one form of their keys.
+template <class T>
+void PackedKeys<T>::make_room() {
+  if (has_room_.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(room_mutex_);
+  if (has_room_.load(std::memory_order_relaxed)) return;
+  buffer_.reserve(strips_ * strip_size_);
+  has_room_.store(true, std::memory_order_release);
 }
 
 template <class T>
-const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group, const HeadFacts& facts,
-                              std::vector<T>& rows) {
+const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group, const KeyFacts& facts,
+                              Product product, std::vector<T>& rows) {
+  make_room();
   std::atomic<int>& state = states_[static_cast<std::size_t>(s)];
+  const auto wanted = static_cast<int>(std::min(kStripKeys<T>, facts.key_count - s * kStripKeys<T>));
   T* out = buffer_.data() + s * strip_size_;
   int seen = state.load(std::memory_order_acquire);
-  while (seen != kReady) {
+  while (seen != wanted) {
     if (seen == kPacking) {
       state.wait(kPacking, std::memory_order_acquire);
       seen = state.load(std::memory_order_acquire);
     } else if (state.compare_exchange_strong(seen, kPacking, std::memory_order_acq_rel)) {
       try {
-        pack_strip(job, group, facts, s, out, rows);
+        pack_strip(job, group, facts, product, s, seen, wanted, out, rows);
       } catch (...) {
-        state.store(kEmpty, std::memory_order_release);  // no memory, say: the threads that wait must not wait for ever
+        state.store(seen, std::memory_order_release);  // no memory, say: the threads that wait must not wait for ever
         state.notify_all();
         throw;
       }
-      state.store(kReady, std::memory_order_release);
+      state.store(wanted, std::memory_order_release);
       state.notify_all();
-      seen = kReady;
+      seen = wanted;
     }
   }
   return out;
 }
 
-template void pack_strip(const Job&, const Group&, const HeadFacts&, std::int64_t, float*, std::vector<float>&);
-template void pack_strip(const Job&, const Group&, const HeadFacts&, std::int64_t, double*, std::vector<double>&);
+template void pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t, std::int64_t,
+                         float*, std::vector<float>&);
+template void pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t, std::int64_t,
+                         double*, std::vector<double>&);
 template class PackedKeys<float>;
 template class PackedKeys<double>;
 
-KeyCache::KeyCache(const Job& job, const std::vector<Group>& groups, std::int64_t tasks_per_head)
-    : job_(job),
-      groups_(groups),
-      tasks_per_head_(tasks_per_head),
-      places_(job.plan.pack == PackKeys::kWholeHead ? 2 : 1) {
+KeyCache::KeyCache(const Job& job, const std::vector<Group>& groups)
+    : job_(job), groups_(groups), places_(job.plan.pack == PackKeys::kWholeHead ? 2 : 1) {
   for (std::size_t n = 0; n < places_.size(); ++n) places_[n].turn = n;
 }
 
@@ -86,7 +100,7 @@ KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
     if (place.turn == group && place.remaining == 0) {
       place.group = group;
       place.turn += places_.size();
-      place.remaining = tasks_per_head_ * static_cast<std::int64_t>(groups_[group].heads.size());
+      place.remaining = groups_[group].tasks;
       place.ready = false;
       lock.unlock();
       KeySlot& slot = place.slot;
@@ -94,15 +108,14 @@ KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
       slot.facts =
           scan_group(job_, groups_[group], poll);  // a failure leaves the place unready: the others are stopped by poll
       if (job_.plan.pack != PackKeys::kPerTask) {
-        const std::int64_t strip_keys = slot.facts.in_double ? kStripKeys<double> : kStripKeys<float>;
-        const std::int64_t strips = (slot.facts.key_count + strip_keys - 1) / strip_keys;
         const std::int64_t d = job_.problem.head_dim();
-        if (slot.facts.in_double) {
-          slot.f64.reset(strips, strip_keys * d);
-        } else {
-          slot.f32.reset(strips,
-                         strip_keys * product_kernels<float>(slot.facts.product, job_.problem.k.dtype).depth(d));
-        }
+        const auto reset = [&]<class T>(PackedKeys<T>& packed, Product product) {
+          const std::int64_t strips = (slot.facts.key_count + kStripKeys<T> - 1) / kStripKeys<T>;
+          packed.reset(strips, kStripKeys<T> * product_kernels<T>(product, job_.problem.k.dtype).depth(d));
+        };
+        reset(slot.f32, Product::kFloat);
+        reset(slot.pairs, job_.plan.product);
+        reset(slot.f64, Product::kFloat);
       }
       lock.lock();
       place.ready = true;

@@ -17,40 +17,50 @@
 
 namespace ag::cpu {
 
-// Writes the keys [strip * kStripKeys, ...) of a group, panel after panel; keys that do not exist or are bad are 0.
+// Writes the panels of a strip that hold its keys [from, count), one after the other; keys that are bad or do not exist
+// are 0.
 template <class T>
-void pack_strip(const Job& job, const Group& group, const HeadFacts& facts, std::int64_t strip, T* out,
-                std::vector<T>& rows);
+void pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Product product, std::int64_t strip,
+                std::int64_t from, std::int64_t count, T* out, std::vector<T>& rows);
 
 // Packed strips of one group, made when first asked for.
 template <class T>
 class PackedKeys {
  public:
+  // Empty strips, in one buffer that is kept from group to group.
   void reset(std::int64_t strips, std::int64_t strip_size);
-  // Any thread; the first one packs, others wait for it.
-  const T* strip(std::int64_t s, const Job& job, const Group& group, const HeadFacts& facts, std::vector<T>& rows);
+  // Packed as far as there are keys. Any thread; the first one packs, others wait for it.
+  const T* strip(std::int64_t s, const Job& job, const Group& group, const KeyFacts& facts, Product product,
+                 std::vector<T>& rows);
 
  private:
-  enum State : int { kEmpty, kPacking, kReady };
+  static constexpr int kPacking = -1;
+
+  void make_room();
+
   AlignedBuffer<T> buffer_;
+  std::atomic<bool> has_room_{false};
+  std::mutex room_mutex_;
   std::int64_t strip_size_ = 0;
   std::int64_t strips_ = 0;
-  std::unique_ptr<std::atomic<int>[]> states_;
+  std::int64_t most_strips_ = 0;                // that there are states for
+  std::unique_ptr<std::atomic<int>[]> states_;  // keys packed, or kPacking
 };
 
-// A group's keys while tasks use them.
+// A group's keys while tasks use them, in as many forms as its rows need.
 struct KeySlot {
   const Group* group = nullptr;
-  HeadFacts facts;
+  KeyFacts facts;
   PackedKeys<float> f32;
+  PackedKeys<float> pairs;  // for the plan's product
   PackedKeys<double> f64;
 
   template <class T>
-  PackedKeys<T>& packed() {
-    if constexpr (sizeof(T) == 4) {
-      return f32;
-    } else {
+  PackedKeys<T>& packed(Product product) {
+    if constexpr (sizeof(T) == 8) {
       return f64;
+    } else {
+      return product == Product::kFloat ? f32 : pairs;
     }
   }
 };
@@ -58,7 +68,7 @@ struct KeySlot {
 // One or two groups at a time, so that the next head can begin while the last rows of this one are finished.
 class KeyCache {
  public:
-  KeyCache(const Job& job, const std::vector<Group>& groups, std::int64_t tasks_per_head);
+  KeyCache(const Job& job, const std::vector<Group>& groups);
 
   // Waits until the group's slot is free and scanned. Every task of a group acquires and releases once.
   KeySlot& acquire(std::size_t group, const Poll& poll);
@@ -77,7 +87,6 @@ class KeyCache {
 
   const Job& job_;
   const std::vector<Group>& groups_;
-  std::int64_t tasks_per_head_;
   std::vector<Place> places_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -28,21 +28,22 @@ double log_add(double a, double b) {
 // Rounding hides whether scores are equal, so the stored inputs are asked; seldom, since all keys must be candidates of
 // nearly one score, and the answer must matter.
 template <class T>
-std::int64_t RowTask<T>::equal_terms(std::int64_t i, const Row& row, double eps) {
+std::int64_t RowTask<T>::equal_terms(const Row& row, double eps) {
   const Problem& p = job_.problem;
   const Candidates<T>& candidates = row.state.candidates;
   if (p.logsumexp) return 0;
   const T* scores = candidates.scores();
   const double spread = 2 * kLog2E * eps;
   const auto maximum = static_cast<double>(row.state.maximum);
-  if (sink_ > -kInfinity && !(std::abs(sink_ * kLog2E - maximum) <= spread)) return 0;
-  const std::int64_t terms = candidates.size() + (sink_ > -kInfinity);
+  const bool has_sink = row.sink > -kInfinity;
+  if (has_sink && !(std::abs(row.sink * kLog2E - maximum) <= spread)) return 0;
+  const std::int64_t terms = candidates.size() + has_sink;
   const double threshold = p.selection.threshold;
   const bool matters = p.selection.top_k > 0 || p.selection.mass > 0 ||
                        std::abs(std::log(threshold * static_cast<double>(terms))) <= eps;
   // Elsewhere scores that are equal as computed are enough: each edge is decided as its weight would be, and the weight
   // of a lone key is 1.
-  if (!matters && sink_ > -kInfinity) return 0;
+  if (!matters && has_sink) return 0;
   const double apart = matters ? spread : 0;
   if (!std::all_of(scores, scores + candidates.size(),
                    [&](T x) { return maximum - static_cast<double>(x) <= apart; })) {
@@ -53,53 +54,63 @@ std::int64_t RowTask<T>::equal_terms(std::int64_t i, const Row& row, double eps)
   const TensorView& mask = job_.problem.mask.tensor;
   std::int64_t allowed = 0;
   for (std::int64_t j = row.keys.begin; j < row.keys.end && allowed <= candidates.size(); ++j) {
-    const bool masked = mask && std::isinf(mask_bias(mask.dtype, mask.at(slot_->group->batch, span_.head, i, j)));
+    const bool masked = mask && std::isinf(mask_bias(mask.dtype, mask.at(slot_->group->batch, row.head, row.query, j)));
     allowed += !masked && !std::binary_search(bad.begin(), bad.end(), j);
   }
   if (allowed != candidates.size()) return 0;
   if (!matters) return terms;
-  oracle_.open(slot_->group->batch, span_.head, i);
+  oracle_.open(slot_->group->batch, row.head, row.query);
   return oracle_.equal_terms();
 }
 
+// Of the row's own keys, whatever there is beside them.
 template <class T>
-void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
+double RowTask<T>::band_of(const Row& row, double maximum) const {
+  const Problem& p = job_.problem;
+  BandInput band_input;
+  band_input.head_dim = p.head_dim();
+  band_input.keys = row.keys.size();
+  band_input.score_bound = std::abs(p.scale) * row.query_norm * row.key_norm;
+  band_input.key_bound = row.key_norm;
+  band_input.softcap = p.softcap;
+  band_input.bias_bound = p.mask.tensor ? std::abs(maximum) : 0.0;
+  band_input.sum_roundings = kernel_.sum_roundings;
+  band_input.score_roundings = kernel_.score_roundings(p.head_dim());
+  band_input.flush = flush_bound(kernel_, p.head_dim(), p.scale, job_.query_factor(), row.query_norm, row.key_norm);
+  const double cut = p.selection.threshold > 0           ? p.selection.threshold
+                     : job_.plan.candidate_threshold > 0 ? mass_cut(p.selection.mass, row.keys.size())
+                                                         : 0.0;
+  band_input.log_cut = cut > 0 ? std::log(cut) : 0.0;
+  return band<T>(band_input);
+}
+
+template <class T>
+bool RowTask<T>::finish_row(Row& row, TaskResult& result) {
   const Problem& p = job_.problem;
   RowState<T>& state = row.state;
   RowStats stats;
   RunReport& report = result.report;
-  report.rows_fp64 += sizeof(T) == 8;
   if (row.unusable || state.max_key < 0) {
+    report.rows_fp64 += sizeof(T) == 8;
     // exp(sink) is all that is left of the denominator.
-    if (!p.logsumexp) stats.logsumexp = sink_;
+    if (!p.logsumexp) stats.logsumexp = row.sink;
     if (p.stats.entropy) stats.entropy = 0;
     result.stats.push_back(stats);
-    return;
+    return true;
   }
 
   // The denominator as reference + rest: at scores of 1e30 their sum could not tell one key from two equal ones.
   const double reference = kLn2 * static_cast<double>(state.reference);
   const double own_rest = base_request_.sum ? std::log(state.sum) : 0.0;
-  const double rest = p.logsumexp ? row.logsumexp - reference : log_add(own_rest, sink_ - reference);
+  const double rest = p.logsumexp ? row.logsumexp - reference : log_add(own_rest, row.sink - reference);
   row.rest = rest;
   stats.logsumexp = p.logsumexp ? row.logsumexp : reference + rest;
   stats.maximum = kLn2 * static_cast<double>(state.maximum);
   stats.max_key = static_cast<std::int32_t>(state.max_key);
 
-  BandInput band_input;
-  band_input.head_dim = p.head_dim();
-  band_input.keys = row.keys.size();
-  band_input.score_bound = row.score_bound;
-  band_input.key_bound = slot_->facts.key_norm;
-  band_input.softcap = p.softcap;
-  band_input.bias_bound = p.mask.tensor ? std::abs(stats.maximum) : 0.0;
-  band_input.sum_roundings = kernel_.sum_roundings;
-  band_input.score_roundings = kernel_.score_roundings(p.head_dim());
-  band_input.flush =
-      flush_bound(kernel_, p.head_dim(), p.scale, job_.query_factor(), row.query_norm, slot_->facts.key_norm);
-  band_input.log_cut = job_.plan.candidate_threshold > 0 ? std::log(job_.plan.candidate_threshold) : 0.0;
-  const double eps = band<T>(band_input);
-  if (sizeof(T) == 4 && eps > kWidestBand) throw NeedsDouble();
+  const double eps = band_of(row, stats.maximum);
+  if (sizeof(T) == 4 && eps > kWidestBand) return false;
+  report.rows_fp64 += sizeof(T) == 8;
   report.eps = std::max(report.eps, eps);
   stats.eps = eps;
 
@@ -109,7 +120,7 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
   const double final_cut =
       static_cast<double>(state.reference) + rest * kLog2E + base_request_.log2_cut - 2 * kLog2E * eps;
   candidates.compact(std::max(state.cut, static_cast<T>(final_cut)));
-  const std::int64_t terms = equal_terms(i, row, eps);
+  const std::int64_t terms = equal_terms(row, eps);
   weights_.resize(idx(candidates.size() + Candidates<T>::kPadding));
   kernel_.weights(candidates.scores(), candidates.size(), state.reference, rest, weights_.data());
   edges_.clear();
@@ -125,7 +136,7 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
     if (!(weight <= static_cast<double>(std::numeric_limits<float>::max()))) {
       fail(Status::kRange,
            "the weight of batch {}, head {}, query {}, key {} is {:g}; the given lse is not that of these scores",
-           slot_->group->batch, span_.head, i, candidates.keys()[n], weight);
+           slot_->group->batch, row.head, row.query, candidates.keys()[n], weight);
     }
     edges_.push_back({weight, static_cast<std::int32_t>(candidates.keys()[n])});
   }
@@ -142,12 +153,13 @@ void RowTask<T>::finish_row(std::int64_t i, Row& row, TaskResult& result) {
     // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
     const double mean = kLn2 * state.weighted / state.sum;
     stats.entropy = std::exp(own_rest - rest) * (rest - mean);
-    if (sink_ > -kInfinity) stats.entropy += std::exp(sink_ - stats.logsumexp) * (stats.logsumexp - sink_);
+    if (row.sink > -kInfinity) stats.entropy += std::exp(row.sink - stats.logsumexp) * (stats.logsumexp - row.sink);
   }
   result.stats.push_back(stats);
+  return true;
 }
 
-template void RowTask<float>::finish_row(std::int64_t, Row&, TaskResult&);
-template void RowTask<double>::finish_row(std::int64_t, Row&, TaskResult&);
+template bool RowTask<float>::finish_row(Row&, TaskResult&);
+template bool RowTask<double>::finish_row(Row&, TaskResult&);
 
 }  // namespace ag::cpu

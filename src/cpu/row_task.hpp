@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "job.hpp"
 #include "kernels.hpp"
 #include "key_cache.hpp"
+#include "row_ways.hpp"
 
 namespace ag::cpu {
 
@@ -29,67 +31,70 @@ struct TaskResult {
   void clear();
 };
 
-// Rows [begin, end) of one query head.
-struct RowSpan {
-  std::int64_t head = 0;
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
-
-// Thrown by RowTask<float>::run when an additive mask makes scores so large that float cannot hold the band; known only
-// once they are seen.
-struct NeedsDouble {};
-
 // Workspace of one worker; run() may be called any number of times. What a row yields depends on the row and on the
-// block of rows_per_block global rows that it stands in, never on the task: so splits and threads do not change a bit.
+// keys that it may see, never on the task or on the rows beside it: so splits, threads and steps do not change a bit.
 template <class T>
 class RowTask {
  public:
-  // The product of `product`; T == double has that of the instruction set only.
-  RowTask(const Job& job, PackKeys pack, Product product);
-  void run(const RowSpan& span, KeySlot& slot, const Poll& poll, TaskResult& result);
+  RowTask(const Job& job, Way way);
+  // The rows of the span whose way is that of this task; the others stay empty in the result. A row that needs double
+  // after all, which only an additive mask does and which is known only once its scores are seen, gets it for its way.
+  void run(const RowSpan& span, std::span<RowPlan> plans, KeySlot& slot, const Poll& poll, TaskResult& result);
 
  private:
-  // Rows [first_row, first_row + rows_per_block), of which the span may want some.
+  // Rows [first, end) of the span, at most rows_per_block.
   struct Block {
-    std::int64_t first_row = 0;
-    KeyRange keys;                 // union over the block's rows, wanted or not
-    std::int64_t first_strip = 0;  // strips that hold `keys`; none when last_strip < first_strip
-    std::int64_t last_strip = -1;
-    bool wanted = true;  // false: for_all_scores passes it by
+    std::int64_t first = 0;
+    std::int64_t end = 0;
+    KeyRange keys{std::numeric_limits<std::int64_t>::max(), 0};  // union over its rows
+    std::int64_t first_strip = 0;                                // strips that hold `keys`
+    std::int64_t last_strip = -1;                                // -1: no row sees a key
+    std::int64_t lowest_last = 0;                                // of the rows' own last strips
+    bool wanted = true;                                          // false: for_all_scores passes it by
   };
+
+  // The strips that a row is shown: its own last one first, then the others.
+  enum class Turn { kLast, kOthers };
 
   struct Row {
     RowState<T> state;
-    KeyRange keys;           // empty when the query is bad or its given logsumexp says so
-    double score_bound = 0;  // |scale| |q| max |k|
+    std::int64_t head = 0;
+    std::int64_t query = 0;
+    KeyRange keys;  // empty when the query is bad or its given logsumexp says so
+    std::int64_t last_strip = -1;
     double query_norm = 0;
+    double key_norm = 0;
+    double sink = 0;
     double logsumexp = 0;   // given; natural
     double rest = 0;        // of the finished row: logsumexp - ln(2) * reference
     bool unusable = false;  // bad query, or an infinite logsumexp: no edges
+    bool mine = false;      // to be done in this way
   };
 
-  void open_blocks(const RowSpan& span, TaskResult& result);
-  void open_row(const RowSpan& span, std::int64_t i, Row& row, std::int64_t place, T* packed, TaskResult& result);
+  void open_blocks(std::span<const RowPlan> plans, TaskResult& result);
+  void open_row(const RowPlan& plan, std::int64_t r, Row& row, T* packed, TaskResult& result);
   const T* keys_of_strip(std::int64_t strip);
-  // Scores of one block against one strip, masks applied: visit(the rows wanted that see keys of it), if any.
+  // Scores of one block against one strip, masks applied: visit(the rows that see keys of it and whose turn it is), if
+  // any.
   template <class Visit>
-  void scores_of_strip(const Block& block, std::int64_t strip, Visit&& visit);
-  void mask_scores(std::int64_t i, std::int64_t first_key, std::int64_t width, T* scores) const;
-  // All strips of all blocks, each strip once for the whole task: first every block's last one, then in ascending
-  // order.
+  void scores_of_strip(const Block& block, std::int64_t strip, Turn turn, Visit&& visit);
+  void mask_scores(const Row& row, std::int64_t first_key, std::int64_t width, T* scores) const;
+  // All strips of all rows: first every row's last one, then, each strip once for the whole task, in ascending order.
   template <class Visit>
   void for_all_scores(const Poll& poll, Visit&& visit);
   void settle_mass(const Poll& poll, const SweepRequest& request);
   void make_room(RowState<T>& row, std::int64_t more) const;
-  void finish_row(std::int64_t i, Row& row, TaskResult& result);
+  // False, and nothing is written: the row needs double.
+  bool finish_row(Row& row, TaskResult& result);
+  double band_of(const Row& row, double maximum) const;
   // The terms of the row's denominator when all are exactly equal and that may decide something; else 0.
-  std::int64_t equal_terms(std::int64_t i, const Row& row, double eps);
+  std::int64_t equal_terms(const Row& row, double eps);
   void add_sums(const Poll& poll, TaskResult& result);
-  double sink_logit() const;
+  double sink_logit(std::int64_t head) const;
 
   const Job& job_;
-  const PackKeys pack_;
+  const Way way_;
+  const Product product_;
   const Kernels<T> kernel_;
   const std::int64_t depth_;  // values of a packed row
   SweepRequest base_request_;
@@ -97,9 +102,8 @@ class RowTask {
   // Of the task at hand:
   RowSpan span_;
   KeySlot* slot_ = nullptr;
-  double sink_ = 0;
   std::vector<Block> blocks_;
-  std::vector<Row> rows_;     // [end - begin]; kept between tasks for their buffers
+  std::vector<Row> rows_;     // [span_.count()]; kept between tasks for their buffers
   AlignedBuffer<T> queries_;  // [blocks][D][rows_per_block], scaled
   AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
   AlignedBuffer<T> strip_;    // kPerTask: the strip at hand
@@ -107,7 +111,6 @@ class RowTask {
   std::vector<T> unpacked_;               // rows on their way into packed form
   std::vector<StripRow<T>> strips_;       // of the block and strip at hand
   std::vector<StripRow<T>> open_strips_;  // those of them whose rows are swept again
-  RowNorm row_norm_;
   exact::RowOracle oracle_;
   const Poll* poll_ = nullptr;
   std::vector<double> weights_;

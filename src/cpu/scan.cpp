@@ -3,19 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "../core/edge_rule.hpp"
-#include "band.hpp"
 #include "kernels.hpp"
-#include "pairs.hpp"
 
 namespace ag::cpu {
 namespace {
 
 // Beyond it an intermediate product of the double kernel could overflow.
 constexpr double kScoreLimit = 1e300;
-// Beyond it a float could.
-constexpr double kFloatLimit = 1e30;
 
 }  // namespace
 
@@ -47,34 +44,38 @@ void fail_nonfinite(const TensorView& tensor, const char* name, std::int64_t b, 
        name, load_double(tensor.dtype, tensor.at(b, h, n, d)), b, h, n, d);
 }
 
-HeadFacts scan_group(const Job& job, const Group& group, const Poll& poll) {
-  const Problem& p = job.problem;
-  RowNorm row_norm;
-  HeadFacts facts;
-  facts.key_count = p.mask.key_count(group.batch, p.keys());
-  for (std::int64_t j = 0; j < facts.key_count; ++j) {
-    if (j % 4096 == 0) poll();
-    const double norm = row_norm(p.k, group.batch, group.key_head, j);
-    if (!std::isnan(norm)) {
-      facts.key_norm = std::max(facts.key_norm, norm);
-      continue;
-    }
-    if (p.nonfinite == Nonfinite::kError) fail_nonfinite(p.k, "k", group.batch, group.key_head, j);
-    facts.bad_keys.push_back(j);
-  }
-  // All queries of the heads, not only those of the range: the precision must not depend on how rows are split into
-  // calls.
-  double query_norm = 0;
-  for (const std::int64_t h : group.heads) {
-    for (std::int64_t i = 0; i < p.queries(); ++i) {
-      if (i % 4096 == 0) poll();
-      const double norm = row_norm(p.q, group.batch, h, i);
-      if (!std::isnan(norm)) query_norm = std::max(query_norm, norm);
-    }
-  }
+double KeyFacts::key_norm_before(std::int64_t end) const {
+  const auto after =
+      std::partition_point(longest.begin(), longest.end(), [end](const LongKey& k) { return k.key < end; });
+  return after == longest.begin() ? 0.0 : std::prev(after)->norm;
+}
 
-  const double bound = std::abs(p.scale) * query_norm * facts.key_norm;
-  const double product = query_norm * facts.key_norm;
+void KeyFacts::truncate(std::int64_t count) {
+  while (!longest.empty() && longest.back().key >= count) longest.pop_back();
+  while (!bad_keys.empty() && bad_keys.back() >= count) bad_keys.pop_back();
+  key_count = std::min(key_count, count);
+}
+
+void scan_keys(const TensorView& k, std::int64_t batch, std::int64_t key_head, std::int64_t end, Nonfinite nonfinite,
+               const Poll& poll, KeyFacts& facts) {
+  RowNorm row_norm;
+  for (std::int64_t j = facts.key_count; j < end; ++j) {
+    if (j % 4096 == 0) poll();
+    const double norm = row_norm(k, batch, key_head, j);
+    if (std::isnan(norm)) {
+      if (nonfinite == Nonfinite::kError) fail_nonfinite(k, "k", batch, key_head, j);
+      facts.bad_keys.push_back(j);
+    } else if (norm > facts.key_norm()) {
+      facts.longest.push_back({j, norm});
+    }
+  }
+  facts.key_count = std::max(facts.key_count, end);
+}
+
+void require_range(const Job& job, const Group& group, double query_norm, double key_norm) {
+  const Problem& p = job.problem;
+  const double bound = std::abs(p.scale) * query_norm * key_norm;
+  const double product = query_norm * key_norm;
   if (!(bound <= kScoreLimit) || !(product <= kScoreLimit)) {
     fail(Status::kRange, "scores of batch {}, key head {} may reach {:g}; the limit is {:g}: scale down the input",
          group.batch, group.key_head, std::max(bound, product), kScoreLimit);
@@ -86,23 +87,23 @@ HeadFacts scan_group(const Job& job, const Group& group, const Poll& poll) {
          "leave lse out, or scale down the input",
          group.batch, group.key_head, bound, kMostWithLogsumexp);
   }
-  BandInput band_input;
-  band_input.head_dim = p.head_dim();
-  band_input.keys = p.keys();
-  band_input.score_bound = bound;
-  band_input.key_bound = facts.key_norm;
-  band_input.softcap = p.softcap;
-  band_input.sum_roundings = kernels<float>().sum_roundings;
-  band_input.score_roundings = kernels<float>().score_roundings(p.head_dim());
-  facts.in_double = p.q.dtype == DType::kF64 || band<float>(band_input) > kWidestBand || facts.key_norm > kFloatLimit ||
-                    query_norm * std::max(1.0, std::abs(job.query_factor())) > kFloatLimit;
-  // The same for pairs: their band, and sums that hold products of values which nothing has scaled.
-  if (job.plan.product != Product::kFloat && !facts.in_double && product <= kFloatLimit) {
-    const Kernels<float> pairs = product_kernels<float>(job.plan.product, p.k.dtype);
-    band_input.score_roundings = pairs.score_roundings(p.head_dim());
-    band_input.flush = flush_bound(pairs, p.head_dim(), p.scale, job.query_factor(), query_norm, facts.key_norm);
-    if (band<float>(band_input) <= kWidestBand) facts.product = job.plan.product;
+}
+
+KeyFacts scan_group(const Job& job, const Group& group, const Poll& poll) {
+  const Problem& p = job.problem;
+  KeyFacts facts;
+  scan_keys(p.k, group.batch, group.key_head, p.mask.key_count(group.batch, p.keys()), p.nonfinite, poll, facts);
+  // All queries of the heads, not only those of the range: an error must not depend on how rows are split into calls.
+  RowNorm row_norm;
+  double query_norm = 0;
+  for (const std::int64_t h : group.heads) {
+    for (std::int64_t i = 0; i < p.queries(); ++i) {
+      if (i % 4096 == 0) poll();
+      const double norm = row_norm(p.q, group.batch, h, i);
+      if (!std::isnan(norm)) query_norm = std::max(query_norm, norm);
+    }
   }
+  require_range(job, group, query_norm, facts.key_norm());
   return facts;
 }
 
