@@ -18,7 +18,7 @@
 #include <set>
 #include <string>
 
-#include "../cuda/common/error.hpp"
+#include "../cuda/device/error.hpp"
 #include "../cuda/materialised/cublas.hpp"
 #include "inputs.hpp"
 #include "verify.hpp"

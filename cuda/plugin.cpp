@@ -4,13 +4,14 @@
 
 #include <string_view>
 
-#include "common/batch_run.hpp"
-#include "common/device_answer.hpp"
-#include "common/devices.hpp"
-#include "common/extract.hpp"
-#include "common/passes.hpp"
-#include "common/team.hpp"
 #include "materialised/cublas.hpp"
+#include "matrix/filter.hpp"
+#include "run/batch_run.hpp"
+#include "run/device_answer.hpp"
+#include "run/devices.hpp"
+#include "run/extract.hpp"
+#include "run/team.hpp"
+#include "stages/passes.hpp"
 
 namespace ag::cuda {
 namespace {

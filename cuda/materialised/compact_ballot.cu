@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Candidates from bits to the places of their rows.
-#include "../common/candidates.cuh"
-#include "../common/launch.hpp"
-#include "compact_bits.cuh"
+#include "../device/launch.hpp"
+#include "../stages/candidates.cuh"
+#include "../stages/compact_bits.cuh"
 #include "score_rule.cuh"
 
 namespace ag::cuda {

@@ -8,7 +8,7 @@
 
 #include <new>
 
-#include "../common/chunk_place.cuh"
+#include "../stages/chunk_place.cuh"
 #include "score_rule.cuh"
 
 #if defined(ATTNGRAPH_EMULATION)

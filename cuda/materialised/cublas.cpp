@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "../../src/core/dtype.hpp"
-#include "../common/error.hpp"
+#include "../device/error.hpp"
 
 namespace ag::cuda {
 namespace {

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "../common/passes.hpp"
-#include "../common/stages.hpp"
+#include "../stages/passes.hpp"
+#include "../stages/stages.hpp"
 #include "cublas.hpp"
 #include "kernels.hpp"
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../common/macros.cuh"
-#include "../common/mask.cuh"
+#include "../device/macros.cuh"
+#include "../stages/mask.cuh"
 #include "kernels.hpp"
 
 namespace ag::cuda {

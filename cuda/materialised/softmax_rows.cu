@@ -2,10 +2,10 @@
 // Softmax statistics, cut, candidates and dense weights of rows of raw scores.
 #include <cmath>
 
-#include "../common/launch.hpp"
-#include "../common/ptx.cuh"
+#include "../device/launch.hpp"
+#include "../device/ptx.cuh"
+#include "../stages/row_team.cuh"
 #include "kernels.hpp"
-#include "row_team.cuh"
 #include "score_rule.cuh"
 
 namespace ag::cuda {

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "../common/work.hpp"
+#include "../stages/work.hpp"
 
 namespace ag::cuda {
 

@@ -2,7 +2,7 @@
 // How far below logsumexp + ln t a score in float may be and still be a candidate.
 #pragma once
 
-#include "../common/macros.cuh"
+#include "../device/macros.cuh"
 
 namespace ag::cuda {
 

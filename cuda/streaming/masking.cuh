@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../common/mask.cuh"
+#include "../stages/mask.cuh"
 #include "arguments.hpp"
 #include "margin.cuh"
 #include "row_slots.cuh"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
-#include "../common/chunk_place.cuh"
-#include "../common/launch.hpp"
-#include "../common/warp.cuh"
+#include "../device/launch.hpp"
+#include "../device/warp.cuh"
+#include "../stages/chunk_place.cuh"
 #include "instances.hpp"
 #include "margin.cuh"
 #include "row_slots.cuh"

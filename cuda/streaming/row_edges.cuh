@@ -3,7 +3,7 @@
 // the cut comes from holds every term, so at most e^margin / t of them reach it.
 #pragma once
 
-#include "../common/candidates.cuh"
+#include "../stages/candidates.cuh"
 #include "walk.cuh"
 
 namespace ag::cuda {

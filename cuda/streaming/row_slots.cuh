@@ -7,8 +7,8 @@
 
 #include <cstdint>
 
-#include "../common/ptx.cuh"
-#include "../common/warp.cuh"
+#include "../device/ptx.cuh"
+#include "../device/warp.cuh"
 #include "shape.hpp"
 
 namespace ag::cuda {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../common/key_range.hpp"
+#include "../stages/key_range.hpp"
 #include "arguments.hpp"
 #include "row_slots.cuh"
 #include "shape.hpp"

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "../../src/plan/cuda_rooms.hpp"
-#include "../common/error.hpp"
-#include "../common/passes.hpp"
+#include "../device/error.hpp"
+#include "../stages/passes.hpp"
 #include "../wgmma/wgmma_pass.hpp"
 #include "instances.hpp"
 #include "shape.hpp"

@@ -2,7 +2,7 @@
 // Where the 16-byte chunks of a tile's rows stand in shared memory, so that ldmatrix meets no bank twice.
 #pragma once
 
-#include "../common/macros.cuh"
+#include "../device/macros.cuh"
 
 namespace ag::cuda {
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../common/ptx.cuh"
+#include "../device/ptx.cuh"
 #include "arguments.hpp"
 #include "shape.hpp"
 #include "swizzle.cuh"

@@ -6,9 +6,9 @@
 
 #include <cstdint>
 
-#include "../common/key_range.hpp"
-#include "../common/launch.hpp"
-#include "../common/ptx.cuh"
+#include "../device/launch.hpp"
+#include "../device/ptx.cuh"
+#include "../stages/key_range.hpp"
 #include "arguments.hpp"
 #include "masking.cuh"
 #include "rows.cuh"

@@ -2,8 +2,8 @@
 // The work of a launch, cut into items of 256 packed rows of a chunk, and what their rows may see.
 #pragma once
 
-#include "../common/key_range.hpp"
-#include "../common/warp.cuh"
+#include "../device/warp.cuh"
+#include "../stages/key_range.hpp"
 #include "../streaming/tiles.cuh"
 #include "arguments.hpp"
 

@@ -6,7 +6,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include "../common/launch.hpp"
+#include "../device/launch.hpp"
 #include "instances.hpp"
 #include "lane_edges.cuh"
 #include "lane_sums.cuh"

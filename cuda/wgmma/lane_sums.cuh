@@ -4,7 +4,7 @@
 // float's exponents are exact enough (docs/numerics.md), and ones that matter not further below it.
 #pragma once
 
-#include "../common/ptx.cuh"
+#include "../device/ptx.cuh"
 #include "../streaming/margin.cuh"
 #include "../streaming/row_slots.cuh"
 #include "items.cuh"

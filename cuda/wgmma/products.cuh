@@ -2,7 +2,7 @@
 // The products of a warpgroup's 64 rows and a tile of keys.
 #pragma once
 
-#include "../common/ptx_sm90.cuh"
+#include "../device/ptx_sm90.cuh"
 #include "items.cuh"
 
 namespace ag::cuda {

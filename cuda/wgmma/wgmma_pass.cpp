@@ -4,8 +4,8 @@
 
 #include <cuda.h>
 
-#include "../common/error.hpp"
-#include "../common/launch.hpp"
+#include "../device/error.hpp"
+#include "../device/launch.hpp"
 #include "instances.hpp"
 
 namespace ag::cuda {

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "support.hpp"
 #include "support/random.hpp"
 

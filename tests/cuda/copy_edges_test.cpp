@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "device_problem.hpp"
 #include "support/random.hpp"
 

@@ -11,8 +11,8 @@
 #include <optional>
 #include <vector>
 
-#include "../../cuda/common/band.hpp"
-#include "../../cuda/common/work.hpp"
+#include "../../cuda/stages/band.hpp"
+#include "../../cuda/stages/work.hpp"
 #include "core/problem.hpp"
 #include "support.hpp"
 

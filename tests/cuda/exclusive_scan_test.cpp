@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "support.hpp"
 #include "support/random.hpp"
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "device_problem.hpp"
 #include "graph/edge_list.hpp"
 

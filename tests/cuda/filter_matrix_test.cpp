@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "../../cuda/materialised/matrix_filter.hpp"
+#include "../../cuda/matrix/matrix_filter.hpp"
 #include "core/edge_rule.hpp"
 #include "device_problem.hpp"
 #include "support/inputs.hpp"

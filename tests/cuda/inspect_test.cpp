@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "device_problem.hpp"
 #include "support/inputs.hpp"
 #include "support/random.hpp"

@@ -6,10 +6,10 @@
 #include <limits>
 #include <vector>
 
-#include "../../cuda/common/key_range.hpp"
-#include "../../cuda/common/passes.hpp"
-#include "../../cuda/common/stages.hpp"
 #include "../../cuda/materialised/cublas.hpp"
+#include "../../cuda/stages/key_range.hpp"
+#include "../../cuda/stages/passes.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "device_problem.hpp"
 #include "support/inputs.hpp"
 #include "support/samples.hpp"

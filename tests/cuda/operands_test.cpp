@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "device_problem.hpp"
 #include "support/inputs.hpp"
 #include "support/random.hpp"

@@ -11,8 +11,8 @@
 
 #include <gtest/gtest.h>
 
-#include "../../cuda/common/passes.hpp"
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/passes.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "core/dtype.hpp"
 #include "device_problem.hpp"
 #include "plan/cuda_rooms.hpp"

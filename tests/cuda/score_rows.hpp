@@ -9,8 +9,8 @@
 #include <optional>
 #include <vector>
 
-#include "../../cuda/common/key_range.hpp"
 #include "../../cuda/materialised/kernels.hpp"
+#include "../../cuda/stages/key_range.hpp"
 #include "core/mask.hpp"
 #include "device_problem.hpp"
 #include "support.hpp"

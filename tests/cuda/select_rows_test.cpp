@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "../../cuda/common/stages.hpp"
+#include "../../cuda/stages/stages.hpp"
 #include "core/select.hpp"
 #include "support.hpp"
 #include "support/random.hpp"

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <limits>
 
-#include "../../cuda/common/key_range.hpp"
+#include "../../cuda/stages/key_range.hpp"
 #include "support.hpp"
 #if defined(ATTNGRAPH_EMULATION)
 #include "emulation/runtime.hpp"

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <set>
 
-#include "../../cuda/common/ptx.cuh"
+#include "../../cuda/device/ptx.cuh"
 #include "test_support.hpp"
 
 namespace ag::emu {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "../../cuda/common/ptx.cuh"
+#include "../../cuda/device/ptx.cuh"
 #include "test_support.hpp"
 
 namespace ag::emu {

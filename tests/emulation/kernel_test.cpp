@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "../../cuda/common/ptx.cuh"
+#include "../../cuda/device/ptx.cuh"
 #include "test_support.hpp"
 
 namespace ag::emu {

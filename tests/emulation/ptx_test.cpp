@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "../../cuda/common/ptx.cuh"
+#include "../../cuda/device/ptx.cuh"
 #include "tensor_core.hpp"
 #include "test_support.hpp"
 

@@ -2,7 +2,7 @@
 // Shared memory and the limits of a launch.
 #include <cmath>
 
-#include "../../cuda/common/ptx.cuh"
+#include "../../cuda/device/ptx.cuh"
 #include "test_support.hpp"
 
 namespace ag::emu {

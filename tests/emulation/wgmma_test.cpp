@@ -8,7 +8,7 @@
 #include <cmath>
 #include <optional>
 
-#include "../../cuda/common/ptx_sm90.cuh"
+#include "../../cuda/device/ptx_sm90.cuh"
 #include "test_support.hpp"
 
 namespace ag::emu {

@@ -3,7 +3,7 @@
 // correct ones: fibers, barriers and failures included.
 #include <cstdint>
 
-#include "../../../cuda/common/ptx.cuh"
+#include "../../../cuda/device/ptx.cuh"
 #include "../fiber.hpp"
 #include "../test_support.hpp"
 

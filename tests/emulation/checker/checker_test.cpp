@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "../../../cuda/common/ptx.cuh"
+#include "../../../cuda/device/ptx.cuh"
 #include "../runtime_fixture.hpp"
 
 namespace ag::emu {
@@ -157,7 +157,7 @@ TEST_F(Checked, AWaitThatIsTooLax) {
 }
 
 TEST_F(Checked, ACopyIntoWhatOthersStillRead) {
-  EXPECT_THAT((ring_findings<1, false>(d_)), AllOf(HasSubstr("race"), HasSubstr("cuda/common/ptx.cuh")));
+  EXPECT_THAT((ring_findings<1, false>(d_)), AllOf(HasSubstr("race"), HasSubstr("cuda/device/ptx.cuh")));
 }
 
 TEST_F(Checked, ACorrectRing) { EXPECT_THAT((ring_findings<1, true>(d_)), IsEmpty()); }

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "../../../cuda/common/ptx_sm90.cuh"
+#include "../../../cuda/device/ptx_sm90.cuh"
 #include "../runtime_fixture.hpp"
 
 namespace ag::emu {
