@@ -10,7 +10,7 @@ namespace {
 
 template <int kWarps>
 __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads)
-    compact_ballot_kernel(CompactScores work, ScoreRule rule) {
+    compact_ballot_kernel(CompactScores work, FloatScoreRule rule) {
   ATTNGRAPH_SHARED(s_counts, std::int64_t[kWarps]);
   RowTeam<kWarps> team;
   std::int32_t number = 0;
@@ -29,7 +29,7 @@ cudaError_t launch(const CompactScores& work, cudaStream_t stream) {
   using Team = RowTeam<kWarps>;
   const std::int64_t rows = work.batch.count * work.batch.most_rows;
   const cudaLaunchConfig_t config = launch_config(blocks_for(rows, Team::kRowsPerBlock), Team::kBlockThreads, stream);
-  return cudaLaunchKernelEx(&config, compact_ballot_kernel<kWarps>, work, score_rule(work.scale, work.softcap));
+  return cudaLaunchKernelEx(&config, compact_ballot_kernel<kWarps>, work, in_float({work.scale, work.softcap}));
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ struct IsMarked {
 
 struct CandidateOf {
   CompactScores work;
-  ScoreRule rule;
+  FloatScoreRule rule;
   __device__ thrust::tuple<std::int32_t, float> operator()(std::int64_t pair) const {
     const std::int64_t columns = work.candidates.words * 32;
     const std::int64_t row = pair / columns, column = pair % columns;
@@ -45,7 +45,7 @@ struct CandidateOf {
 
 template <class Policy>
 __host__ __device__ void copy_candidates(const Policy& policy, const CompactScores& work, std::int64_t pairs,
-                                         const ScoreRule& rule) {
+                                         const FloatScoreRule& rule) {
   const thrust::counting_iterator<std::int64_t> first(0);
   const auto out = thrust::make_transform_output_iterator(thrust::make_zip_iterator(work.out.keys, work.out.scores),
                                                           CandidateOf{work, rule});
@@ -55,7 +55,7 @@ __host__ __device__ void copy_candidates(const Policy& policy, const CompactScor
 #if defined(ATTNGRAPH_EMULATION)
 
 // Thrust's CPP backend, in the stream's order and where device memory may be touched: in a grid of one thread.
-__global__ void copy_candidates_kernel(CompactScores work, std::int64_t pairs, ScoreRule rule) {
+__global__ void copy_candidates_kernel(CompactScores work, std::int64_t pairs, FloatScoreRule rule) {
   copy_candidates(thrust::cpp::par, work, pairs, rule);
 }
 
@@ -84,7 +84,7 @@ cudaError_t compact_thrust(const CompactScores& work, cudaStream_t stream) {
   const std::int64_t pairs = work.batch.rows * work.candidates.words * 32;
   if (pairs == 0) return cudaSuccess;
   if (work.out.offsets == nullptr) return cudaErrorInvalidValue;
-  const ScoreRule rule = score_rule(work.scale, work.softcap);
+  const FloatScoreRule rule = in_float({work.scale, work.softcap});
 #if defined(ATTNGRAPH_EMULATION)
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(1);

@@ -34,7 +34,7 @@ struct SoftmaxRows {
   DenseWeights dense;             // data null: not wanted
   std::int64_t top_k = 0;         // above 0: candidates that are certainly below the top_k-th are left out
   double scale = 1, softcap = 0;
-  bool general = false;  // there may be a softcap, a mask tensor or bad keys
+  bool general = false;  // there may be a softcap, a mask tensor, slopes or bad keys
 };
 cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream);
 

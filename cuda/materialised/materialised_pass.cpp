@@ -83,7 +83,7 @@ class MaterialisedPass : public ScorePass {
     softmax.top_k = work.options.top_k;
     softmax.scale = work.scale;
     softmax.softcap = work.softcap;
-    softmax.general = work.softcap > 0 || work.mask_tensor || work.skips_bad_keys;
+    softmax.general = work.softcap > 0 || work.mask_tensor || work.alibi || work.skips_bad_keys;
     cuda_check(launch_softmax_rows(softmax, stream), "softmax_rows");
   }
 

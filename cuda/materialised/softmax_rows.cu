@@ -90,12 +90,12 @@ __device__ __forceinline__ float log2_add(float a, float b) {
   return high + log2f(exp2f(a - high) + exp2f(b - high));
 }
 
-// A row's columns, and the scores there. kGeneral: with a softcap, a mask tensor or bad keys.
+// A row's columns, and the scores there. kGeneral: with a softcap, a mask tensor, slopes or bad keys.
 template <bool kGeneral>
 struct RowScores {
   const SoftmaxRows& work;
   const Chunk& chunk;
-  const ScoreRule& rule;
+  const FloatScoreRule& rule;
   const float* raw;
   std::int64_t head, query;
   std::uint32_t begin, end;  // columns that causal, window and length leave: keys fit 31 bits
@@ -163,7 +163,7 @@ __device__ __forceinline__ float top_k_bound(float maximum, std::int64_t top_k, 
 // kCached tiles of the row stay in registers between its two passes: those of a plain row that is not very long.
 template <int kWarps, bool kGeneral>
 __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
-    softmax_rows_kernel(SoftmaxRows work, ScoreRule rule) {
+    softmax_rows_kernel(SoftmaxRows work, FloatScoreRule rule) {
   constexpr int kCached = kGeneral || kWarps > 8 ? 0 : 8;
   constexpr std::uint32_t kTile = kWarps * 128;
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
@@ -341,7 +341,7 @@ cudaError_t launch(const SoftmaxRows& work, cudaStream_t stream) {
   using Team = RowTeam<kWarps>;
   const std::int64_t rows = work.batch.count * work.batch.most_rows;
   const cudaLaunchConfig_t config = launch_config(blocks_for(rows, Team::kRowsPerBlock), Team::kBlockThreads, stream);
-  const ScoreRule rule = score_rule(work.scale, work.softcap);
+  const FloatScoreRule rule = in_float({work.scale, work.softcap});
   return work.general ? cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, true>, work, rule)
                       : cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, false>, work, rule);
 }

@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1) matrix_rows
   for (std::int64_t base = team.warp * 32; base < work.edges.words * 32; base += kWarps * 32) {
     const std::int64_t key = base + team.lane;
     bool edge = false;
-    if (key >= keys.begin && key < keys.end && !isinf(pair_bias(chunk.mask, head, query, key))) {
+    if (key >= keys.begin && key < keys.end && !isinf(tensor_bias(chunk.mask, head, query, key))) {
       const double weight =
           load_double(static_cast<std::int32_t>(kType), chunk.weights.data, first + key * chunk.weights.stride_column);
       if (!isfinite(weight)) {

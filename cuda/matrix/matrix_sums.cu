@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kBlockThreads) matrix_sums_kernel(MatrixSums w
     const std::int64_t query = chunk.query_begin + local;
     const std::int64_t key = kDistances ? query + chunk.mask.query_offset - (work.distance_begin + n) : n;
     const DeviceKeyRange keys = key_range(chunk.mask, query);
-    if (key < keys.begin || key >= keys.end || isinf(pair_bias(chunk.mask, head, query, key))) continue;
+    if (key < keys.begin || key >= keys.end || isinf(tensor_bias(chunk.mask, head, query, key))) continue;
     const double weight = load_double(
         chunk.weights.dtype, chunk.weights.data,
         g * chunk.weights.stride_head + local * chunk.weights.stride_row + key * chunk.weights.stride_column);

@@ -138,12 +138,15 @@ void bring_inputs(const ExtractJob& job, std::span<const ChunkSpan> spans, Lane&
   Tables layout;
   const std::int64_t chunks_at = layout.add<Chunk>(batch.count), ids_at = layout.add<std::int64_t>(batch.heads);
   const std::int64_t sinks_at = layout.add<double>(static_cast<std::int64_t>(sinks.size()));
+  const std::int64_t slopes_at = layout.add<double>(static_cast<std::int64_t>(p.alibi.size()));
   std::byte* const device = memory.tables.resize(layout.bytes(), stream);
   std::byte* const host = lane.tables().resize(layout.bytes());
   auto* const ids = reinterpret_cast<std::int64_t*>(host + ids_at);
   const auto* const d_ids = reinterpret_cast<const std::int64_t*>(device + ids_at);
   const auto* const d_sinks = reinterpret_cast<const double*>(device + sinks_at);
   if (!sinks.empty()) std::memcpy(host + sinks_at, sinks.data(), sinks.size() * sizeof(double));
+  const auto* const d_slopes = reinterpret_cast<const double*>(device + slopes_at);
+  if (!p.alibi.empty()) std::memcpy(host + slopes_at, p.alibi.data(), p.alibi.size() * sizeof(double));
   double* q_norms = memory.q_norms.resize(q_rows, stream);
   double* k_norms = memory.k_norms.resize(k_rows, stream);
   double* const given = p.logsumexp ? memory.given.resize(batch.rows, stream) : nullptr;
@@ -162,6 +165,7 @@ void bring_inputs(const ExtractJob& job, std::span<const ChunkSpan> spans, Lane&
     }
     chunk.mask.bad_keys = bad_keys + static_cast<std::int64_t>(n) * p.keys();
     if (!sinks.empty()) chunk.sink = d_sinks + chunk.first_head;
+    if (!p.alibi.empty()) chunk.mask.slopes = d_slopes + job.group_of(spans[n]).batch * p.query_heads() + first;
     if (given != nullptr) chunk.given_logsumexp = given + chunk.first_row;
     chunk.q_norms = q_norms;
     chunk.k_norms = k_norms;

@@ -57,6 +57,7 @@ class BatchRun {
     in.scale = p_.scale;
     in.softcap = p_.softcap;
     in.additive_mask = has_additive_mask();
+    in.alibi_bound = most_alibi_bias(p_);
     in.log_cut = job_.plan.candidate_threshold > 0 ? std::log(job_.plan.candidate_threshold) : 0.0;
     return make_band_model(in);
   }
@@ -67,6 +68,7 @@ class BatchRun {
     cuda_check(cudaMemsetAsync(report, 0, sizeof(FinishReport), stream_), "clearing the report");
     work_.mask_tensor = static_cast<bool>(p_.mask.tensor);
     work_.skips_bad_keys = p_.nonfinite == Nonfinite::kSkip;
+    work_.alibi = !p_.alibi.empty();
     work_.given_logsumexp = static_cast<bool>(p_.logsumexp);
     work_.scale = p_.scale;
     work_.softcap = p_.softcap;

@@ -26,7 +26,8 @@ struct BandInput {
   double key_norm = 1;  // max |k| of the head; the model of 1 serves any by with_key_norm()
   double softcap = 0;
   bool additive_mask = false;
-  double log_cut = 0;  // ln of the smallest weight of interest; 0: none
+  double alibi_bound = 0;  // what distance takes from a score at most; 0: there are no slopes
+  double log_cut = 0;      // ln of the smallest weight of interest; 0: none
 };
 
 // Plain numbers, passed to kernels by value; all in nats.
@@ -34,7 +35,7 @@ struct BandModel {
   double per_norm = 0;   // of a score, per |q|: S / |q| is |scale| max|k|
   double constant = 0;   // of a score and its exponential, whatever the norm
   double sum = 0;        // of the row's sum
-  double bias_unit = 0;  // of a score, per nat of bias: 0 without an additive mask
+  double bias_unit = 0;  // of a score, per nat of bias: 0 without an additive mask and slopes
   double depth = 0;      // nats below the row's maximum at which weights still matter
 
   // A pair whose computed score is lower than (logsumexp + ln t) - band is no edge, whatever rounding did to either.
@@ -90,6 +91,13 @@ inline BandModel make_band_model(const BandInput& in) {
     model.per_norm += 2 * 0x1p-34 * std::sqrt(d) * score_per_norm;
   }
   if (in.additive_mask) model.bias_unit = 2 * w;
+  if (in.alibi_bound > 0) {
+    // Slope, distance (twice) and sum rounded. A bias is at most a score that matters and its product; beside those of
+    // a mask it may be anything.
+    model.bias_unit += (in.additive_mask ? 1 : 5) * w;
+    model.per_norm += (in.additive_mask ? 1 : 5) * w * score_per_norm;
+    if (in.additive_mask) model.constant += 6 * w * in.alibi_bound;
+  }
   model.sum = (in_double ? static_cast<double>(in.keys) + 8 : kFloatTerms) * w;
   // What is done in double after the pass.
   model.per_norm += (16 + d / 8) * v * score_per_norm;

@@ -15,7 +15,6 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kGroups = 32 / kScorePartials;  // candidates at a time
-constexpr double kLn2 = 0.6931471805599453;
 constexpr double kRoundoff = 0x1p-53;
 
 // The keys that query i may see, counted as far as it takes to know whether there are more than `enough`.
@@ -25,7 +24,7 @@ __device__ __forceinline__ std::int64_t count_allowed(const MaskView& mask, std:
   std::int64_t allowed = 0;
   for (std::int64_t first = range.begin; first < range.end && allowed <= enough; first += 32) {
     const std::int64_t j = first + threadIdx.x % 32;
-    const bool is_allowed = j < range.end && pair_bias(mask, head, i, j) > -infinity_f64();
+    const bool is_allowed = j < range.end && tensor_bias(mask, head, i, j) > -infinity_f64();
     allowed += __popc(__ballot_sync(kAllLanes, is_allowed));
   }
   return allowed;

@@ -9,8 +9,6 @@ namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
-constexpr double kLog2E = 1.4426950408889634074;
-constexpr double kLn2 = 0.69314718055994530942;
 constexpr double kFloatLimit = 1e30;           // beyond it a float could
 constexpr double kSmallestProduct = 0x1p-126;  // that a float holds at full precision
 constexpr double kLargestLoss = 1e-8;          // nats by which what is lost below it may move a score
@@ -80,7 +78,7 @@ __device__ __forceinline__ ScoreUnits units_of(const JudgeRules& rules, double q
   }
   // Factors this far from 1 belong to products so small, or so large, that their band sends them to rows_f64; the
   // limits only keep the kernels' quotients finite.
-  const double unit = rules.softcap > 0 ? factor / rules.softcap : factor * kLog2E;
+  const double unit = ScoreRule{factor, rules.softcap}.unit();
   units.unit = static_cast<float>(fmin(fmax(unit, 0x1p-100), 0x1p100));
   units.natural_unit = rules.base2 ? kLn2 : factor;
   return units;
@@ -123,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) judge_chunks_kernel(Batch batch, Jud
   facts.units = units_of(rules, queries.largest, keys.largest);
 
   const double product = queries.largest * keys.largest;
-  const double factor = fabs(rules.softcap > 0 ? rules.scale / rules.softcap : rules.scale * kLog2E);
+  const double factor = fabs(ScoreRule{rules.scale, rules.softcap}.unit());
   const double most = fmax(fmax(queries.largest, keys.largest), fmax(product, product * factor));
   const double loss = static_cast<double>(batch.head_dim) * kSmallestProduct * fabs(rules.scale);
   const bool fits = most <= kFloatLimit && loss <= kLargestLoss && facts.band.band(queries.largest) <= kWidestBand;

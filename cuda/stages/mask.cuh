@@ -53,10 +53,18 @@ __device__ __forceinline__ double mask_element_bias(const AnyTensor& tensor, std
   }
 }
 
-// Bias of pair (i, j) with j inside key_range(mask, i): the tensor's, or 0; -inf when the tensor or bad_keys mask it.
-__device__ __forceinline__ double pair_bias(const MaskView& mask, std::int64_t head, std::int64_t i, std::int64_t j) {
+// What the tensor adds to pair (i, j) with j inside key_range(mask, i), or 0; -inf when it or bad_keys mask the key.
+__device__ __forceinline__ double tensor_bias(const MaskView& mask, std::int64_t head, std::int64_t i, std::int64_t j) {
   if (mask.bad_keys != nullptr && mask.bad_keys[j] != 0) return -__longlong_as_double(0x7FF0000000000000LL);
   return mask.tensor.data != nullptr ? mask_element_bias(mask.tensor, head, i, j) : 0.0;
+}
+
+// The pair's bias: that of the tensor and of the distance.
+__device__ __forceinline__ double pair_bias(const MaskView& mask, std::int64_t head, std::int64_t i, std::int64_t j) {
+  const double bias = tensor_bias(mask, head, i, j);
+  if (mask.slopes == nullptr) return bias;
+  // ag::alibi_bias, whose distances fit 32 bits: kernels in double have no register to spare.
+  return fma(-mask.slopes[head], fabs(static_cast<double>(static_cast<std::int32_t>(i + mask.query_offset - j))), bias);
 }
 
 }  // namespace ag::cuda

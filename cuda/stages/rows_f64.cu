@@ -9,8 +9,6 @@
 namespace ag::cuda {
 namespace {
 
-constexpr double kLog2E = 1.4426950408889634;
-
 // A block kTileRows queries of one head, a warp each; a lane takes the keys whose number is its own modulo 32, so that
 // what a row yields does not depend on the rows around it.
 template <DType kType>

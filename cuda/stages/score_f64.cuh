@@ -25,10 +25,9 @@ __device__ __forceinline__ double log_add(double a, double b) {
   return fabs(high) == infinity_f64() ? high : high + log1p(exp(low - high));
 }
 
-// A dot product's score. Written with fma, which no compiler fuses with what stands around it.
+// A dot product's score.
 __device__ __forceinline__ double score_of(const Chunk& chunk, double dot, double bias) {
-  const double score = fma(chunk.scale, dot, 0.0);
-  return chunk.softcap > 0 ? fma(chunk.softcap, tanh(score / chunk.softcap), bias) : score + bias;
+  return chunk.score_rule().score(dot, bias);
 }
 
 // The score of query i of a head (both global) and an allowed key: `bias` is pair_bias of the two. Each group of

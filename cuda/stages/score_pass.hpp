@@ -22,6 +22,7 @@ struct PassWork {
   std::vector<Chunk> chunks;                // the table, as it was before the device judged it
   std::int64_t key_begin = 0, key_end = 0;  // keys that some query may see
   bool mask_tensor = false;
+  bool alibi = false;           // slopes of distance
   bool skips_bad_keys = false;  // there may be some
   bool some_in_double = false;  // chunks that are, when candidates are written
   bool given_logsumexp = false;

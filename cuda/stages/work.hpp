@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "../../src/core/score.hpp"
 #include "band.hpp"
 
 namespace ag::cuda {
@@ -24,7 +25,7 @@ struct AnyTensor {
 };
 
 // Which keys the queries of a chunk may see, as in ag::MaskRules::range: keys [begin, end) of query i, then what the
-// tensor and bad_keys leave of them.
+// tensor and bad_keys leave of them; and what tensor and slopes add to their scores.
 struct MaskView {
   std::int32_t causal = 0;
   std::int64_t query_offset = 0;
@@ -32,6 +33,7 @@ struct MaskView {
   std::int64_t key_count = 0;              // keys at and after it do not exist
   AnyTensor tensor;                        // bool or additive, natural-log units; rows are queries i, columns keys j
   const std::uint8_t* bad_keys = nullptr;  // [keys], 1: holds NaN or infinity and is masked; null: none
+  const double* slopes = nullptr;          // device, of distances (ALiBi), indexed as the tensor's heads; null: none
 };
 
 // From a product of operands, which is q . k * 2^(q_exponent + k_exponent), to a score. Sign and a scale of 0 are put
@@ -70,6 +72,8 @@ struct Chunk {
   // Lengths of rows, which inspect_rows writes; NaN: the row holds NaN or infinity.
   double* q_norms = nullptr;  // [heads][all_queries]
   double* k_norms = nullptr;  // [key_count]
+
+  __host__ __device__ ScoreRule score_rule() const { return {scale, softcap}; }
 
   // The row's length, by its number in the chunk.
   __host__ __device__ double norm_of(std::int64_t row) const {

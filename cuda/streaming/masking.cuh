@@ -63,8 +63,8 @@ __device__ __forceinline__ void mask_scores(const std::uint8_t* bad, std::int64_
   }
 }
 
-// General variant: products to base-2 scores, with softcap and the mask tensor's biases. Keys outside the range of
-// their row keep any score: mask_scores comes after.
+// General variant: products to base-2 scores, with softcap, slopes and the mask tensor's biases. Keys outside the range
+// of their row keep any score: mask_scores comes after.
 template <class S>
 __device__ __forceinline__ void finish_scores(const Chunk& chunk, float softcap, float unit, const RowTable<S>& table,
                                               int first_row, int first_key, float* s_bias, Scores<S>& scores) {
@@ -93,22 +93,33 @@ __device__ __forceinline__ void finish_scores(const Chunk& chunk, float softcap,
 #pragma unroll
   for (int s = 0; s < S::kSlots; ++s) {
 #pragma unroll
-    for (int i = 0; i < S::kSlotScores; i += 2) {
-      float2 bias = make_float2(0.0f, 0.0f);
-      if (tensor.data != nullptr) {
-        bias = *reinterpret_cast<const float2*>(s_bias + (s * 8 + lane / 4) * S::kBiasPitch + key_of_score(i));
-      }
+    for (int i = 0; i < S::kSlotScores; ++i) {
       float& x = slot_score<S>(scores, s, i);
-      float& y = slot_score<S>(scores, s, i + 1);
-      if (softcap > 0.0f) {
-        x = tanhf(x * unit) * softcap * static_cast<float>(kLog2E);
-        y = tanhf(y * unit) * softcap * static_cast<float>(kLog2E);
-      } else {
-        x *= unit;
-        y *= unit;
+      x = softcap > 0.0f ? tanhf(x * unit) * softcap * static_cast<float>(kLog2E) : x * unit;
+    }
+  }
+  if (chunk.mask.slopes != nullptr) {
+#pragma unroll
+    for (int s = 0; s < S::kSlots; ++s) {
+      const int r = first_row + s * 8 + lane / 4;
+      const float slope = table.slope[r];
+      const float apart = static_cast<float>(table.position[r] - first_key - 2 * (lane % 4));
+#pragma unroll
+      for (int i = 0; i < S::kSlotScores; ++i) {  // keys as key_of_score() has them
+        float& x = slot_score<S>(scores, s, i);
+        x = fmaf(-slope, fabsf(apart - static_cast<float>(i / 2 * 8 + i % 2)), x);
       }
-      x += bias.x;
-      y += bias.y;
+    }
+  }
+  if (tensor.data == nullptr) return;
+#pragma unroll
+  for (int s = 0; s < S::kSlots; ++s) {
+#pragma unroll
+    for (int i = 0; i < S::kSlotScores; i += 2) {
+      const float2 bias =
+          *reinterpret_cast<const float2*>(s_bias + (s * 8 + lane / 4) * S::kBiasPitch + key_of_score(i));
+      slot_score<S>(scores, s, i) += bias.x;
+      slot_score<S>(scores, s, i + 1) += bias.y;
     }
   }
 }

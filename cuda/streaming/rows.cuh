@@ -12,9 +12,18 @@
 
 namespace ag::cuda {
 
+// What takes from scores by distance (ALiBi): of the general variant alone.
+template <class S, bool kHasThem = S::kGeneral>
+struct RowSlopes {};
+template <class S>
+struct RowSlopes<S, true> {
+  float slope[S::kRows];            // base 2; 0: none
+  std::int32_t position[S::kRows];  // where the query stands among the keys
+};
+
 // In shared memory; written before the first key, then only read.
 template <class S>
-struct RowTable {
+struct RowTable : RowSlopes<S> {
   std::int64_t row[S::kRows];    // of the chunk; -1: beyond its last
   std::int32_t begin[S::kRows];  // keys [begin, end); both 0 for a row that may see none
   std::int32_t end[S::kRows];
@@ -27,8 +36,15 @@ __device__ __forceinline__ void open_rows(const Chunk& chunk, std::int64_t first
   const std::int64_t p = first_packed_row + n;
   table.row[n] = -1;
   table.begin[n] = table.end[n] = 0;
+  if constexpr (S::kGeneral) table.slope[n] = 0.0f, table.position[n] = 0;
   if (p >= chunk.rows()) return;
   const PackedRow packed(chunk, p);
+  if constexpr (S::kGeneral) {
+    if (chunk.mask.slopes != nullptr) {
+      table.slope[n] = static_cast<float>(chunk.mask.slopes[chunk.head_ids[packed.head]] * kLog2E);
+      table.position[n] = static_cast<std::int32_t>(chunk.query_begin + packed.query + chunk.mask.query_offset);
+    }
+  }
   const std::int64_t row = packed.row(chunk);
   table.row[n] = row;
   const double norm = chunk.norm_of(row);

@@ -8,8 +8,8 @@
 
 namespace ag::cuda {
 
-// Lean: masks by ranges and bad keys only. General: also a mask tensor, softcap, entropy and bounds for top-k; it
-// stages biases in shared memory and spends more instructions per score.
+// Lean: masks by ranges and bad keys only. General: also a mask tensor, slopes, softcap, entropy and bounds for top-k;
+// it stages biases in shared memory and spends more instructions per score.
 enum class Variant { kLean, kGeneral };
 
 // Head sizes of the instances; others run in the next larger one, its surplus filled with zeros. The general variant

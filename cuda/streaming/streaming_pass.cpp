@@ -52,7 +52,7 @@ class StreamingPass : public ScorePass {
   bool splits_f32() const override { return true; }
   bool packs_rows() const override { return true; }
   bool compares_base2(const PassWork& work) const override {
-    return work.mask_tensor || work.softcap > 0 || work.options.entropy || work.options.top_k > 0;
+    return work.mask_tensor || work.alibi || work.softcap > 0 || work.options.entropy || work.options.top_k > 0;
   }
   bool packs_candidates(const PassOptions&) const override { return false; }
 

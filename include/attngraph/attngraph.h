@@ -152,7 +152,7 @@ typedef struct attngraph_options {
   int32_t allow_dense; /* 1: threshold 0 may write every allowed pair of Q/K */
   int32_t decision;    /* attngraph_decision */
 
-  /* The scores: s = scale * q . k; softcap * tanh(s / softcap) when softcap > 0; then the additive mask. */
+  /* The scores: s = scale * q . k; softcap * tanh(s / softcap) when softcap > 0; then alibi and the additive mask. */
   double scale;   /* NaN: 1 / sqrt(D) */
   double softcap; /* 0: none */
 
@@ -196,19 +196,31 @@ typedef struct attngraph_options {
    * query has the token of the key position where it stands. Q and K must be in host memory too. */
   const attngraph_tensor* token_ids; /* NULL: by the texts of the sink's tokens, equal texts being equal tokens */
   const attngraph_tensor* word_ids;  /* NULL: by those texts, where they are known; see attngraph_words */
+
+  /* [Hq] or [B, Hq], in host memory: attention with linear biases (ALiBi). Each head's slope m takes
+   * m * |query + query_offset - key| from the scores, in natural-log units; see attngraph_alibi_slopes. Positions of
+   * queries and keys stay below 2^30, biases below 1e12. */
+  const attngraph_tensor* alibi; /* NULL: none */
 } attngraph_options;
 
 #define ATTNGRAPH_OPTIONS_INIT                                                                                        \
   {                                                                                                                   \
     sizeof(attngraph_options), 0.05, 0, 0.0, 0, 0, ATTNGRAPH_DECISION_FAST, ATTNGRAPH_NAN_, 0.0, 0,                   \
         ATTNGRAPH_NONFINITE_ERROR, ATTNGRAPH_ALIGN_BOTTOM_RIGHT, 0, NULL, NULL, NULL, NULL, ATTNGRAPH_LSE_BASE_E, 0u, \
-        0, 0, NULL, 0, 0, NULL, 0, ATTNGRAPH_PRODUCTS_AUTO, NULL, NULL, NULL, NULL, 0, NULL, NULL                     \
+        0, 0, NULL, 0, 0, NULL, 0, ATTNGRAPH_PRODUCTS_AUTO, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL               \
   }
 #define ATTNGRAPH_NAN_ (__builtin_nan(""))
 
 /** Write the defaults that ATTNGRAPH_OPTIONS_INIT holds: threshold 0.05, scale 1/sqrt(D), no mask. For callers without
  * C macros. */
 ATTNGRAPH_API void attngraph_options_init(attngraph_options* options);
+
+/** The slopes that models with ALiBi use (Press et al. 2021; BLOOM, MPT, llama.cpp): of H heads, H a power of two,
+ * 2^(-max_bias h / H) for h = 1 to H; otherwise those of the largest power of two below H, then every other one of
+ * twice as many.
+ * @param max_bias  8, unless the model says otherwise (GGUF: attention.max_alibi_bias)
+ * @param slopes    room for `heads` of them */
+ATTNGRAPH_API attngraph_status attngraph_alibi_slopes(int64_t heads, double max_bias, double* slopes);
 
 /* ----------------------------------------------------------------------------------------------------------------
  * context */
@@ -699,7 +711,8 @@ typedef struct attngraph_write_options {
   int32_t labels;    /* 1: add query_token and key_token to tables */
   int32_t csv_raw;   /* 1: text cells of CSV as they are; otherwise those a spreadsheet would run (= + - @ tab CR) get a
                         leading ' */
-  int32_t rows;      /* 1: row statistics too (npz, safetensors: arrays; csv, jsonl: a second file NAME.rows.EXT) */
+  int32_t rows;      /* 1: csv, jsonl: row statistics too, in a second file NAME.rows.EXT; npz and safetensors always
+                        hold them, and drawings have no place for them: ERROR_ARGUMENT */
 } attngraph_write_options;
 #define ATTNGRAPH_WRITE_OPTIONS_INIT \
   { sizeof(attngraph_write_options), ATTNGRAPH_QUERY_TO_KEY, 0, 0, 0 }

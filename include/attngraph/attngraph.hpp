@@ -178,6 +178,7 @@ class options {
   // the scores
   options& scale(double s) { return set(c_.scale, s); }
   options& softcap(double s) { return set(c_.softcap, s); }
+  options& alibi(const tensor& slopes) { return set(alibi_, slopes); }  ///< [Hq] or [B, Hq]
   // which keys a query may see
   options& causal(bool on = true) { return set(c_.causal, on); }
   options& query_offset(std::int64_t offset) { return set(c_.query_offset, offset); }
@@ -234,6 +235,7 @@ class options {
       if (o.lse_) c.lse = o.lse_->c();
       if (o.token_ids_) c.token_ids = o.token_ids_->c();
       if (o.word_ids_) c.word_ids = o.word_ids_->c();
+      if (o.alibi_) c.alibi = o.alibi_->c();
       if (!o.heads_.empty()) c.heads = o.heads_.data();
       c.head_count = static_cast<std::int64_t>(o.heads_.size());
       if (!o.backend_.empty()) c.backend = o.backend_.c_str();
@@ -277,11 +279,18 @@ class options {
 
   attngraph_options c_;
   std::vector<std::int64_t> key_lengths_, heads_;
-  std::optional<tensor> mask_, sinks_, lse_, token_ids_, word_ids_;
+  std::optional<tensor> mask_, sinks_, lse_, token_ids_, word_ids_, alibi_;
   std::string backend_;
   std::function<bool()> cancelled_;
   std::function<void(double)> progress_;
 };
+
+/// attngraph_alibi_slopes: what options::alibi takes for a model of so many query heads.
+inline std::vector<double> alibi_slopes(std::int64_t heads, double max_bias = 8) {
+  std::vector<double> slopes(static_cast<std::size_t>(std::clamp<std::int64_t>(heads, 1, std::int64_t{1} << 20)));
+  check(attngraph_alibi_slopes(heads, max_bias, slopes.data()));  // which refuses what is outside
+  return slopes;
+}
 
 /// attngraph_write_options.
 struct write_options {
@@ -927,13 +936,6 @@ class file {
     return tensor(t);
   }
   void release(std::string_view name) { attngraph_file_release(c_.get(), std::string(name).c_str()); }
-  /// Query i stands at position i + query_offset(), where its token is. 0 when the graph does not say.
-  std::int64_t query_offset() const {
-    const auto fact = metadata("query_offset");
-    std::int64_t offset = 0;
-    if (fact) std::from_chars(fact->data(), fact->data() + fact->size(), offset);
-    return offset;
-  }
   std::optional<std::string_view> metadata(std::string_view name) const {
     return detail::text(attngraph_file_metadata(c_.get(), std::string(name).c_str()));
   }

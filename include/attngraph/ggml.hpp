@@ -11,9 +11,10 @@
  *     attngraph::result graph = capture.graph();
  *
  * The attention nodes themselves are read: queries after rotary embedding, the keys of the cache with all that stands
- * in it, mask, scale, softcap and sinks, with flash attention (FLASH_ATTN_EXT) or without (kq, kq_soft_max). Queries
+ * in it, mask, scale, softcap, slopes (ALiBi) and sinks, with flash attention (FLASH_ATTN_EXT) or without (kq,
+ * kq_soft_max). Queries
  * are brought to the type of the keys, as ggml does to multiply them. One sequence at a time; passes that go on where
- * the last one ended (ubatches, decoded tokens) extend it. Refused with ATTNGRAPH_ERROR_UNSUPPORTED: ALiBi and other
+ * the last one ended (ubatches, decoded tokens) extend it. Refused with ATTNGRAPH_ERROR_UNSUPPORTED: other
  * position biases, several streams, key caches that are not F32, F16, BF16 or Q8_0.
  */
 #ifndef ATTNGRAPH_GGML_HPP
@@ -25,6 +26,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <map>
@@ -200,21 +202,32 @@ class keys {
   std::vector<float> values_;
 };
 
+/// An element of a mask from its bits: f16 (half) or f32.
+inline float mask_value(std::uint32_t bits, bool half) {
+  if (half) return ggml_fp16_to_fp32(static_cast<ggml_fp16_t>(bits));
+  float value = 0;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 /// What a mask allows: by rules where they say it all, as an array where they do not.
 struct pattern {
   bool causal = false, adds = false;
+  bool falls = false;  // what it adds is the distance of the key, below 0, and nothing else: times a slope, ALiBi
   std::int64_t window = 0;
   std::vector<unsigned char> seen;  // [heads, queries, keys]; empty when every key or a rule
 };
 
 /// @param mask [1 or H, >= queries, >= keys] of 0, -inf and, rarely, something else that is added to the scores
 /// @param begin position of the first query
+/// @param biased by distances, as they are written where a head's slope comes in
 inline pattern pattern_of(const ggml_tensor* mask, const std::byte* data, std::int64_t begin, std::int64_t queries,
-                          std::int64_t keys) {
+                          std::int64_t keys, bool biased) {
   if (mask->type != GGML_TYPE_F16 && mask->type != GGML_TYPE_F32)
     unsupported(std::string(mask->name) + " is " + ggml_type_name(mask->type) + "; masks are f16 or f32");
   const bool half = mask->type == GGML_TYPE_F16;
   pattern p;
+  p.falls = biased;
   bool all = true, rule = mask->ne[2] == 1, from_first = true, windowed = true;
   std::int64_t window = 0;
   p.seen.reserve(static_cast<std::size_t>(mask->ne[2] * queries * keys));
@@ -230,7 +243,10 @@ inline pattern pattern_of(const ggml_tensor* mask, const std::byte* data, std::i
         const bool seen = bits != (half ? 0xFC00U : 0xFF800000U);
         p.seen.push_back(seen ? 1 : 0);
         if (!seen) continue;
-        if ((bits & (half ? 0x7FFFU : 0x7FFFFFFFU)) != 0) p.adds = true;
+        if (biased && mask_value(bits, half) != -static_cast<float>(std::abs(begin + i - j)))
+          p.falls = false;
+        else if (!biased && (bits & (half ? 0x7FFFU : 0x7FFFFFFFU)) != 0)
+          p.adds = true;
         if (first < 0) first = j;
         last = j;
         ++count;
@@ -241,13 +257,32 @@ inline pattern pattern_of(const ggml_tensor* mask, const std::byte* data, std::i
       window = std::max(window, count);
       firsts.push_back(first);
     }
-  if (p.adds) return {false, true, 0, {}};
+  if (p.adds || p.falls != biased) return {false, true, false, 0, {}};
   for (std::int64_t i = 0; rule && i < queries; ++i)
     windowed = windowed && firsts[static_cast<std::size_t>(i)] == std::max<std::int64_t>(0, begin + i - window + 1);
-  if (rule && from_first) return {true, false, 0, {}};
-  if (rule && windowed) return {true, false, window, {}};
-  if (all) return {};
+  if (rule && from_first) return {true, false, biased, 0, {}};
+  if (rule && windowed) return {true, false, biased, window, {}};
+  if (all) p.seen.clear();
   return p;
+}
+
+/// A mask [1 or H, >= queries, >= keys] times the slope of every head: [H, queries, keys].
+inline std::vector<float> times_slopes(const ggml_tensor* mask, const std::byte* data,
+                                       const std::vector<double>& slopes, std::int64_t queries, std::int64_t keys) {
+  const bool half = mask->type == GGML_TYPE_F16;
+  std::vector<float> all;
+  all.reserve(slopes.size() * static_cast<std::size_t>(queries * keys));
+  for (std::size_t h = 0; h < slopes.size(); ++h)
+    for (std::int64_t i = 0; i < queries; ++i)
+      for (std::int64_t j = 0; j < keys; ++j) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits,
+                    data + (mask->ne[2] == 1 ? 0 : h) * mask->nb[2] + static_cast<std::size_t>(i) * mask->nb[1] +
+                        static_cast<std::size_t>(j) * mask->nb[0],
+                    half ? 2 : 4);
+        all.push_back(static_cast<float>(slopes[h] * static_cast<double>(mask_value(bits, half))));
+      }
+  return all;
 }
 
 /// Rows of one (layer, head), one pass after the other.
@@ -418,17 +453,21 @@ class capture {
 
   void attention(int layer, const detail::queries& q, const detail::keys& k, const ggml_tensor* mask,
                  const ggml_tensor* sinks, double scale, float max_bias, double softcap) {
-    if (max_bias != 0)
-      detail::unsupported("layer " + std::to_string(layer) +
-                          " biases its scores by distance (ALiBi), which edges would not show");
     const std::int64_t begin = ends_[layer];
     options how = how_;
     how.layer(layer).scale(scale).softcap(softcap);
     if (mask == nullptr) return keep(layer, q, k, sinks, how);
     const detail::host_bytes data(mask);
-    const detail::pattern& p = known(mask, data.data(), begin, q.count, k.count());
+    const bool biased = max_bias > 0;
+    const detail::pattern& p = known(mask, data.data(), begin, q.count, k.count(), biased);
+    const std::vector<double> slopes = biased ? alibi_slopes(q.heads, max_bias) : std::vector<double>();
+    std::vector<float> scaled;
     if (p.causal) how.causal().query_offset(begin).window(p.window);
-    if (p.adds) {
+    if (p.falls) how.query_offset(begin).alibi(tensor(slopes.data(), {q.heads}));
+    if (p.adds && biased) {  // not the distances, or in f16 not exactly
+      scaled = detail::times_slopes(mask, data.data(), slopes, q.count, k.count());
+      how.mask(tensor(scaled.data(), {q.heads, q.count, k.count()}));
+    } else if (p.adds) {
       const std::size_t element = mask->type == GGML_TYPE_F16 ? 2 : 4;
       const auto stride = [&](int d) { return static_cast<std::int64_t>(mask->nb[d] / element); };
       how.mask(tensor(data.data(), mask->type == GGML_TYPE_F16 ? ATTNGRAPH_F16 : ATTNGRAPH_F32,
@@ -459,11 +498,11 @@ class capture {
   }
 
   const detail::pattern& known(const ggml_tensor* mask, const std::byte* data, std::int64_t begin, std::int64_t queries,
-                               std::int64_t keys) {
+                               std::int64_t keys, bool biased) {
     const auto found = patterns_.find(mask->data);
     if (found != patterns_.end() && found->second.begin == begin && found->second.queries == queries)
       return found->second.p;
-    known_pattern made{begin, queries, detail::pattern_of(mask, data, begin, queries, keys)};
+    known_pattern made{begin, queries, detail::pattern_of(mask, data, begin, queries, keys, biased)};
     return patterns_.insert_or_assign(mask->data, std::move(made)).first->second.p;
   }
 

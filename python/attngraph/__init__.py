@@ -12,6 +12,7 @@ from ._cache import CacheLoss, cache_loss
 from ._extract import extract, from_matrix
 from ._imports import from_arrow, from_networkx, from_pandas
 from ._making import concat, from_slices, load
+from ._options import alibi_slopes
 from ._picture import Picture
 from ._shards import extract_sharded
 from ._tasks import Task, plan
@@ -52,6 +53,7 @@ __all__ = [
     "SweepRow",
     "Table",
     "Task",
+    "alibi_slopes",
     "attention_graph",
     "backends",
     "cache_loss",

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _native
 from ._ggml import Tensor
-from ._options import call_options, ids_at, score_options
+from ._options import alibi_slopes, call_options, ids_at, score_options
 from .errors import NotFoundError, UnsupportedError
 from .graph import Graph
 
@@ -140,38 +140,38 @@ class Listener:
     def _attention(self, layer, query, key, keys, *, mask, sinks, scale, max_bias, softcap):
         if layer in self._made:
             raise UnsupportedError(f"layer {layer} attends twice in one pass, which edges cannot tell apart")
-        if max_bias != 0:
-            raise UnsupportedError(
-                f"layer {layer} biases its scores by distance (ALiBi, max_bias {max_bias:g}), which edges would not show"
-            )
         if query.shape[0] != 1 or keys.shape[0] != 1:
             raise UnsupportedError(f"layer {layer} attends in {query.shape[0]} streams; one is supported")
         if query.shape[2] != self._count:
             raise UnsupportedError(f"layer {layer} has {query.shape[2]} queries for {self._count} tokens")
-        pattern = self._pattern(mask, keys.shape[2])
+        slopes = alibi_slopes(query.shape[1], max_bias) if max_bias > 0 else None
+        pattern = self._pattern(mask, keys.shape[2], slopes is not None)
+        if slopes is not None and not pattern.falls and pattern.mask is not None and pattern.mask.dtype != bool:
+            # Not the distances, or in f16 not exactly: the head's slope times what the mask says.
+            pattern = pattern._replace(mask=(slopes[:, None, None] * pattern.mask[0]).astype(np.float32))
         options = extract_options(
             self._selection, layer, causal=pattern.causal, window=pattern.window, among=range(query.shape[1]),
             keys=keys.shape[2],
         )  # fmt: skip
-        if pattern.causal:
+        if pattern.causal or pattern.falls:
             options.query_offset(self._offset)
         score_options(
             options, scale=scale, softcap=softcap or None, mask=pattern.mask,
             sinks=None if sinks is None else sinks.read().reshape(-1), lse=None, lse_base="e", allow_dense=False,
-            decision="fast",
+            decision="fast", alibi=slopes if pattern.falls else None,
         )  # fmt: skip
         bits = key.is_bfloat16
         query = _native.Tensor(key.rounded_like(query), "query", as_bfloat16=bits)
         self._context.extract(query, _native.Tensor(keys, "key", as_bfloat16=bits), options, self._sink)
         self._made.add(layer)
 
-    def _pattern(self, mask, keys):
+    def _pattern(self, mask, keys, biased):
         if mask is None:
-            return Pattern(False, None, None)
+            return Pattern(False, None, None, False)
         known = self._patterns.get(mask.c.data)
         if known is None:
             values = mask.read(rows=self._count)[..., :keys]
-            known = self._patterns[mask.c.data] = pattern_of(values, self._offset)
+            known = self._patterns[mask.c.data] = pattern_of(values, self._offset, biased)
         return known
 
 
@@ -181,17 +181,26 @@ class Pattern(NamedTuple):
     causal: bool
     window: int | None
     mask: np.ndarray | None
+    falls: bool  # what it adds is the distance of the key, below 0, and nothing else (ALiBi)
 
 
-def pattern_of(mask, offset):
-    """The pattern of a mask [1, 1 or H, Nq, Nk] of 0, -inf and, rarely, something else that is added to the scores.
+def pattern_of(mask, offset, biased=False):
+    """The pattern of a mask [1, 1 or H, Nq, Nk] of 0, -inf and, rarely, something else that is added to the scores;
+    biased: by distances, as llama.cpp writes them where a head's slope comes in.
 
     Rules are faster than a mask, and so is reading no mask: layers share one, and most are causal.
     """
+    if biased:
+        queries, keys = mask.shape[-2:]
+        distance = np.abs(np.arange(offset, offset + queries)[:, None] - np.arange(keys))
+        seen = mask != -np.inf
+        if (np.where(seen, mask.astype(np.float32), 0) == np.where(seen, -distance, 0)).all():
+            return pattern_of(np.where(seen, np.float32(0), np.float32(-np.inf)), offset)._replace(falls=True)
+        return Pattern(False, None, np.ascontiguousarray(mask), False)
     bits = np.ascontiguousarray(mask).view(np.uint16 if mask.dtype == np.float16 else np.uint32)
     hidden = bits == (0xFC00 if mask.dtype == np.float16 else 0xFF800000)
     if (bits[~hidden] << 1).any():  # neither 0 nor -0
-        return Pattern(False, None, np.ascontiguousarray(mask))
+        return Pattern(False, None, np.ascontiguousarray(mask), False)
     seen = ~hidden
     if mask.shape[:2] == (1, 1):
         rows = seen[0, 0]
@@ -200,13 +209,13 @@ def pattern_of(mask, offset):
         first, last, count = rows.argmax(1), keys - 1 - rows[:, ::-1].argmax(1), rows.sum(1)
         if (last == position).all() and (count == last - first + 1).all():
             if not first.any():
-                return Pattern(True, None, None)
+                return Pattern(True, None, None, False)
             window = int(count.max())
             if (first == np.maximum(position - window + 1, 0)).all():
-                return Pattern(True, window, None)
+                return Pattern(True, window, None, False)
         if seen.all():
-            return Pattern(False, None, None)
-    return Pattern(False, None, seen)
+            return Pattern(False, None, None, False)
+    return Pattern(False, None, seen, False)
 
 
 def layer_of(node):

@@ -152,7 +152,7 @@ def cache_loss(
     """
     cache = cache_of(window, first, keys, heavy)
     refused = {"threshold", "top_k", "mass", "allow_dense", "stats", "window", "mask", "key_lengths",
-               "query_range", "lse", "lse_base", "tokens"} & set(how)
+               "query_range", "lse", "lse_base", "tokens", "alibi"} & set(how)
     if refused:
         raise ArgumentError(f"cache_loss does not take {', '.join(sorted(refused))}")
     if k is None or layers_of(q, "q", 5) is not None:

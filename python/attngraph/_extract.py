@@ -29,6 +29,7 @@ def extract(
     window: Any = None,
     softcap: Any = None,
     sinks: Any = None,
+    alibi: Any = None,
     lse: Any = None,
     lse_base: Literal["e", "2"] = "e",
     top_k: int | None = None,
@@ -66,8 +67,8 @@ def extract(
     q : array [B, Hq, Nq, D], [Hq, Nq, D] or [Nq, D]
         Queries: NumPy, PyTorch, JAX, CuPy or anything else with ``__dlpack__``, in float16, bfloat16, float32 or
         float64. For many layers: a list of arrays, ``{layer: q}``, ``{layer: (q, k)}`` (then without `k`), or an array
-        [L, B, Hq, Nq, D]; parameters that may differ between layers (mask, window, scale, softcap, sinks, lse, heads)
-        may then be lists or ``{layer: value}`` too.
+        [L, B, Hq, Nq, D]; parameters that may differ between layers (mask, window, scale, softcap, sinks, lse, heads;
+        alibi as ``{layer: value}`` only) may then be lists or ``{layer: value}`` too.
     k : array [B, Hkv, Nk, D], [Hkv, Nk, D] or [Nk, D]
         Keys of the same type; Hq is a multiple of Hkv, and query head h reads key head ``h // (Hq // Hkv)``.
     threshold : float
@@ -89,6 +90,9 @@ def extract(
         Scores become ``softcap * tanh(score / softcap)``.
     sinks : array [Hq] or [B, Hq], optional
         One more logit per head in the denominator.
+    alibi : "standard" or array [Hq] or [B, Hq], optional
+        Attention with linear biases: the slope m of each query head takes ``m * abs(i + query_offset - j)`` from the
+        score of query i and key j. "standard" is ``alibi_slopes(Hq)``.
     lse : array [B, Hq, Nq], optional
         The logsumexp of every row where it is known already; one pass then suffices. `lse_base` is "e" or "2".
     top_k, mass : optional
@@ -199,6 +203,8 @@ def extract(
             softcap=of_layer(softcap, label, many),
             mask=of_layer(mask, label, many),
             sinks=of_layer(sinks, label, many),
+            alibi=of_layer(alibi, label, False),  # a list has a slope for each head
+            heads=len(_heads_of(queries)),
             lse=of_layer(lse, label, many),
             lse_base=lse_base,
             allow_dense=allow_dense,

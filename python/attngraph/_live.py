@@ -85,6 +85,10 @@ def check_formula(name, query, key, mask, weights, kwargs):
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if kwargs.get("softcap") is not None:
         scores = kwargs["softcap"] * torch.tanh(scores / kwargs["softcap"])
+    if kwargs.get("alibi") is not None:
+        stands = torch.tensor(rows, device=k.device)[:, None] + key.shape[2] - query.shape[2]
+        distance = (stands - torch.arange(key.shape[2], device=k.device)).abs()
+        scores = scores - kwargs["alibi"].double()[..., None, None] * distance
     seen = torch.ones_like(scores, dtype=torch.bool)
     if mask is not None:
         own = mask[:, :, rows] if mask.shape[2] > 1 else mask

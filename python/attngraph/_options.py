@@ -74,7 +74,9 @@ def call_options(
     return options
 
 
-def score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision, products="auto"):
+def score_options(
+    options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision, products="auto", alibi=None, heads=None
+):
     options.certified(_values.one_of(decision, "decision", "fast", "certified") == "certified")
     _values.one_of(lse_base, "lse_base", "e", "2", 2)
     options.products_in_float(_values.one_of(products, "products", "auto", "float") == "float")
@@ -83,12 +85,44 @@ def score_options(options, *, scale, softcap, mask, sinks, lse, lse_base, allow_
         options.scale(_values.number(scale, "scale"))
     if softcap is not None:
         options.softcap(_values.number(softcap, "softcap"))
+    if alibi is not None:
+        options.alibi(_slopes(alibi, heads))
     if mask is not None:
         options.mask(tensor(mask, "mask"))
     if sinks is not None:
         options.sinks(tensor(sinks, "sinks"))
     if lse is not None:
         options.lse(tensor(lse, "lse"), lse_base != "e")
+
+
+def alibi_slopes(heads: int, max_bias: float = 8.0) -> np.ndarray:
+    """The slopes that models with ALiBi (attention with linear biases) use, for ``extract(..., alibi=...)``.
+
+    Parameters
+    ----------
+    heads : int
+        Query heads H of a layer. Of a power of two, ``2 ** (-max_bias * h / H)`` for h = 1 to H; otherwise those of the
+        largest power of two below H, then every other one of twice as many, as BLOOM, MPT and llama.cpp have them.
+    max_bias : float
+        8 unless the model says otherwise (GGUF: ``attention.max_alibi_bias``, MPT: ``alibi_bias_max``).
+
+    Examples
+    --------
+    >>> import attngraph as ag
+    >>> ag.alibi_slopes(4).tolist()
+    [0.25, 0.0625, 0.015625, 0.00390625]
+    """
+    return np.array(_native.alibi_slopes(_values.positive(heads, "heads"), _values.number(max_bias, "max_bias")))
+
+
+def _slopes(alibi, heads):
+    """Slopes as the library reads them, on the host."""
+    if isinstance(alibi, str):
+        _values.one_of(alibi, "alibi", "standard")
+        return tensor(alibi_slopes(heads), "alibi")
+    if hasattr(alibi, "detach"):
+        alibi = alibi.detach().cpu().double()
+    return tensor(np.ascontiguousarray(np.asarray(alibi, np.float64)), "alibi")
 
 
 def _stats_bits(stats, has_tokens=False):

@@ -20,7 +20,7 @@ from .records import Csr, Rows, Slice, together
 
 _ROUNDING = 2.0**-23  # of a weight to float32, relative, with room
 _TAKEN = (
-    "scale", "causal", "query_offset", "mask", "key_lengths", "window", "softcap", "sinks", "layer", "heads", "query_range",
+    "scale", "causal", "query_offset", "mask", "key_lengths", "window", "softcap", "alibi", "sinks", "layer", "heads", "query_range",
     "layout", "device", "backend", "threads", "products", "nonfinite", "max_edges", "tokens",
 )  # fmt: skip
 
@@ -40,7 +40,7 @@ def extract_sharded(q: Any, shards: Sequence[Any], threshold: float = 0.05, **ho
     threshold : float
         Above 0.
     **how
-        Of `extract`: scale, causal, query_offset, mask, key_lengths, window, softcap, sinks, layer, heads, query_range,
+        Of `extract`: scale, causal, query_offset, mask, key_lengths, window, softcap, alibi, sinks, layer, heads, query_range,
         layout, device, backend, threads, products, nonfinite, max_edges (of a shard), tokens.
 
     Returns

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention graphs out of GGUF models: llama.cpp reads a prompt, its evaluation callback shows every attention node.
 
-Queries, the keys of the cache, mask, scale, softcap and sinks are taken from the node itself, after rotary embedding and
+Queries, the keys of the cache, mask, scale, softcap, slopes (ALiBi) and sinks are taken from the node itself, after rotary embedding and
 whatever else the architecture does, so that no architecture needs to be known here.
 """
 
@@ -89,7 +89,7 @@ def capture(
     Raises
     ------
     UnsupportedError
-        Attention that edges would not show rightly: position biases (ALiBi, T5), encoder-decoder models, several
+        Attention that edges would not show rightly: relative position biases (T5), encoder-decoder models, several
         streams, cache types without a reader here; or a llama.cpp that attngraph does not know.
     NotFoundError, FormatError
         No such file; not a model.

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _captured, _live, _values
+from . import _captured, _live, _own_attention, _values
 from ._inputs import tensor
 from ._labels import Labels
 from ._making import with_words
@@ -273,6 +273,7 @@ class Capture:
                         module.register_forward_hook(self._end_pass, always_call=True, with_kwargs=True).remove
                     )
             self._undo += self._modules.watch()
+            self._undo += _own_attention.watch(self._model, self._saw_own_attention)
             self._undo.append(_live.without_compiler())
         except BaseException:
             self._restore()
@@ -331,8 +332,7 @@ class Capture:
 
         def attend(module, query, key, value, attention_mask, **kwargs):
             answer = _live.own_attention(module, own, attention)(module, query, key, value, attention_mask, **kwargs)
-            # Another model may share the configuration; what is computed again for gradients is no pass.
-            if module in self._modules and self._depth > 0 and self._thread == threading.get_ident():
+            if self._listens_to(module):
                 self._saw_attention(module, own, query, key, attention_mask, answer[1], kwargs)
             return answer
 
@@ -394,6 +394,17 @@ class Capture:
         if q_length is not None and kv_length is not None:
             self._masks[int(q_length), int(kv_length)] = Place(int(q_offset), int(kv_offset))
 
+    def _listens_to(self, module):
+        """Another model may share the configuration; what is computed again for gradients is no pass."""
+        return module in self._modules and self._depth > 0 and self._thread == threading.get_ident()
+
+    def _saw_own_attention(self, module, seen):
+        if self._listens_to(module):
+            slopes = _own_attention.slopes_of(seen.bias, seen.mask)
+            biased = {"position_bias": seen.bias} if slopes is None else {"alibi": slopes}
+            kwargs = {"scaling": seen.scaling, **biased}
+            self._saw_attention(module, "eager", seen.query, seen.key, seen.mask, seen.weights, kwargs)
+
     def _saw_attention(self, module, own, query, key, mask, weights, kwargs):
         where, name = self._modules.place(module), self._modules.name(module)
         if module in self._called:
@@ -453,8 +464,14 @@ class Capture:
         score_options(
             options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=mask,
             sinks=move(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
+            alibi=_slopes_of_batch(kwargs.get("alibi")),
         )  # fmt: skip
         return options
+
+
+def _slopes_of_batch(slopes):
+    """[Hq] where a model has the same for every sequence: of a batch of one, [1, Hq] is nobody's."""
+    return slopes[0] if slopes is not None and (slopes == slopes[:1]).all() else slopes
 
 
 def _setter(config, value):

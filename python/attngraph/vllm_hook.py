@@ -43,6 +43,7 @@ def read(
     window: Any = None,
     softcap: Any = None,
     sinks: Any = None,
+    alibi: Any = None,
     tokens: Sequence[Sequence[str | bytes]] | None = None,
     top_k: int | None = None,
     mass: float | None = None,
@@ -64,9 +65,9 @@ def read(
         Which; all that were recorded unless given.
     scale : float, optional
         Factor of the scores; the file's attention_multiplier unless given.
-    window, softcap, sinks : optional
+    window, softcap, sinks, alibi : optional
         As in `attngraph.extract`, also as ``{layer: value}``. The files do not hold them: a model that has a sliding
-        window, a softcap or sinks gets wrong edges unless they are given.
+        window, a softcap, sinks or biases by distance gets wrong edges unless they are given.
     tokens, token_ids : sequence of sequences, optional
         Labels of the positions, and their ids, for every sequence.
     top_k, mass, stats, threads, max_edges, nonfinite : optional
@@ -106,7 +107,7 @@ def read(
         "threshold": threshold, "top_k": top_k, "mass": mass, "threads": threads, "max_edges": max_edges,
         "nonfinite": nonfinite, "stats": _values.kept(stats),
     }  # fmt: skip
-    scores = {"heads": heads, "scale": scale, "window": window, "softcap": softcap, "sinks": sinks}
+    scores = {"heads": heads, "scale": scale, "window": window, "softcap": softcap, "sinks": sinks, "alibi": alibi}
     context = _native.Context("cpu")
     return [
         _graph(
@@ -371,7 +372,7 @@ def _graph(run, wanted, sequence, context, selection, scores, tokens, token_ids)
             )  # fmt: skip
             score_options(
                 options, scale=scale, softcap=own["softcap"], mask=None, sinks=own["sinks"], lse=None, lse_base="e",
-                allow_dense=False, decision="fast",
+                allow_dense=False, decision="fast", alibi=own["alibi"], heads=heads,
             )  # fmt: skip
             views = (
                 _view(array.reshape(len(array), count, size).transpose(1, 0, 2), run.bfloat16)

@@ -36,7 +36,7 @@ class SignalWatch {
 // The options of a call, and the tensors that they view.
 struct Options {
   attngraph::options c;
-  std::optional<Tensor> mask, sinks, lse, token_ids, word_ids;
+  std::optional<Tensor> mask, sinks, lse, token_ids, word_ids, alibi;
 };
 
 template <class Value, class Set>
@@ -76,6 +76,7 @@ void bind_options(nb::module_& m) {
       .def("word_ids", [](Options& o, const Tensor& t) { o.c.word_ids(o.word_ids.emplace(t).view()); })
       .def("mask", [](Options& o, const Tensor& t) { o.c.mask(o.mask.emplace(t).view()); })
       .def("sinks", [](Options& o, const Tensor& t) { o.c.sinks(o.sinks.emplace(t).view()); })
+      .def("alibi", [](Options& o, const Tensor& t) { o.c.alibi(o.alibi.emplace(t).view()); })
       .def("lse", [](Options& o, const Tensor& t, bool base_2) {
         o.c.lse(o.lse.emplace(t).view(), base_2 ? ATTNGRAPH_LSE_BASE_2 : ATTNGRAPH_LSE_BASE_E);
       });
@@ -115,11 +116,7 @@ void bind_context(nb::module_& m) {
             const nb::gil_scoped_release no_gil;
             c.filter(weights.view(), how, to);
           },
-          nb::arg("weights"), nb::arg("options"), nb::arg("sink"))
-      .def("explain_extract", [](const context& c, const Tensor& q, const Tensor& k,
-                                 const Options& o) { return c.explain(q.view(), k.view(), o.c); })
-      .def("explain_filter",
-           [](const context& c, const Tensor& weights, const Options& o) { return c.explain(weights.view(), o.c); });
+          nb::arg("weights"), nb::arg("options"), nb::arg("sink"));
 }
 
 std::string string_of(nb::bytes text) { return std::string(text.c_str(), text.size()); }
@@ -259,6 +256,7 @@ void bind_run(nb::module_& m) {
         return tasks;
       },
       nb::arg("q"), nb::arg("k"), nb::arg("options"), nb::arg("pairs_per_task"));
+  m.def("alibi_slopes", &attngraph::alibi_slopes, nb::arg("heads"), nb::arg("max_bias"));
   m.attr("STATS_ENTROPY") = ATTNGRAPH_STATS_ENTROPY;
   m.attr("STATS_COLUMNS") = ATTNGRAPH_STATS_COLUMNS;
   m.attr("STATS_DISTANCES") = ATTNGRAPH_STATS_DISTANCES;

@@ -201,6 +201,27 @@ def test_masks_of_other_shapes_are_taken_as_they_are(inputs):
     check(listen(ggml, flash(ggml, q, stored(k, 1)[0], mask=bias)), q, k, mask=added[None, None])
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_biases_by_distance_become_slopes(inputs, fused, exact):
+    """llama.cpp writes the distance into the mask, below 0, and each head multiplies it with its slope (ALiBi)."""
+    q, k = (x.astype(np.float16).astype(np.float32) for x in inputs)
+    mask = mask_of(dtype=np.float16 if fused else np.float32)
+    distance = np.arange(NK) - (OFFSET + np.arange(NQ))[:, None]
+    mask[:NQ, :NK] += np.where(distance <= 0, distance, 0).astype(mask.dtype)
+    if not exact:
+        mask[4, 1] = -1.5  # no distance: what the mask says counts
+    ggml = FakeGgml()
+    keys = stored(k, 1)[0]
+    if fused:
+        graph = listen(ggml, flash(ggml, q, keys, mask=mask, parameters=(0.2, 8.0, 0.0)))
+    else:
+        graph = listen(ggml, unfused(ggml, q, keys, mask, max_bias=8.0))
+    added = ag.alibi_slopes(HQ)[:, None, None] * np.where(np.isinf(mask[:NQ, :NK]), -1e30, mask[:NQ, :NK].astype(np.float64))
+    check(graph, q, k, mask=added[None])
+    assert ("alibi" in graph.metadata) == exact and graph.metadata["causal"] == ("true" if exact else "false")
+
+
 def test_no_mask_means_every_key(inputs):
     q, k = (x.astype(np.float16).astype(np.float32) for x in inputs)
     ggml = FakeGgml()
@@ -245,14 +266,6 @@ def nameless(ggml, q, keys):
     return flash(ggml, q, keys, names=("q", "node_17"))
 
 
-def biased(ggml, q, keys):
-    return flash(ggml, q, keys, mask=mask_of(), parameters=(0.2, 8.0, 0.0))
-
-
-def biased_unfused(ggml, q, keys):
-    return unfused(ggml, q, keys, mask_of(dtype=np.float32), max_bias=8.0)
-
-
 def with_positions(ggml, q, keys):
     return unfused(ggml, q, keys, between=[(6, 0.0)])
 
@@ -281,8 +294,6 @@ def none(ggml, q, keys):
     ("nodes", "what"),
     [
         (nameless, "which layer"),
-        (biased, "ALiBi"),
-        (biased_unfused, "ALiBi"),
         (with_positions, "softmax of a ADD"),
         (quantised, 'q4_0.*cache_type="f16"'),
         (twice, "twice"),

@@ -29,7 +29,7 @@ from attngraph._attention_nodes import Listener, layer_of  # noqa: E402
 
 THRESHOLD = 0.05
 BAND = 1e-4  # relative: two orders of summation in float32
-FAMILIES = ["llama", "gemma2", "gpt-oss"]
+FAMILIES = ["llama", "gemma2", "gpt-oss", "mpt"]
 PROMPT = [int(n) for n in np.random.default_rng(3).integers(0, VOCABULARY, 45)]
 TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
 
@@ -37,7 +37,7 @@ TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gguf")
-    return {name: str(gguf_models.write(folder / f"{name}.gguf", name)) for name in [*FAMILIES, "mpt", "bert"]}
+    return {name: str(gguf_models.write(folder / f"{name}.gguf", name)) for name in [*FAMILIES, "bert"]}
 
 
 @pytest.fixture(scope="session")
@@ -232,10 +232,9 @@ def test_the_graph_says_where_it_is_from(models):
     assert graph.report.eps > 0
 
 
-def test_alibi_is_refused(models):
-    for flash in (True, False):
-        with pytest.raises(ag.errors.UnsupportedError, match="ALiBi"):
-            ag.llama_cpp.capture(models["mpt"], PROMPT, flash_attention=flash)
+def test_biases_by_distance_are_slopes(models):
+    graph = ag.llama_cpp.capture(models["mpt"], PROMPT, layers=0, ubatch=16)
+    assert graph.metadata["alibi"] == ",".join(map(str, ag.alibi_slopes(HEADS)))
 
 
 @pytest.mark.parametrize(

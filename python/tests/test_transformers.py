@@ -420,9 +420,67 @@ def test_scores_of_another_form_are_refused(monkeypatch):
             run(model, input_ids=ids(1, 9))
 
 
+# --------------------------------------------------------------------------------------------------------------------
+# scores that fall by distance (ALiBi)
+
+
+def sloped(name, heads=6, dtype=torch.float32):
+    torch.manual_seed(7)
+    if name == "Bloom":
+        config = transformers.BloomConfig(vocab_size=97, hidden_size=48, n_layer=3, n_head=heads, **SPREAD)
+    else:
+        config = transformers.MptConfig(
+            vocab_size=97, d_model=48, n_layers=3, n_heads=heads, max_seq_len=40, expansion_ratio=1, **SPREAD
+        )
+    config.eos_token_id = config.bos_token_id = None
+    config.use_cache = True
+    return getattr(transformers, f"{name}ForCausalLM")(config).eval().to(dtype)
+
+
+@pytest.mark.parametrize("heads", [4, 6])
+@pytest.mark.parametrize("name", ["Bloom", "Mpt"])
+def test_biases_by_distance_are_slopes(name, heads):
+    model, inputs = sloped(name, heads), ids(2, 23)
+    before = run(model, input_ids=inputs).logits
+    with capture(model, THRESHOLD) as cap:
+        during = run(model, input_ids=inputs).logits
+    assert torch.equal(before, during)
+    assert_same(cap.graph, truth(model, input_ids=inputs))
+    slopes = [float(slope) for slope in cap.graph.metadata["alibi"].split(",")]
+    np.testing.assert_allclose(slopes, ag.alibi_slopes(heads), rtol=1e-6)
+    assert not any(hasattr(m, "_forward_hooks") and m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ["Bloom", "Mpt"])
+def test_biases_by_distance_while_a_model_generates(name):
+    model, prompt, real = sloped(name), ids(2, 9), torch.ones(2, 9, dtype=torch.long)
+    real[0, :4] = 0  # padding on the left
+    how = {"attention_mask": real, "max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    before = model.generate(prompt, **how)
+    with capture(model, THRESHOLD) as cap:
+        during = model.generate(prompt, **how)
+    assert torch.equal(before, during)
+    real = torch.cat([real, torch.ones(2, 7, dtype=torch.long)], 1)
+    assert_same(cap.graph, truth(model, input_ids=during[:, :-1], attention_mask=real), real=real)
+
+
+def test_biases_that_are_rounded_by_steps_are_taken_as_they_are():
+    """In bfloat16 a bias of more than 256 slopes is off by half a slope: no slope says that."""
+    model, inputs = sloped("Bloom", dtype=torch.bfloat16), ids(1, 300)
+    with capture(model, THRESHOLD) as cap:
+        weights = run(model, input_ids=inputs, output_attentions=True).attentions
+    assert "alibi" not in cap.graph.metadata
+    csr = cap.graph.csr(0, 0)  # the model's own sums of scores and biases are coarse: not edge by edge
+    own = weights[0][0, 0].float().numpy()[np.repeat(np.arange(300), np.diff(csr.indptr)), csr.indices]
+    assert np.median(np.abs(csr.data / own - 1)) < 0.05
+    with capture(model, THRESHOLD) as cap:
+        run(model, input_ids=inputs[:, :200])
+    assert "alibi" in cap.graph.metadata
+
+
 def test_attention_written_into_the_model_is_told():
-    config = transformers.BloomConfig(vocab_size=97, hidden_size=48, n_layer=2, n_head=4)
-    model = transformers.BloomForCausalLM(config).eval()
+    config = transformers.FalconConfig(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=4)
+    model = transformers.FalconForCausalLM(config).eval()
     with pytest.raises(ag.errors.UnsupportedError, match="without calling the attention interface"):
         with capture(model):
             run(model, input_ids=ids(1, 8))

@@ -2,6 +2,9 @@
 #include "facts.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 namespace ag::api {
 namespace {
@@ -24,6 +27,14 @@ Facts shared_facts(const Request& request) {
   return facts;
 }
 
+// Slopes of one batch where all have the same, and otherwise of every one.
+std::vector<double> one_of_equal_batches(const Problem& problem) {
+  const auto heads = static_cast<std::ptrdiff_t>(problem.query_heads());
+  const std::vector<double>& all = problem.alibi;
+  const bool alike = all.empty() || std::equal(all.begin() + heads, all.end(), all.begin());
+  return {all.begin(), alike && !all.empty() ? all.begin() + heads : all.end()};
+}
+
 }  // namespace
 
 Facts facts_of(const Problem& problem) {
@@ -31,6 +42,8 @@ Facts facts_of(const Problem& problem) {
   facts["weights"] = "softmax";
   add_if(facts, true, "scale", problem.scale);
   add_if(facts, problem.softcap > 0, "softcap", problem.softcap);
+  const std::vector<double> slopes = one_of_equal_batches(problem);
+  if (!slopes.empty()) facts["alibi"] = fmt::format("{}", fmt::join(slopes, ","));
   return facts;
 }
 

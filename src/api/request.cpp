@@ -2,7 +2,9 @@
 #include "request.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <numbers>
 #include <numeric>
@@ -26,7 +28,7 @@ constexpr std::uint32_t kKnownStats =
 static_assert(ATTNGRAPH_STATS_HEADS == (ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES));
 
 constexpr auto kOptionStarts = ATTNGRAPH_FIELD_STARTS(
-    attngraph_options, word_ids, offsetof(attngraph_options, threshold), offsetof(attngraph_options, top_k),
+    attngraph_options, alibi, offsetof(attngraph_options, threshold), offsetof(attngraph_options, top_k),
     offsetof(attngraph_options, mass), offsetof(attngraph_options, max_edges), offsetof(attngraph_options, allow_dense),
     offsetof(attngraph_options, decision), offsetof(attngraph_options, scale), offsetof(attngraph_options, softcap),
     offsetof(attngraph_options, causal), offsetof(attngraph_options, nonfinite),
@@ -38,7 +40,7 @@ constexpr auto kOptionStarts = ATTNGRAPH_FIELD_STARTS(
     offsetof(attngraph_options, backend), offsetof(attngraph_options, threads), offsetof(attngraph_options, products),
     offsetof(attngraph_options, stream), offsetof(attngraph_options, cancelled), offsetof(attngraph_options, progress),
     offsetof(attngraph_options, user), offsetof(attngraph_options, workspace_bytes),
-    offsetof(attngraph_options, token_ids), offsetof(attngraph_options, word_ids));
+    offsetof(attngraph_options, token_ids), offsetof(attngraph_options, word_ids), offsetof(attngraph_options, alibi));
 
 void check_selection(const attngraph_options& o) {
   if (!std::isfinite(o.threshold) || o.threshold < 0)
@@ -185,6 +187,36 @@ TensorView sinks_tensor(const attngraph_tensor* tensor, const Problem& problem, 
   return view;
 }
 
+// Slopes of all batches. They are read here, once, so that everything behind it has them as they are.
+std::vector<double> alibi_slopes(const attngraph_tensor* tensor, const Problem& problem, Data data) {
+  const TensorView view = tensor_argument(tensor, {"alibi", 1, 2, kFloatTypes, data == Data::kNeeded});
+  const std::int64_t batch = problem.batch(), heads = problem.query_heads();
+  if (view.shape[1] != heads || (tensor->ndim == 2 && view.shape[0] != batch)) {
+    fail(Status::kShape, "alibi is {}; it must be [Hq] or [B, Hq] with B = {}, Hq = {}", shape_text(view), batch,
+         heads);
+  }
+  if (view.device >= 0)
+    fail(Status::kUnsupported, "alibi is in the memory of CUDA device {}; slopes are read on the host: copy them there",
+         view.device);
+  const std::int64_t first = problem.mask.query_offset, end = first + problem.queries();
+  if (first < -kMostAlibiPosition || end > kMostAlibiPosition || problem.keys() > kMostAlibiPosition) {
+    fail(Status::kUnsupported,
+         "alibi with queries at positions {} to {} and {} keys; distances are known for positions below 2^30", first,
+         end - 1, problem.keys());
+  }
+  std::vector<double> slopes(static_cast<std::size_t>(batch * heads));  // zeros where there are no data
+  if (view.data == nullptr) return slopes;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const double slope = load_double(view.dtype, view.at(tensor->ndim == 2 ? b : 0, h));
+      if (!std::isfinite(slope))
+        fail(Status::kNonfinite, "alibi holds {} at batch {}, head {}; a slope is finite", slope, b, h);
+      slopes[static_cast<std::size_t>(b * heads + h)] = slope;
+    }
+  }
+  return slopes;
+}
+
 TensorView logsumexp_tensor(const attngraph_tensor* tensor, const Problem& problem, Data data) {
   const TensorView view = tensor_argument(tensor, {"lse", 1, 3, kFloatTypes, data == Data::kNeeded});
   if (view.shape[0] != problem.batch() || view.shape[1] != problem.query_heads() ||
@@ -208,6 +240,7 @@ void check_matrix_options(const attngraph_options& o) {
                             : o.softcap != 0     ? "softcap"
                             : o.sinks != nullptr ? "sinks"
                             : o.lse != nullptr   ? "lse"
+                            : o.alibi != nullptr ? "alibi"
                                                  : nullptr;
   if (given != nullptr) fail(Status::kArgument, "{} does not apply to a ready matrix; leave it out", given);
 }
@@ -240,6 +273,12 @@ Problem make_problem(const attngraph_tensor* q, const attngraph_tensor* k, const
     fail(Status::kArgument, "sinks and lse are both given; a given lse includes the sinks already: leave sinks out");
   if (o.sinks != nullptr) problem.sinks = sinks_tensor(o.sinks, problem, data);
   if (o.lse != nullptr) problem.logsumexp = logsumexp_tensor(o.lse, problem, data);
+  if (o.alibi != nullptr) {
+    problem.alibi = alibi_slopes(o.alibi, problem, data);
+    if (const double most = most_alibi_bias(problem); most > kMostAlibiBias)
+      fail(Status::kRange, "alibi makes biases of up to {:g}; the limit is {:g}: scale down the slopes", most,
+           kMostAlibiBias);
+  }
   problem.logsumexp_unit = o.lse_base == ATTNGRAPH_LSE_BASE_2 ? std::numbers::ln2 : 1.0;
   return problem;
 }
@@ -279,4 +318,21 @@ void attngraph_options_init(attngraph_options* options) {
   if (options == nullptr) return;
   const attngraph_options defaults = ATTNGRAPH_OPTIONS_INIT;
   *options = defaults;
+}
+
+attngraph_status attngraph_alibi_slopes(int64_t heads, double max_bias, double* slopes) {
+  using namespace ag;
+  return api::guarded([&] {
+    if (heads < 1 || heads > std::int64_t{1} << 20)
+      fail(Status::kArgument, "heads is {}; there are slopes for 1 to 2^20", heads);
+    if (!(std::isfinite(max_bias) && max_bias > 0))
+      fail(Status::kArgument, "max_bias is {}; it is above 0, and 8 unless the model says otherwise", max_bias);
+    double* const out = &api::required(slopes, "slopes");
+    const auto whole = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(heads)));
+    const double step = max_bias / static_cast<double>(whole);
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const double steps = h < whole ? static_cast<double>(h + 1) : static_cast<double>(2 * (h - whole) + 1) / 2;
+      out[h] = std::exp2(-step * steps);
+    }
+  });
 }

@@ -121,6 +121,10 @@ void ScoreFlags::add(CLI::App& app, bool scores) {
   if (scores) {
     app.add_option("--scale", scale, "Factor of q . k (default: metadata, else 1/sqrt(D))");
     app.add_option("--softcap", softcap, "Scores become C * tanh(s / C)")->type_name("C");
+    app.add_option("--alibi", alibi,
+                   "Scores fall by a slope times the distance of the key (ALiBi): standard, none, or a slope for every "
+                   "query head, like 0.25,0.0625 (default: alibi.<layer>, else metadata, else none)")
+        ->type_name("SLOPES");
     app.add_option("--products", products,
                    "CPU: auto, or float: never by pairs of bf16, whatever the processor has (default: auto)")
         ->check(CLI::IsMember({"auto", "float"}));

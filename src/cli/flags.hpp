@@ -47,11 +47,11 @@ struct ScoreFlags {
   std::optional<double> scale, softcap;
   bool causal = false, no_causal = false;
   std::optional<std::int64_t> query_offset, window;
-  std::optional<std::string> products;
+  std::optional<std::string> products, alibi;
 
   void add(CLI::App& app, bool scores);
   // Whether scores may be others than the file says.
-  bool any() const { return scale || softcap || causal || no_causal || query_offset || window; }
+  bool any() const { return scale || softcap || alibi || causal || no_causal || query_offset || window; }
 };
 
 // The heaviest edges alone.

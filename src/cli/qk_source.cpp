@@ -13,7 +13,7 @@ namespace {
 struct LayerTensors {
   std::int64_t label = 0;
   std::string q, k;
-  std::string lse, sinks, mask;  // names; empty: not there
+  std::string lse, sinks, mask, alibi;  // names; empty: not there
 };
 
 bool contains(const attngraph::file& file, const std::string& name) {
@@ -60,7 +60,7 @@ class FileQkSource final : public QkSource {
   std::string tensors(std::size_t i) const override {
     const LayerTensors& l = layers_[i];
     std::vector<std::string> parts = {describe(l.q, q_file().info(l.q)), describe(l.k, k_file().info(l.k))};
-    for (const std::string& extra : {l.lse, l.sinks, l.mask})
+    for (const std::string& extra : {l.lse, l.sinks, l.mask, l.alibi})
       if (!extra.empty()) parts.push_back(describe(extra, q_file().info(extra)));
     return join(parts);
   }
@@ -75,6 +75,9 @@ class FileQkSource final : public QkSource {
     auto lines = settings_.explain(length(q), length(k));
     lines.push_back(
         {"layout", heads_inside_ ? "bshd: [B, N, H, D]" : "bhsd: [B, H, N, D]", heads_inside_ ? "flag" : "default"});
+    if (!layers_[0].alibi.empty())
+      for (Explanation& line : lines)
+        if (line.name == "alibi") line = {"alibi", "the tensors alibi.<layer>", "file"};
     if (lse_dropped_) lines.push_back({"lse", "not used: a flag changes the scores it was made from", "flag"});
     return lines;
   }
@@ -89,7 +92,10 @@ class FileQkSource final : public QkSource {
 
   std::string plan(const context& c, std::size_t i, const options& base) const override {
     const tensor q = laid_out(q_file().info(layers_[i].q)), k = laid_out(k_file().info(layers_[i].k));
-    return c.explain(q, k, prepared(base, i, length(q)));
+    options o = prepared(base, i, length(q));
+    if (!layers_[i].alibi.empty()) return c.explain(q, k, o.alibi(q_file().info(layers_[i].alibi)));
+    const std::vector<double> slopes = slopes_for(q, o);
+    return c.explain(q, k, o);
   }
 
   std::vector<task> tasks(std::size_t i, const options& base, std::int64_t pairs_per_task) const override {
@@ -104,9 +110,11 @@ class FileQkSource final : public QkSource {
     if (!l.lse.empty()) o.lse(q_file().read(l.lse), lse_base_);
     if (!l.sinks.empty()) o.sinks(q_file().read(l.sinks));
     if (!l.mask.empty()) o.mask(q_file().read(l.mask));
+    const std::vector<double> slopes = l.alibi.empty() ? slopes_for(q, o) : std::vector<double>();
+    if (!l.alibi.empty()) o.alibi(q_file().read(l.alibi));
     c.extract(q, k, o, to);
     k_file().release(l.k);
-    for (const std::string& name : {l.q, l.lse, l.sinks, l.mask})
+    for (const std::string& name : {l.q, l.lse, l.sinks, l.mask, l.alibi})
       if (!name.empty() || name == l.q) q_file().release(name);
   }
 
@@ -145,6 +153,14 @@ class FileQkSource final : public QkSource {
 
   static std::int64_t length(const tensor& t) { return t.shape().size() < 2 ? 0 : t.shape()[t.shape().size() - 2]; }
 
+  // Slopes of the settings, which `o` views.
+  std::vector<double> slopes_for(const tensor& q, options& o) const {
+    const std::size_t n = q.shape().size();
+    std::vector<double> slopes = settings_.slopes(n < 3 ? 1 : q.shape()[n - 3]);
+    if (!slopes.empty()) o.alibi(tensor(slopes.data(), {static_cast<std::int64_t>(slopes.size())}));
+    return slopes;
+  }
+
   options prepared(const options& base, std::size_t i, std::int64_t queries) const {
     options o = base;
     settings_.apply(o);
@@ -153,7 +169,7 @@ class FileQkSource final : public QkSource {
   }
 
   void add(std::int64_t label, const std::string& q, const std::string& k) {
-    LayerTensors l{label, q, k, {}, {}, {}};
+    LayerTensors l{label, q, k, {}, {}, {}, {}};
     const auto extra = [&](const char* kind) {
       const std::string name = fmt::format("{}.{}", kind, label);
       return contains(q_file(), name) ? name : std::string();
@@ -161,6 +177,7 @@ class FileQkSource final : public QkSource {
     l.lse = extra("lse");
     l.sinks = extra("sinks");
     l.mask = extra("mask");
+    if (settings_.alibi.origin != Origin::kFlag) l.alibi = extra("alibi");
     layers_.push_back(std::move(l));
   }
 

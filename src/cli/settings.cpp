@@ -52,6 +52,8 @@ Settings::Settings(const ScoreFlags& flags, const Lookup& metadata, bool scores)
   if (flags.scale && !std::isfinite(*flags.scale)) throw UsageError("--scale: give a finite number");
   if (scores) choose<double>(scale, flags.scale, metadata, "scale");
   if (scores) choose<double>(softcap, flags.softcap, metadata, "softcap");
+  if (scores && flags.alibi) alibi = {*flags.alibi, Origin::kFlag};
+  if (const auto text = metadata("alibi"); scores && text && !flags.alibi) alibi = {*text, Origin::kMetadata};
   if (flags.products) products = {*flags.products, Origin::kFlag};  // of this machine: no file says it
   const std::optional<bool> causal_flag = flags.causal      ? std::optional(true)
                                           : flags.no_causal ? std::optional(false)
@@ -67,6 +69,19 @@ void Settings::apply(options& o) const {
   if (scores_) o.products(products.value == "float" ? ATTNGRAPH_PRODUCTS_FLOAT : ATTNGRAPH_PRODUCTS_AUTO);
   o.causal(causal.value).window(window.value);
   if (query_offset.value) o.query_offset(*query_offset.value);
+}
+
+std::vector<double> Settings::slopes(std::int64_t heads) const {
+  if (alibi.value == "none") return {};
+  if (alibi.value == "standard") return alibi_slopes(heads);
+  const bool by_flag = alibi.origin == Origin::kFlag;
+  const std::vector<double> given = parse_numbers(by_flag ? "--alibi" : "metadata 'alibi'", alibi.value);
+  if (static_cast<std::int64_t>(given.size()) != heads) {
+    throw error(ATTNGRAPH_ERROR_SHAPE,
+                fmt::format("{} has {} slopes, and there are {} query heads; give one for each, or standard",
+                            by_flag ? "--alibi" : "metadata 'alibi'", given.size(), heads));
+  }
+  return given;
 }
 
 std::string Settings::causal_text() const {
@@ -85,6 +100,7 @@ std::vector<Explanation> Settings::explain(std::int64_t queries, std::int64_t ke
   if (scores_) {
     lines.push_back({"scale", scale.value ? shortest(*scale.value) : "1/sqrt(D)", origin_name(scale.origin)});
     lines.push_back({"softcap", softcap.value == 0 ? "none" : shortest(softcap.value), origin_name(softcap.origin)});
+    lines.push_back({"alibi", alibi.value, origin_name(alibi.origin)});
     lines.push_back({"products", products.value, origin_name(products.origin)});
   }
   lines.push_back({"causal", causal.value ? "yes" : "no: every query sees every key", origin_name(causal.origin)});

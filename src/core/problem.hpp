@@ -3,10 +3,14 @@
 // on it.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 #include "mask.hpp"
+#include "score.hpp"
 #include "tensor_view.hpp"
 
 namespace ag {
@@ -48,6 +52,7 @@ struct Problem : Request {
   TensorView k;  // [B, Hkv, Nk, D], same dtype
   double scale = 1;
   double softcap = 0;         // 0: none
+  std::vector<double> alibi;  // [B][Hq] slopes of distance, or empty
   TensorView sinks;           // none, or [B, Hq] (stride 0 over B when shared)
   TensorView logsumexp;       // none, or [B, Hq, Nq]
   double logsumexp_unit = 1;  // ln(base): stored value * unit is natural
@@ -59,7 +64,19 @@ struct Problem : Request {
   std::int64_t keys() const { return k.shape[2]; }
   std::int64_t head_dim() const { return q.shape[3]; }
   std::int64_t key_head_of(std::int64_t h) const { return h / (query_heads() / key_heads()); }
+  ScoreRule score_rule() const { return {scale, softcap}; }
+  double slope(std::int64_t b, std::int64_t h) const {
+    return alibi.empty() ? 0.0 : alibi[static_cast<std::size_t>(b * query_heads() + h)];
+  }
 };
+
+// No pair of the problem is further apart: positions of queries against keys, and what the largest slope makes of it.
+inline double most_alibi_bias(const Problem& problem) {
+  double slope = 0;
+  for (const double each : problem.alibi) slope = std::max(slope, std::abs(each));
+  const std::int64_t first = problem.mask.query_offset, keys = problem.keys();
+  return slope * static_cast<double>(std::max({std::abs(first), std::abs(first - keys), first + problem.queries()}));
+}
 
 struct MatrixProblem : Request {
   TensorView weights;  // [B, H, Nq, Nk] f64, f32, f16 or bf16

@@ -12,9 +12,6 @@
 
 namespace ag::cpu {
 
-inline constexpr double kLog2E = 1.442695040888963407360;
-inline constexpr double kLn2 = 0.693147180559945309417;
-
 // The query heads of one (batch, key head): they share packed keys.
 struct Group {
   std::int64_t batch = 0;
@@ -29,7 +26,7 @@ struct Job {
   const Plan& plan;
 
   // Query values are multiplied by it before the product, so that scores come out in base 2 (or ready for tanh).
-  double query_factor() const { return problem.softcap > 0 ? problem.scale / problem.softcap : problem.scale * kLog2E; }
+  double query_factor() const { return problem.score_rule().unit(); }
   // log2 of the smallest weight of interest; -inf: every pair is of interest.
   double log2_cut() const {
     return plan.candidate_threshold > 0 ? std::log2(plan.candidate_threshold)

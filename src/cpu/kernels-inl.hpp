@@ -134,6 +134,17 @@ void softcap(T* x, std::int64_t n, T cap) {
     hn::Store(hn::Mul(hn::Set(d, cap), hn::Tanh(d, hn::Load(d, x + i))), d, x + i);
 }
 
+template <class T>
+void alibi(T* x, std::int64_t n, T slope, std::int64_t distance) {
+  const hn::ScalableTag<T> d;
+  const auto falls = hn::Set(d, slope), lane = hn::Iota(d, 0);
+  for (std::int64_t i = 0; i < n; i += lanes<T>()) {
+    // Whole numbers: exact in float below 2^24.
+    const auto apart = hn::Abs(hn::Sub(hn::Set(d, static_cast<T>(distance - i)), lane));
+    hn::Store(hn::NegMulAdd(falls, apart, hn::Load(d, x + i)), d, x + i);
+  }
+}
+
 // A lower bound of log2(s) within 0.09, for normal s > 0: exponent plus linear mantissa. Replaces a logarithm per
 // strip.
 HWY_INLINE double log2_lower_bound(double s) {
@@ -415,6 +426,7 @@ const Kernels<T>& table() {
                                  pack_query<T>,
                                  score_strip<T>,
                                  softcap<T>,
+                                 alibi<T>,
                                  sweep<T>,
                                  tighten<T>,
                                  holds_mass<T>,

@@ -95,6 +95,8 @@ struct Kernels {
   void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T factor, T* scores);
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.
   void (*softcap)(T* x, std::int64_t n, T cap);
+  // x -= slope |distance - j|, in place; distance is how far the query stands after the first key.
+  void (*alibi)(T* x, std::int64_t n, T slope, std::int64_t distance);
   // Take the strips of `count` <= rows_per_block different rows into their states.
   void (*sweep)(const StripRow<T>* strips, std::int64_t count, const SweepRequest& request);
   // Raise the row's cut as far as its candidates allow, and drop what is below. `complete`: every key has been swept.

@@ -73,7 +73,14 @@ double RowTask<T>::band_of(const Row& row, double maximum) const {
   band_input.score_bound = std::abs(p.scale) * row.query_norm * row.key_norm;
   band_input.key_bound = row.key_norm;
   band_input.softcap = p.softcap;
-  band_input.bias_bound = p.mask.tensor ? std::abs(maximum) : 0.0;
+  const double slope = std::abs(p.slope(slot_->group->batch, row.head));
+  band_input.bias_bound = p.mask.tensor || slope != 0 ? std::abs(maximum) : 0.0;
+  if (slope != 0) {
+    const std::int64_t position = row.query + p.mask.query_offset;
+    const std::int64_t farthest = std::max(std::abs(position - row.keys.begin), std::abs(position - row.keys.end));
+    band_input.alibi_bound = slope * static_cast<double>(farthest);
+    band_input.two_biases = static_cast<bool>(p.mask.tensor);
+  }
   band_input.sum_roundings = kernel_.sum_roundings;
   band_input.score_roundings = kernel_.score_roundings(p.head_dim());
   band_input.flush = flush_bound(kernel_, p.head_dim(), p.scale, job_.query_factor(), row.query_norm, row.key_norm);

@@ -253,7 +253,11 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn tu
     T* scores = scores_.data() + (r - block.first) * kStripKeys<T>;
     const std::int64_t from = begin_key / panel * panel;
     const std::int64_t to = (end_key + panel - 1) / panel * panel;
-    if (p.softcap > 0) kernel_.softcap(scores + from, to - from, static_cast<T>(p.softcap * kLog2E));
+    if (p.softcap > 0) kernel_.softcap(scores + from, to - from, static_cast<T>(p.score_rule().cap2()));
+    if (const double slope = p.slope(slot_->group->batch, row.head); slope != 0) {
+      kernel_.alibi(scores + from, to - from, static_cast<T>(slope * kLog2E),
+                    row.query + p.mask.query_offset - (base + from));
+    }
     std::fill(scores + from, scores + begin_key, -std::numeric_limits<T>::infinity());
     std::fill(scores + end_key, scores + to, -std::numeric_limits<T>::infinity());
     mask_scores(row, base + begin_key, end_key - begin_key, scores + begin_key);

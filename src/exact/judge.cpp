@@ -38,7 +38,8 @@ void RowJudge::measure() {
   measured_ = true;
   const std::int64_t batch = batch_, key_head = p_.key_head_of(head_);
   const bool side_by_side = p_.k.strides[3] == 1 || p_.head_dim() == 1;
-  const std::span<const double> biases = oracle_.biases();
+  const ScoreRule rule = p_.score_rule();
+  const bool has_biases = oracle_.has_biases();
   scores_.resize(keys().size());
   double size = 0, bias_size = 0;
   largest_ = 0;
@@ -53,12 +54,8 @@ void RowJudge::measure() {
       dtype = DType::kF64;
     }
     const DotAndSize product = dot_in_double(oracle_.query().data(), row, dtype, p_.head_dim());
-    double score = p_.scale * product.dot;
-    if (p_.softcap > 0) score = p_.softcap * std::tanh(score / p_.softcap);
-    if (!biases.empty()) {
-      score += biases[n];
-      bias_size = std::max(bias_size, std::abs(biases[n]));
-    }
+    const double score = rule.score(product.dot, has_biases ? oracle_.bias(n) : 0.0);
+    if (has_biases) bias_size = std::max(bias_size, oracle_.bias_size(n));
     size = std::max(size, product.size);
     largest_ = std::max(largest_, std::abs(score));
     scores_[n] = score;

@@ -44,11 +44,13 @@ void RowOracle::open(std::int64_t batch, std::int64_t head, std::int64_t query) 
   head_ = head;
   row_ = query;
   keys_.clear();
-  biases_.clear();
+  masks_.clear();
   dots_.clear();
   wholes_.clear();
   equal_terms_.reset();
   for (std::size_t d = 0; d < query_.size(); ++d) query_[d] = load_double(p_.q.dtype, p_.q.at(batch, head, query, d));
+  slope_ = p_.slope(batch, head);
+  position_ = query + p_.mask.query_offset;
   sink_ = p_.sinks ? load_double(p_.sinks.dtype, p_.sinks.at(batch, head)) : -kInfinity;
   stored_ = p_.logsumexp ? load_double(p_.logsumexp.dtype, p_.logsumexp.at(batch, head, query)) : 0.0;
   zero_query_ = std::all_of(query_.begin(), query_.end(), [](double x) { return x == 0; });
@@ -64,7 +66,7 @@ void RowOracle::open(std::int64_t batch, std::int64_t head, std::int64_t query) 
     if (bias == -kInfinity) continue;
     if (skip && !finite({load_key(j), key_.size()})) continue;
     keys_.push_back(static_cast<std::int32_t>(j));
-    if (mask) biases_.push_back(bias);
+    if (mask) masks_.push_back(bias);
   }
   dots_.assign(keys_.size(), Dot());
 }
@@ -121,11 +123,21 @@ Real RowOracle::whole_dot(std::size_t n) {
 
 Real RowOracle::scaled_dot(std::size_t n) { return p_.scale == 0 ? Real() : Real(p_.scale) * whole_dot(n); }
 
+Real RowOracle::whole_bias(std::size_t n) const {
+  const Real mask_part(mask(n));
+  return slope_ == 0 ? mask_part : mask_part - Real(slope_) * Real(static_cast<double>(distance(n)));
+}
+
+bool RowOracle::same_bias(std::size_t a, std::size_t b) const {
+  if (mask(a) == mask(b)) return distance(a) == distance(b);
+  return slope_ != 0 && whole_bias(a) == whole_bias(b);
+}
+
 Ball RowOracle::score(std::size_t n, int bits) {
   const Real scaled = scaled_dot(n);
-  if (p_.softcap == 0 || scaled.sign() == 0) return {scaled + Real(bias(n)), Real()};  // tanh 0 is 0, exactly
+  if (p_.softcap == 0 || scaled.sign() == 0) return {scaled + whole_bias(n), Real()};  // tanh 0 is 0, exactly
   const int size = std::max(0, std::ilogb(p_.softcap) + 1);
-  return soft_cap(scaled, Real(p_.softcap), bits + size) + Ball{Real(bias(n)), Real()};
+  return soft_cap(scaled, Real(p_.softcap), bits + size) + Ball{whole_bias(n), Real()};
 }
 
 // By their bytes: padding, and keys that are there twice, cost no arithmetic.
@@ -139,20 +151,20 @@ bool RowOracle::same_key(std::size_t a, std::size_t b) const {
 // tanh is one-to-one, and cap (tanh x - tanh y) is never a rational number but 0 for rational x != y (Lindemann and
 // Weierstrass): with a softcap two scores are equal when both of their parts are.
 bool RowOracle::same_score(std::size_t a, std::size_t b) {
-  if (bias(a) == bias(b)) {
+  if (same_bias(a, b)) {
     if (p_.scale == 0 || zero_query_ || same_key(a, b)) return true;
     const Dot &x = dot_of(a), &y = dot_of(b);
     if (x.exact && y.exact) return x.hi == y.hi && x.lo == y.lo;
     return whole_dot(a) == whole_dot(b);
   }
   if (p_.softcap > 0) return false;
-  return scaled_dot(a) + Real(bias(a)) == scaled_dot(b) + Real(bias(b));
+  return scaled_dot(a) + whole_bias(a) == scaled_dot(b) + whole_bias(b);
 }
 
 bool RowOracle::equals_sink(std::size_t n) {
   const Real scaled = scaled_dot(n);
   if (p_.softcap > 0 && scaled.sign() != 0) return false;  // tanh of a rational number is none
-  return scaled + Real(bias(n)) == Real(sink_);
+  return scaled + whole_bias(n) == Real(sink_);
 }
 
 std::int64_t RowOracle::equal_terms() {
@@ -172,12 +184,9 @@ std::int64_t RowOracle::equal_terms() {
 template <class Visit>
 bool RowOracle::for_each_term(std::size_t n, int bits, Visit&& visit) {
   // A rough score tells which terms are too small to be looked at: scale (hi + lo) in double, off by less than `slack`.
-  const auto rough = [&](std::size_t j) {
-    double s = p_.scale * (dots_[j].hi + dots_[j].lo);
-    if (p_.softcap > 0) s = p_.softcap * std::tanh(s / p_.softcap);
-    return s + bias(j);
-  };
-  const auto magnitude = [&](std::size_t j) { return std::abs(p_.scale * dots_[j].hi) + std::abs(bias(j)); };
+  const ScoreRule rule = p_.score_rule();
+  const auto rough = [&](std::size_t j) { return rule.score(dots_[j].hi + dots_[j].lo, bias(j)); };
+  const auto magnitude = [&](std::size_t j) { return std::abs(p_.scale * dots_[j].hi) + bias_size(j); };
   measure_dots();
   const double own = rough(n);
   const Ball own_score = score(n, bits);
@@ -185,7 +194,7 @@ bool RowOracle::for_each_term(std::size_t n, int bits, Visit&& visit) {
   const Ball nothing{Real(), Real(1).scaled(-std::int64_t{bits} - 64)};
   // Few scores are many keys' where keys are alike, and an exponential is dear: what each of them comes to.
   constexpr std::size_t kMostKept = 4096;
-  std::map<std::array<double, 3>, Ball> kept;
+  std::map<std::array<double, 4>, Ball> kept;
   // False: this term alone makes the weight smaller than any threshold.
   const auto term_of = [&](const Ball& difference, Ball& term) {
     if (Real(kLowest) < difference.value - difference.error) return false;
@@ -201,7 +210,7 @@ bool RowOracle::for_each_term(std::size_t n, int bits, Visit&& visit) {
       visit(j, nothing);
       continue;
     }
-    const std::array<double, 3> known{dots_[j].hi, dots_[j].lo, bias(j)};
+    const std::array<double, 4> known{dots_[j].hi, dots_[j].lo, mask(j), static_cast<double>(distance(j))};
     if (const auto same = kept.find(known); dots_[j].exact && same != kept.end()) {
       visit(j, same->second);
       continue;
@@ -238,7 +247,7 @@ double RowOracle::weight(std::size_t n) {
 bool RowOracle::precedes(std::size_t a, std::size_t b) {
   if (same_score(a, b)) return a < b;
   const double factor = p_.scale;
-  if (bias(a) == bias(b)) {  // then a softcap, which rises, changes no order
+  if (same_bias(a, b)) {  // then a softcap, which rises, changes no order
     const Dot &x = dot_of(a), &y = dot_of(b);
     if (x.exact && y.exact) {
       const bool larger = x.hi != y.hi ? x.hi > y.hi : x.lo > y.lo;
@@ -246,7 +255,7 @@ bool RowOracle::precedes(std::size_t a, std::size_t b) {
     }
     return scaled_dot(b) < scaled_dot(a);
   }
-  if (p_.softcap == 0) return scaled_dot(b) + Real(bias(b)) < scaled_dot(a) + Real(bias(a));
+  if (p_.softcap == 0) return scaled_dot(b) + whole_bias(b) < scaled_dot(a) + whole_bias(a);
   for (int bits = kFirstBits; bits <= kMostBits; bits *= 2) {
     const int sign = sign_of(score(a, bits) - score(b, bits));
     if (sign != 0) return sign > 0;

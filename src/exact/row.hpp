@@ -3,7 +3,9 @@
 // a weight reaches the threshold. Answers are proven; the arithmetic grows until they are (docs/numerics.md).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <span>
@@ -26,8 +28,10 @@ class RowOracle {
 
   // The keys that the query may see, ascending.
   std::span<const std::int32_t> keys() const { return keys_; }
-  // What the mask tensor adds to each of them; empty without a tensor.
-  std::span<const double> biases() const { return biases_; }
+  // What the mask tensor and the distance add to keys()[n], rounded twice; and a bound on the size of both.
+  bool has_biases() const { return !masks_.empty() || slope_ != 0; }
+  double bias(std::size_t n) const { return mask(n) + alibi(n); }
+  double bias_size(std::size_t n) const { return std::abs(mask(n)) + std::abs(alibi(n)); }
   // The row's query, promoted.
   std::span<const double> query() const { return query_; }
   double sink() const { return sink_; }               // -inf: none
@@ -66,7 +70,11 @@ class RowOracle {
   Ball score(std::size_t n, int bits);
   bool same_score(std::size_t a, std::size_t b);
   bool equals_sink(std::size_t n);
-  double bias(std::size_t n) const { return biases_.empty() ? 0.0 : biases_[n]; }
+  double mask(std::size_t n) const { return masks_.empty() ? 0.0 : masks_[n]; }
+  double alibi(std::size_t n) const { return slope_ == 0 ? 0.0 : alibi_bias(slope_, position_, keys_[n]); }
+  std::int64_t distance(std::size_t n) const { return slope_ == 0 ? 0 : std::abs(position_ - keys_[n]); }
+  Real whole_bias(std::size_t n) const;
+  bool same_bias(std::size_t a, std::size_t b) const;
   void measure_dots();
   // The denominator's terms over e^(score of n), each known to `bits`: visit(key's place, or none for the sink, term).
   // False: one of them alone is larger than any threshold allows.
@@ -90,7 +98,9 @@ class RowOracle {
   std::vector<double> query_, key_;
   bool zero_query_ = false;
   std::vector<std::int32_t> keys_;
-  std::vector<double> biases_;
+  std::vector<double> masks_;  // what the mask tensor adds; empty without one
+  double slope_ = 0;           // of distances, and where the query stands
+  std::int64_t position_ = 0;
   double sink_ = 0;
   double stored_ = 0;
   std::vector<Dot> dots_;  // of keys_, those that were needed

@@ -57,12 +57,10 @@ void pair_weights(const PairRow& row, std::span<const std::int64_t> keys, std::s
       for (std::size_t m = 0; m < kAtOnce; ++m)
         four[m] = row.keys + keys[begin + std::min(n + m, count - 1)] * row.head_dim;
       const std::array<double, kAtOnce> found = dots(row.query, four, row.head_dim);
-      for (std::size_t m = 0; m < kAtOnce; ++m) scores[n + m] = row.scale * found[m];
+      for (std::size_t m = 0; m < kAtOnce; ++m) scores[n + m] = found[m];
     }
-    if (row.softcap > 0)
-      for (std::size_t n = 0; n < count; ++n) scores[n] = row.softcap * std::tanh(scores[n] / row.softcap);
-    if (!biases.empty())
-      for (std::size_t n = 0; n < count; ++n) scores[n] += biases[begin + n];
+    for (std::size_t n = 0; n < count; ++n)
+      scores[n] = row.rule.score(scores[n], biases.empty() ? 0.0 : biases[begin + n]);
     std::fill(scores.begin() + static_cast<std::ptrdiff_t>(count), scores.end(), 0.0);
     for (std::size_t n = 0; n < count; n += lanes) {
       const auto score = hn::Load(d, scores.data() + n);

@@ -5,18 +5,19 @@
 #include <cstdint>
 #include <span>
 
+#include "../core/score.hpp"
+
 namespace ag {
 
 struct PairRow {
   const double* query = nullptr;  // [head_dim]
   const double* keys = nullptr;   // [Nk][head_dim]
   std::int64_t head_dim = 0;
-  double scale = 1;
-  double softcap = 0;  // 0: none
+  ScoreRule rule;
   double logsumexp = 0;
 };
 
-// weights[n] is that of keys[n], whose additive mask is biases[n] (empty: 0). What is not finite, a masked key or one
+// weights[n] is that of keys[n], whose bias is biases[n] (empty: 0). What is not finite, a masked key or one
 // that holds NaN and is skipped, weighs 0, and nothing more than 1.
 void pair_weights(const PairRow& row, std::span<const std::int64_t> keys, std::span<const double> biases,
                   std::span<double> weights);

@@ -90,13 +90,18 @@ class ScoreWeights {
   void open_row(std::int64_t i, double logsumexp, Row& row) const {
     row.query.resize(idx(p_.head_dim()));
     load(p_.q, batch_, head_, i, row.query.data());
-    row.pairs = {row.query.data(), keys_.data(), p_.head_dim(), p_.scale, p_.softcap, logsumexp};
+    row.pairs = {row.query.data(), keys_.data(), p_.head_dim(), p_.score_rule(), logsumexp};
   }
   void weigh(Row& row, std::int64_t i, const std::vector<std::int64_t>& keys, std::vector<double>& weights) const {
     row.biases.clear();
-    if (p_.mask.tensor)
-      for (const std::int64_t j : keys)
-        row.biases.push_back(mask_bias(p_.mask.tensor.dtype, p_.mask.tensor.at(batch_, head_, i, j)));
+    const TensorView& mask = p_.mask.tensor;
+    const double slope = p_.slope(batch_, head_);
+    if (mask || slope != 0) {
+      for (const std::int64_t j : keys) {
+        const double masked = mask ? mask_bias(mask.dtype, mask.at(batch_, head_, i, j)) : 0.0;
+        row.biases.push_back(masked + alibi_bias(slope, i + p_.mask.query_offset, j));
+      }
+    }
     pair_weights(row.pairs, keys, row.biases, weights);
   }
 

@@ -87,7 +87,9 @@ PlanShape shape_of(const Problem& problem) {
   shape.dtype = problem.q.dtype;
   shape.sinks = static_cast<bool>(problem.sinks);
   shape.given_logsumexp = static_cast<bool>(problem.logsumexp);
-  shape.plain_products = !problem.mask.tensor && problem.softcap == 0 && problem.scale > 0;
+  shape.softcap = problem.softcap > 0;
+  shape.alibi = !problem.alibi.empty();
+  shape.plain_products = !problem.mask.tensor && !shape.softcap && !shape.alibi && problem.scale > 0;
   shape.all_queries = problem.queries();
   shape.all_key_heads = problem.batch() * problem.key_heads();
   shape.heads_per_key_head =
@@ -227,6 +229,10 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
   }
   line("mask", fmt::format("{}{}", shape.causal ? "causal" : "not causal",
                            shape.window > 0 ? fmt::format(", window {}", shape.window) : std::string()));
+  if (shape.softcap || shape.alibi) {
+    line("scores",
+         fmt::format("q . k{}{}", shape.softcap ? ", softcap" : "", shape.alibi ? ", less by distance (ALiBi)" : ""));
+  }
   line("method", plan.reason);
   if (plan.candidate_threshold > 0) line("candidates", fmt::format("weight >= {:g}", plan.candidate_threshold));
   line("edges per row", fmt::format("at most {}", plan.row_edges_bound));

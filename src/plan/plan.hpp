@@ -66,7 +66,9 @@ struct PlanShape {
   int heads_per_key_head = 1;
   int memory_device = -1;  // the CUDA device whose memory holds an input; -1: all are in host memory
   bool host_mask = false;  // a mask tensor that has to be uploaded
-  // Scores are products times a factor above 0: no mask tensor, no softcap.
+  bool softcap = false;
+  bool alibi = false;  // slopes of distance
+  // Scores are products times a factor above 0: no mask tensor, no softcap, no slopes.
   bool plain_products = false;
 };
 

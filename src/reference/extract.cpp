@@ -209,21 +209,22 @@ class Extraction {
   void collect_scores(std::int64_t b, std::int64_t h, std::int64_t i) {
     const double query_norm = norm(query_);
     const KeyRange range = p_.mask.range(b, i, p_.keys());
+    const ScoreRule rule = p_.score_rule();
+    const double slope = p_.slope(b, h);
     for (std::int64_t j = range.begin; j < range.end; ++j) {
       const double key_norm = key_norms_[static_cast<std::size_t>(j)];
-      const double bias = checked_mask_bias(p_.mask, b, h, i, j);
-      if (key_norm == kSkipped || bias == -kInfinity) continue;
+      const double mask = checked_mask_bias(p_.mask, b, h, i, j);
+      if (key_norm == kSkipped || mask == -kInfinity) continue;
 
       const double bound = query_norm * key_norm * std::abs(p_.scale);
-      double score = p_.scale * dot(query_, key(j));
-      if (p_.softcap > 0) score = p_.softcap * std::tanh(score / p_.softcap);
-      score += bias;
+      const double alibi = alibi_bias(slope, i + p_.mask.query_offset, j);
+      const double score = rule.score(dot(query_, key(j)), mask + alibi);
       if (query_norm * key_norm > kScoreLimit || bound > kScoreLimit || !std::isfinite(score)) {
         fail(Status::kRange,
              "the score of batch {}, head {}, query {}, key {} is beyond {:g}; scale down the input or the mask", b, h,
              i, j, kScoreLimit);
       }
-      score_bound_ = std::max(score_bound_, bound + std::abs(bias));
+      score_bound_ = std::max(score_bound_, bound + std::abs(mask) + std::abs(alibi));
       allowed_.push_back({static_cast<std::int32_t>(j), score});
     }
   }

@@ -158,33 +158,43 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     ScoresAndMasks, WrongExtract,
-    testing::Values(CASE("scale infinite", ARGUMENT, "scale is -inf", c.options.scale = -kInfinity),
-                    CASE("softcap negative", ARGUMENT, "softcap is -1", c.options.softcap = -1),
-                    CASE("softcap nan", ARGUMENT, "softcap is nan", c.options.softcap = kNaN),
-                    CASE("softcap infinite", ARGUMENT, "softcap is inf", c.options.softcap = kInfinity),
-                    CASE("causal 2", ARGUMENT, "causal is 2", c.options.causal = 2),
-                    CASE("nonfinite 2", ARGUMENT, "nonfinite is 2", c.options.nonfinite = 2),
-                    CASE("window negative", ARGUMENT, "window is -1", c.options.window = -1),
-                    CASE("offset beyond", ARGUMENT, "query_offset", c.options.query_offset = kMax64),
-                    CASE("offset before", ARGUMENT, "query_offset", c.options.query_offset = -kMax64),
-                    CASE("length beyond", ARGUMENT, "key_lengths[0] is 6; there are 5 keys",
-                         (c.numbers[0] = 6, c.options.key_lengths = c.numbers.data())),
-                    CASE("length negative", ARGUMENT, "key_lengths[1] is -1",
-                         (c.numbers[1] = -1, c.options.key_lengths = c.numbers.data())),
-                    CASE("mask keys", SHAPE, "mask is [1, 1, 3, 4]", c.options.mask = c.extra_of({3, 4})),
-                    CASE("mask heads", SHAPE, "[2, 4, 3, 5]", c.options.mask = c.extra_of({2, 3, 5})),
-                    CASE("mask ndim", SHAPE, "mask has 5 dimensions", c.options.mask = c.extra_of({1, 2, 4, 3, 5})),
-                    CASE("mask dtype", DTYPE, "mask is i64", c.options.mask = c.extra_of({3, 5}, ATTNGRAPH_I64)),
-                    CASE("mask data", ARGUMENT, "mask.data",
-                         (c.options.mask = c.extra_of({3, 5}), c.extra.data = nullptr)),
-                    CASE("sinks heads", SHAPE, "sinks is [1, 2]", c.options.sinks = c.extra_of({2})),
-                    CASE("sinks batch", SHAPE, "B = 2, Hq = 4", c.options.sinks = c.extra_of({1, 4})),
-                    CASE("sinks dtype", DTYPE, "sinks is bool", c.options.sinks = c.extra_of({4}, ATTNGRAPH_BOOL)),
-                    CASE("lse shape", SHAPE, "[2, 4, 3]", c.options.lse = c.extra_of({4, 3})),
-                    CASE("lse dtype", DTYPE, "lse is i32", c.options.lse = c.extra_of({2, 4, 3}, ATTNGRAPH_I32)),
-                    CASE("lse and sinks", ARGUMENT, "leave sinks out",
-                         (c.options.lse = c.extra_of({2, 4, 3}), c.options.sinks = &c.extra)),
-                    CASE("lse_base", ARGUMENT, "lse_base is 2", c.options.lse_base = 2)),
+    testing::Values(
+        CASE("scale infinite", ARGUMENT, "scale is -inf", c.options.scale = -kInfinity),
+        CASE("softcap negative", ARGUMENT, "softcap is -1", c.options.softcap = -1),
+        CASE("softcap nan", ARGUMENT, "softcap is nan", c.options.softcap = kNaN),
+        CASE("softcap infinite", ARGUMENT, "softcap is inf", c.options.softcap = kInfinity),
+        CASE("causal 2", ARGUMENT, "causal is 2", c.options.causal = 2),
+        CASE("nonfinite 2", ARGUMENT, "nonfinite is 2", c.options.nonfinite = 2),
+        CASE("window negative", ARGUMENT, "window is -1", c.options.window = -1),
+        CASE("offset beyond", ARGUMENT, "query_offset", c.options.query_offset = kMax64),
+        CASE("offset before", ARGUMENT, "query_offset", c.options.query_offset = -kMax64),
+        CASE("length beyond", ARGUMENT, "key_lengths[0] is 6; there are 5 keys",
+             (c.numbers[0] = 6, c.options.key_lengths = c.numbers.data())),
+        CASE("length negative", ARGUMENT, "key_lengths[1] is -1",
+             (c.numbers[1] = -1, c.options.key_lengths = c.numbers.data())),
+        CASE("mask keys", SHAPE, "mask is [1, 1, 3, 4]", c.options.mask = c.extra_of({3, 4})),
+        CASE("mask heads", SHAPE, "[2, 4, 3, 5]", c.options.mask = c.extra_of({2, 3, 5})),
+        CASE("mask ndim", SHAPE, "mask has 5 dimensions", c.options.mask = c.extra_of({1, 2, 4, 3, 5})),
+        CASE("mask dtype", DTYPE, "mask is i64", c.options.mask = c.extra_of({3, 5}, ATTNGRAPH_I64)),
+        CASE("mask data", ARGUMENT, "mask.data", (c.options.mask = c.extra_of({3, 5}), c.extra.data = nullptr)),
+        CASE("sinks heads", SHAPE, "sinks is [1, 2]", c.options.sinks = c.extra_of({2})),
+        CASE("sinks batch", SHAPE, "B = 2, Hq = 4", c.options.sinks = c.extra_of({1, 4})),
+        CASE("sinks dtype", DTYPE, "sinks is bool", c.options.sinks = c.extra_of({4}, ATTNGRAPH_BOOL)),
+        CASE("lse shape", SHAPE, "[2, 4, 3]", c.options.lse = c.extra_of({4, 3})),
+        CASE("lse dtype", DTYPE, "lse is i32", c.options.lse = c.extra_of({2, 4, 3}, ATTNGRAPH_I32)),
+        CASE("lse and sinks", ARGUMENT, "leave sinks out",
+             (c.options.lse = c.extra_of({2, 4, 3}), c.options.sinks = &c.extra)),
+        CASE("alibi heads", SHAPE, "alibi is [1, 2]", c.options.alibi = c.extra_of({2})),
+        CASE("alibi batch", SHAPE, "B = 2, Hq = 4", c.options.alibi = c.extra_of({1, 4})),
+        CASE("alibi dtype", DTYPE, "alibi is i64", c.options.alibi = c.extra_of({4}, ATTNGRAPH_I64)),
+        CASE("alibi on a device", UNSUPPORTED, "read on the host",
+             (c.options.alibi = c.extra_of({4}), c.extra.device_type = ATTNGRAPH_DEVICE_CUDA)),
+        CASE("alibi nan", NONFINITE, "alibi holds nan at batch 0, head 1",
+             (c.options.alibi = c.extra_of({4}), c.values[1] = kNaN)),
+        CASE("alibi too steep", RANGE, "the limit is 1e+12", (c.options.alibi = c.extra_of({4}), c.values[3] = 1e12)),
+        CASE("alibi too far", UNSUPPORTED, "below 2^30",
+             (c.options.alibi = c.extra_of({4}), c.options.query_offset = std::int64_t{1} << 30)),
+        CASE("lse_base", ARGUMENT, "lse_base is 2", c.options.lse_base = 2)),
     name_of_case);
 
 INSTANTIATE_TEST_SUITE_P(
@@ -241,6 +251,8 @@ INSTANTIATE_TEST_SUITE_P(
         GOOD("sinks of heads", c.options.sinks = c.extra_of({4})),
         GOOD("sinks of all", c.options.sinks = c.extra_of({2, 4}, ATTNGRAPH_F32)),
         GOOD("lse", c.options.lse = c.extra_of({2, 4, 3})),
+        GOOD("alibi of heads", c.options.alibi = c.extra_of({4}, ATTNGRAPH_F16)),
+        GOOD("alibi of all", c.options.alibi = c.extra_of({2, 4})),
         GOOD("lse base 2", (c.options.lse = c.extra_of({2, 4, 3}), c.options.lse_base = ATTNGRAPH_LSE_BASE_2)),
         GOOD("range empty", c.options.query_begin = c.options.query_end = 3),
         GOOD("heads", (c.numbers = {0, 3}, c.options.heads = c.numbers.data(), c.options.head_count = 2)),
@@ -259,6 +271,7 @@ INSTANTIATE_TEST_SUITE_P(
                     CASE("softcap", ARGUMENT, "softcap does not", c.options.softcap = 1),
                     CASE("sinks", ARGUMENT, "sinks does not", c.options.sinks = c.extra_of({4})),
                     CASE("lse", ARGUMENT, "lse does not", c.options.lse = c.extra_of({2, 4, 3})),
+                    CASE("alibi", ARGUMENT, "alibi does not", c.options.alibi = c.extra_of({4})),
                     CASE("mask additive", UNSUPPORTED, "bool", c.options.mask = c.extra_of({3, 5})),
                     CASE("threshold negative", ARGUMENT, "threshold is -1", c.options.threshold = -1),
                     CASE("threshold infinite", ARGUMENT, "finite", c.options.threshold = kInfinity),
@@ -282,6 +295,27 @@ TEST(Arguments, WordsOfADeviceThatIsNone) {
     EXPECT_NE(std::string(attngraph_last_error()).find("cuda:N"), std::string::npos) << attngraph_last_error();
   }
   EXPECT_EQ(context, nullptr);
+}
+
+TEST(Arguments, SlopesOfModelsWithAlibi) {
+  const auto slopes = [](std::int64_t heads, double max_bias) {
+    std::vector<double> out(static_cast<std::size_t>(heads));
+    EXPECT_EQ(attngraph_alibi_slopes(heads, max_bias, out.data()), ATTNGRAPH_OK) << attngraph_last_error();
+    return out;
+  };
+  EXPECT_EQ(slopes(8, 8), (std::vector<double>{0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625}));
+  EXPECT_EQ(slopes(4, 8), (std::vector<double>{0.25, 0.0625, 0.015625, 0.00390625}));
+  EXPECT_EQ(slopes(1, 8), (std::vector<double>{0x1p-8}));
+  EXPECT_EQ(slopes(2, 16), (std::vector<double>{0x1p-8, 0x1p-16}));
+  // Those of four heads, then every other one of eight.
+  EXPECT_EQ(slopes(6, 8), (std::vector<double>{0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125}));
+  EXPECT_NEAR(slopes(16, 8)[0], std::sqrt(0.5), 1e-16);
+  double one = 0;
+  EXPECT_EQ(attngraph_alibi_slopes(0, 8, &one), ATTNGRAPH_ERROR_ARGUMENT);
+  EXPECT_EQ(attngraph_alibi_slopes(1, 0, &one), ATTNGRAPH_ERROR_ARGUMENT);
+  EXPECT_EQ(attngraph_alibi_slopes(1, kNaN, &one), ATTNGRAPH_ERROR_ARGUMENT);
+  EXPECT_EQ(attngraph_alibi_slopes(1, 8, nullptr), ATTNGRAPH_ERROR_ARGUMENT);
+  EXPECT_EQ(one, 0);
 }
 
 TEST(Arguments, TheLastErrorStaysUntilTheNextOne) {

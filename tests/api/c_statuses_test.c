@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every status that this build can answer, reached from C. DEVICE_OUT_OF_MEMORY, DEVICE_LOST and FORKED need a CUDA
- * device; CAPACITY needs a call that fills a buffer of the caller's size, and there is none; INTERNAL needs an
- * exception that C cannot throw (control_test.cpp throws it); NO_SPACE needs a full disk (files_test.cpp). */
+ * device; CAPACITY is in tasks_test.cpp; INTERNAL needs an exception that C cannot throw (control_test.cpp throws it);
+ * NO_SPACE needs a full disk (files_test.cpp). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

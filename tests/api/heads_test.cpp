@@ -52,6 +52,8 @@ class EveryHeads : public testing::TestWithParam<std::string> {
     }
     sum /= std::sqrt(static_cast<double>(kDim));
     if (options_.softcap > 0) sum = options_.softcap * std::tanh(sum / options_.softcap);
+    if (options_.alibi != nullptr)
+      sum -= slopes_.values[static_cast<std::size_t>(h)] * std::abs(static_cast<double>(i + kKeys - kQueries - j));
     return sum;
   }
   bool sees(std::int64_t position, std::int64_t j) const {
@@ -110,6 +112,8 @@ class EveryHeads : public testing::TestWithParam<std::string> {
   }
 
   const Tensor<float> q_ = random_tensor({kHeads, kQueries, kDim}, 1), k_ = random_tensor({kKeyHeads, kKeys, kDim}, 2);
+  const Tensor<double> slopes_{{kHeads}, {0.3, 0.1, 0.02, 0.0}, ATTNGRAPH_F64};
+  const attngraph_tensor slopes_view_ = slopes_.view();
   const std::int64_t shape_[1] = {kKeys};
   const attngraph_tensor tokens_ = ids_view(kTokenIds, shape_), words_ = ids_view(kWordIds, shape_);
   const Context context_ = make_context();
@@ -127,6 +131,14 @@ TEST_P(EveryHeads, AreThoseOfDenseAttention) {
       options_.softcap = window > 0 ? 3.0 : 0.0;
       compare(extract(context_, q_.view(), k_.view(), options_).get(), -kInfinity);
     }
+  }
+}
+
+TEST_P(EveryHeads, CountTheSlopesOfDistance) {
+  options_.alibi = &slopes_view_;
+  for (const std::int32_t causal : {1, 0}) {
+    options_.causal = causal;
+    compare(extract(context_, q_.view(), k_.view(), options_).get(), -kInfinity);
   }
 }
 

@@ -309,6 +309,47 @@ TEST_P(Properties, CallsAtTheSameTimeDoNotDisturbEachOther) {
   for (const EdgeList& answer : answers) expect_identical_edges(answer, expected);
 }
 
+// Without products, and with a slope of ln 2, each key weighs half of the one before it: by pencil.
+TEST_P(Properties, ASlopeOfLn2HalvesWeightsWithEveryStep) {
+  const Tensor q(DType::kF32, {1, 2, 4, 8}, std::vector<double>(64, 0)),
+      k(DType::kF32, {1, 1, 6, 8}, std::vector<double>(48, 1));
+  Problem problem;
+  problem.q = q.view();
+  problem.k = k.view();
+  problem.heads = {0, 1};
+  problem.query_end = 4;
+  problem.mask.causal = true;
+  problem.mask.query_offset = 2;  // the last query stands at the last key
+  problem.alibi = {std::log(2.0), 0};
+  problem.selection.threshold = 0.1;
+  const EdgeList graph = run_extract(backend(), problem);
+  const auto row = [&](std::int64_t r) {  // of the first head
+    const std::int64_t from = graph.offsets[static_cast<std::size_t>(r)],
+                       to = graph.offsets[static_cast<std::size_t>(r + 1)];
+    std::vector<std::pair<int, double>> found;
+    for (std::int64_t e = from; e < to; ++e)
+      found.emplace_back(graph.keys[static_cast<std::size_t>(e)],
+                         std::round(graph.weight(e) * 63 * 15 * 7) / (63 * 15 * 7));
+    return found;
+  };
+  using Row = std::vector<std::pair<int, double>>;
+  EXPECT_EQ(row(0), (Row{{0, 1.0 / 7}, {1, 2.0 / 7}, {2, 4.0 / 7}}));
+  EXPECT_EQ(row(1), (Row{{1, 2.0 / 15}, {2, 4.0 / 15}, {3, 8.0 / 15}}));
+  EXPECT_EQ(row(3), (Row{{3, 8.0 / 63}, {4, 16.0 / 63}, {5, 32.0 / 63}}));
+  EXPECT_NEAR(graph.rows.logsumexp[3], std::log(63.0 / 32), 1e-6) << "0 at the query's own key, less ln 2 a step";
+  for (std::int64_t e = graph.slices[1].first_edge; e < graph.edge_count(); ++e)
+    EXPECT_NEAR(graph.weight(e) * std::round(1 / graph.weight(e)), 1, 1e-6) << "the other head has no slope";
+
+  problem.mask.causal = false;  // to both sides
+  problem.query_begin = 1;
+  problem.query_end = 2;
+  const EdgeList both = run_extract(backend(), problem);  // at key 3 of 0 to 5: 1/8 1/4 1/2 1 1/2 1/4, of 21/8
+  ASSERT_EQ(both.slices[1].first_edge, 3);
+  EXPECT_EQ(std::vector(both.keys.begin(), both.keys.begin() + 3), (std::vector<std::int32_t>{2, 3, 4}));
+  EXPECT_NEAR(both.weight(1), 8.0 / 21, 1e-6);
+  EXPECT_NEAR(both.weight(2), 4.0 / 21, 1e-6);
+}
+
 TEST_P(Properties, WeightsOfScoresUpTo50AreWithin2em5) {
   // Scores of row i run evenly over [-50, 50] or a part of it, as products of D numbers that cancel.
   constexpr std::int64_t kKeys = 500, kDim = 64;

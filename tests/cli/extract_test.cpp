@@ -227,6 +227,28 @@ TEST_F(Extract, AStoredLogsumexpSinksAndMaskAreUsed) {
   EXPECT_THAT(masked, HasSubstr("0,0,1,5,2,1\n"));
 }
 
+TEST_F(Extract, ScoresFallByDistanceAsAFlagMetadataOrATensorSay) {
+  write_safetensors("plain.safetensors", layer(0));
+  write_safetensors("told.safetensors", layer(0), {{"alibi", "0.0625,0.00390625"}});
+  write_safetensors("standard.safetensors", layer(0), {{"alibi", "standard"}});
+  auto tensors = layer(0);
+  tensors.push_back({"alibi.0", {2}, {0.0625F, 0.00390625F}});
+  write_safetensors("tensor.safetensors", tensors);
+  const std::string sloped = csv({"plain.safetensors", "--alibi", "standard"});
+  EXPECT_NE(sloped, csv({"plain.safetensors"}));
+  for (const Arguments& other :
+       {Arguments{"plain.safetensors", "--alibi", "0.0625,0.00390625"}, Arguments{"told.safetensors"},
+        Arguments{"standard.safetensors"}, Arguments{"tensor.safetensors"}})
+    EXPECT_EQ(csv(other), sloped) << other[0];
+  for (const char* file : {"told.safetensors", "tensor.safetensors"})
+    EXPECT_EQ(csv({file, "--alibi", "none"}), csv({"plain.safetensors"})) << "a flag wins";
+  EXPECT_THAT(explained({"plain.safetensors", "--alibi", "standard"}), ContainsRegex("alibi +standard +flag"));
+  EXPECT_THAT(explained({"tensor.safetensors"}), ContainsRegex("alibi +the tensors alibi.<layer> +file"));
+  EXPECT_THAT(explained({"told.safetensors"}), ContainsRegex("scores +q . k, less by distance"));
+  expect_error(1, {"extract", "plain.safetensors", "--alibi", "1,2,3", "-o", "e.csv"}, {"3 slopes", "2 query heads"});
+  expect_error(2, {"extract", "plain.safetensors", "--alibi", "steep", "-o", "e.csv"}, {"--alibi", "steep"});
+}
+
 TEST_F(Extract, MoreStatisticsTravelWithTheGraph) {
   output({"extract", genesis(), "--layers", "5", "--heads", "0", "--stats", "entropy,columns,distances", "--rows", "-o",
           "e.safetensors", "--quiet"});

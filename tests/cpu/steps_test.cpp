@@ -122,7 +122,7 @@ TEST_P(Steps, AreTheWholeInEveryType) {
 }
 
 TEST_P(Steps, AreTheWholeWhateverSelectsAndMasks) {
-  std::vector<Case> cases(9, a_case("selections"));
+  std::vector<Case> cases(10, a_case("selections"));
   cases[0].threshold = 0, cases[0].top_k = 20;
   cases[1].threshold = 0, cases[1].mass = 0.8;
   cases[2].top_k = 9, cases[2].mass = 0.5;
@@ -132,6 +132,7 @@ TEST_P(Steps, AreTheWholeWhateverSelectsAndMasks) {
   cases[6].lse = GivenLse::kBaseE;
   cases[7].mask = MaskKind::kAdditive;
   cases[8].mask = MaskKind::kBool, cases[8].sinks = true;
+  cases[9].alibi = {0.25, 0.03, 0.004};
   for (std::size_t n = 0; n < cases.size(); ++n) {
     SCOPED_TRACE(n);
     expect_steps_of(Inputs(cases[n]).problem(), n);

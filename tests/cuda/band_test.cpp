@@ -119,6 +119,20 @@ TEST(BandModel, GrowsWithTheRowAndStaysUsable) {
   EXPECT_TRUE(mask.too_wide(-1e6));
 }
 
+TEST(BandModel, SlopesCountLikeBiasesAndBesideAMaskAsWhole) {
+  cuda::BandInput in = input(DType::kF16, 64, 20);
+  const cuda::BandModel plain = cuda::make_band_model(in);
+  in.alibi_bound = 4000;
+  const cuda::BandModel sloped = cuda::make_band_model(in);
+  EXPECT_GT(sloped.bias_error(10.0), 0);
+  EXPECT_LT(sloped.eps(4.0, 10.0), 1e-3) << "keys that matter are near: their biases are no larger than scores";
+  EXPECT_LT(sloped.band(4.0), plain.band(4.0) * 1.2);
+  EXPECT_TRUE(sloped.too_wide(-1e5)) << "all keys are far";
+  in.additive_mask = true;
+  EXPECT_GT(cuda::make_band_model(in).band(4.0), plain.band(4.0) + 12 * 0x1p-24 * 4000)
+      << "one bias may hide the other";
+}
+
 TEST(BandModel, OfAnotherLargestKeyIsProportional) {
   for (const DType dtype : {DType::kF16, DType::kF32, DType::kF64}) {
     const cuda::BandModel scaled = cuda::make_band_model(input(dtype, 64, 1)).with_key_norm(17.5);

@@ -60,7 +60,7 @@ struct DeviceChunk {
   std::int64_t batch = 0;
 
   DeviceArray<std::int64_t> head_ids;
-  DeviceArray<double> sinks, given, q_norms, k_norms;
+  DeviceArray<double> sinks, slopes, given, q_norms, k_norms;
   DeviceArray<std::uint8_t> bad_keys;
   mutable DeviceArray<cuda::Chunk> d_chunk;
   mutable DeviceArray<cuda::ChunkFacts> d_facts;
@@ -148,6 +148,11 @@ class DeviceProblem {
     made.k_norms = DeviceArray<double>(k_norms);
     c.q_norms = made.q_norms.data();
     c.k_norms = made.k_norms.data();
+    if (!p_.alibi.empty()) {
+      const auto of_batch = p_.alibi.begin() + b * p_.query_heads();
+      made.slopes = DeviceArray<double>(std::vector<double>(of_batch, of_batch + p_.query_heads()));
+      c.mask.slopes = made.slopes.data();
+    }
     made.sinks = DeviceArray<double>(sinks);
     made.given = DeviceArray<double>(given);
     made.bad_keys = DeviceArray<std::uint8_t>(bad);
@@ -191,6 +196,7 @@ inline cuda::BandModel band_model(const Problem& p, std::int64_t b, std::int64_t
   }
   in.softcap = p.softcap;
   in.additive_mask = p.mask.tensor && is_float(p.mask.tensor.dtype);
+  in.alibi_bound = most_alibi_bias(p);
   in.log_cut = p.selection.threshold > 0 ? std::log(p.selection.threshold) : 0;
   return cuda::make_band_model(in);
 }

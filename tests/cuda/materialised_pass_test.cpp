@@ -45,6 +45,7 @@ Answer run(const DeviceChunk& on_device, cuda::PassOptions options, bool dense, 
   work.key_begin = cuda::key_range(c.mask, c.query_begin).begin;
   work.key_end = cuda::key_range(c.mask, c.query_begin + c.queries - 1).end;
   work.mask_tensor = c.mask.tensor.data != nullptr;
+  work.alibi = c.mask.slopes != nullptr;
   work.skips_bad_keys = true;
   work.scale = c.scale;
   work.softcap = c.softcap;

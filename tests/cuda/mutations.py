@@ -90,7 +90,12 @@ MUTATIONS = (
              "first_key + S::kStep > range.all_end", "first_key > range.all_end", LEAN, FUSED),
     Mutation("bad keys are not masked", "streaming/walk.cuh",
              "bad_keys != nullptr);", "false);", LEAN_ALL, FUSED),
-    Mutation("softcap is left out", "streaming/masking.cuh", "if (softcap > 0.0f)", "if (false)", GENERAL_ALL, FUSED),
+    Mutation("softcap is left out", "streaming/masking.cuh", "softcap > 0.0f ?", "false ?", GENERAL_ALL, FUSED),
+    Mutation("slopes are left out", "streaming/masking.cuh", "if (chunk.mask.slopes != nullptr) {", "if (false) {",
+             GENERAL_ALL, FUSED),
+    Mutation("slopes fall to one side only", "streaming/masking.cuh", "fabsf(apart - ", "(apart - ", GENERAL_ALL, FUSED),
+    Mutation("a slope counts from another head's query", "streaming/rows.cuh", "chunk.head_ids[packed.head]",
+             "chunk.head_ids[0]", GENERAL_ALL, FUSED),
     # sums, cuts, edges
     Mutation("the sum is not rescaled when the reference moves", "streaming/row_slots.cuh",
              "    sum[s] *= factor;\n", "", LEAN, FUSED),

@@ -34,6 +34,7 @@ struct PassCase {
   DType mask_dtype = DType::kBool;                            // of `mask`
   std::vector<double> mask;                                   // none, or [heads][query_begin + queries][keys]
   std::vector<double> sinks;                                  // none, or [heads]
+  std::vector<double> slopes;                                 // none, or [heads]
   bool given_logsumexp = false;                               // the exact one
   std::int64_t pitch = 0;                                     // 0: dim, rounded up to 16
   cuda::PassOptions options;
@@ -141,6 +142,10 @@ class RunPass {
         s *= c.scale;
         if (c.softcap > 0) s = c.softcap * std::tanh(s / c.softcap);
         s += bias(r / c.queries, r % c.queries, j);
+        if (!c.slopes.empty()) {
+          const std::int64_t position = c.query_begin + r % c.queries + c.query_offset;
+          s -= c.slopes[at(r / c.queries)] * static_cast<double>(std::abs(position - j));
+        }
         if (s > kNone) largest = std::max({largest, std::abs(c.scale) * magnitude, std::abs(s)});
         score_.push_back(s);
         row_maximum = std::max(row_maximum, s);
@@ -201,6 +206,8 @@ inline void RunPass::run(const cuda::ScorePass& pass) {
   chunk.log_threshold = std::log(c.threshold);
   const DeviceArray<double> sinks(c.sinks);
   if (!c.sinks.empty()) chunk.sink = sinks.data();
+  const DeviceArray<double> slopes(c.slopes);
+  if (!c.slopes.empty()) chunk.mask.slopes = slopes.data();
   const DeviceArray<double> given(c.given_logsumexp ? logsumexp_ : std::vector<double>());
   if (c.given_logsumexp) chunk.given_logsumexp = given.data();
   chunk.mask.causal = c.causal;
@@ -246,13 +253,14 @@ inline void RunPass::run(const cuda::ScorePass& pass) {
   work.batch = DeviceChunk::batch_of(chunk, d_chunk.data(), d_facts.data());
   work.chunks = {chunk};
   work.mask_tensor = !c.mask.empty();
+  work.alibi = !c.slopes.empty();
   work.given_logsumexp = c.given_logsumexp;
   work.scale = c.scale;
   work.softcap = c.softcap;
   work.options = c.options;
   cuda::JudgeRules rules;
   rules.band.sum = static_cast<double>(band);
-  if (!c.mask.empty() && c.mask_dtype != DType::kBool) {
+  if ((!c.mask.empty() && c.mask_dtype != DType::kBool) || !c.slopes.empty()) {
     rules.band.bias_unit = 0x1p-23;
     rules.band.depth = 30;
   }

@@ -41,6 +41,7 @@ class ScoreRows {
   float band = 1e-5f;
   std::int64_t top_k = 0;
   std::vector<double> sinks;
+  std::vector<double> slopes;  // none, or by head id
   std::optional<std::vector<double>> given;
   std::vector<std::uint8_t> unusable, bad;
 
@@ -79,7 +80,10 @@ class ScoreRows {
   std::int64_t width() const {
     return std::max<std::int64_t>(0, cuda::key_range(mask, query_begin + queries - 1).end - key_begin());
   }
-  double largest_bias() const { return mask_bytes_.empty() ? 0 : 5; }
+  double largest_bias() const {
+    const double slope = slopes.empty() ? 0 : *std::max_element(slopes.begin(), slopes.end());
+    return (mask_bytes_.empty() ? 0 : 5) + (mask_bytes_.empty() ? 0 : slope * static_cast<double>(keys));
+  }
 
   // Scores of row r by the definition: natural, by key, -inf where masked.
   std::vector<double> scores_of(std::size_t r) const {
@@ -101,6 +105,8 @@ class ScoreRows {
         const std::int64_t n = head_ids[size(g)] * mask.tensor.stride_head + i * mask.tensor.stride_row + j;
         x += mask_bias(mask_dtype_, mask_bytes_.data() + size(n) * size_of(mask_dtype_));
       }
+      if (!slopes.empty())
+        x -= slopes[size(head_ids[size(g)])] * static_cast<double>(std::abs(i + mask.query_offset - j));
       s[size(j)] = x;
     }
     return s;
@@ -133,6 +139,8 @@ class ScoreRows {
     c.mask = mask;
     d_mask_ = DeviceArray<std::byte>(mask_bytes_);
     c.mask.tensor.data = d_mask_.data();
+    d_slopes_ = DeviceArray<double>(slopes);
+    if (!slopes.empty()) c.mask.slopes = d_slopes_.data();
     d_bad_ = DeviceArray<std::uint8_t>(bad);
     c.mask.bad_keys = d_bad_.data();
     c.scale = scale;
@@ -156,7 +164,7 @@ class ScoreRows {
     d_facts_ = DeviceArray<cuda::ChunkFacts>(std::vector<cuda::ChunkFacts>{facts});
     return DeviceChunk::batch_of(c, d_chunk_.data(), d_facts_.data());
   }
-  bool general() const { return softcap > 0 || !mask_bytes_.empty() || !bad.empty(); }
+  bool general() const { return softcap > 0 || !mask_bytes_.empty() || !slopes.empty() || !bad.empty(); }
 
  private:
   DType mask_dtype_ = DType::kBool;
@@ -165,7 +173,7 @@ class ScoreRows {
   mutable DeviceArray<std::int64_t> d_head_ids_;
   mutable DeviceArray<std::byte> d_mask_;
   mutable DeviceArray<std::uint8_t> d_bad_;
-  mutable DeviceArray<double> d_sinks_, d_given_, d_norms_;
+  mutable DeviceArray<double> d_sinks_, d_slopes_, d_given_, d_norms_;
   mutable DeviceArray<cuda::Chunk> d_chunk_;
   mutable DeviceArray<cuda::ChunkFacts> d_facts_;
 };

@@ -206,6 +206,21 @@ TEST(SoftmaxRows, SoftcapAndScale) {
   }
 }
 
+TEST(SoftmaxRows, SlopesOfDistance) {
+  for (const int causal : {0, 1}) {
+    for (const std::int64_t keys : {200, 2100}) {
+      ScoreRows rows(3, 4, keys, 13);
+      rows.head_ids = {0, 2, 3};
+      rows.mask.causal = causal;
+      rows.mask.query_offset = keys / 2;
+      rows.slopes = {0.25, 9, 0.004, 0};
+      check(rows);
+      rows.use_mask_tensor(DType::kF32, 4);
+      check(rows);
+    }
+  }
+}
+
 TEST(SoftmaxRows, SinksOfEverySize) {
   ScoreRows rows(4, 3, 300, 8);
   rows.sinks = {0.5, -HUGE_VAL, 60.0, -700.0};

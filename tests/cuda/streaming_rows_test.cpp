@@ -113,6 +113,34 @@ TEST(StreamingRows, MaskTensorsOfEveryType) {
   }
 }
 
+TEST(StreamingRows, SlopesOfDistance) {
+  for (const bool causal : {true, false}) {
+    for (const std::int64_t dim : {64, 256}) {
+      PassCase c;
+      c.dim = dim;
+      c.heads = 3;
+      c.queries = 50;
+      c.query_begin = 4;
+      c.keys = 300;
+      c.causal = causal;
+      c.query_offset = 140;  // queries among the keys: they fall off on both sides
+      c.slopes = {0.5, 0.0, 0.01};
+      fill_random(c, 11, 2);
+      check(c);
+      c.softcap = 5;
+      c.options.entropy = true;
+      check(c);
+    }
+  }
+  PassCase far;
+  far.queries = 3;
+  far.keys = 80;
+  far.query_offset = -100'000'000;  // keys follow at distances that float rounds
+  far.slopes = {1e-7};
+  fill_random(far, 12, 2);
+  check(far);
+}
+
 TEST(StreamingRows, SoftcapAndEntropy) {
   for (const double scale : {0.125, -0.125, 1.0}) {
     PassCase c;

@@ -41,6 +41,7 @@ class Drawn {
     if (one_in(5)) problem.mask.window = 1 + random_.below(6);
     if (one_in(6)) problem.mask.key_lengths = {random_.below(keys_ + 1)};
     draw_mask(ties);
+    if (one_in(4)) draw_alibi(ties);
     const bool sinks = one_in(5), lse = !sinks && one_in(4);
     if (sinks) {
       sinks_.emplace(DType::kF32, std::vector<std::int64_t>{1, heads_}, tie_values(heads_, ties));
@@ -137,6 +138,15 @@ class Drawn {
     problem.mask.tensor = mask_->view();
     problem.mask.tensor.shape[1] = heads_;
     problem.mask.tensor.strides[1] = 0;
+  }
+
+  // Slopes of the heads; whole ones among ties, so that a distance may make up for a product.
+  void draw_alibi(bool ties) {
+    for (std::int64_t h = 0; h < heads_; ++h) {
+      problem.alibi.push_back(ties ? pick(1.0, 0.5, 0.0, -1.0)
+                                   : pick(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads_)),
+                                          random_.normal(), 0.0, 1e-3, 40.0));
+    }
   }
 
   // That of the row, of more keys, and of fewer: then weights may be above 1.

@@ -56,7 +56,7 @@ struct WideRow {
   std::vector<std::int32_t> keys;  // allowed
   std::vector<Wide> score, weight;
   std::vector<Wide> raw;   // before the softcap, which 113 bits may round to its cap
-  std::vector<Wide> bias;  // of the mask tensor; empty without one
+  std::vector<Wide> bias;  // of the mask tensor and the distance; empty without either
   bool has_sink = false;
   Wide sink = 0;
   Wide logsumexp = 0;
@@ -82,9 +82,15 @@ inline WideRow wide_row(const Problem& p, std::int64_t b, std::int64_t h, std::i
     s *= static_cast<Wide>(p.scale);
     row.raw.push_back(s);
     if (p.softcap > 0) s = static_cast<Wide>(p.softcap) * tanh_of(s / static_cast<Wide>(p.softcap));
-    if (p.mask.tensor) {
-      row.bias.push_back(static_cast<Wide>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j))));
-      s += row.bias.back();
+    if (p.mask.tensor || !p.alibi.empty()) {
+      Wide bias =
+          p.mask.tensor ? static_cast<Wide>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j))) : Wide(0);
+      if (!p.alibi.empty()) {
+        bias -= static_cast<Wide>(p.alibi[static_cast<std::size_t>(b * p.query_heads() + h)]) *
+                static_cast<Wide>(std::abs(i + p.mask.query_offset - j));
+      }
+      row.bias.push_back(bias);
+      s += bias;
     }
     row.keys.push_back(static_cast<std::int32_t>(j));
     row.score.push_back(s);

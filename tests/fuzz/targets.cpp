@@ -185,12 +185,14 @@ void compare_backends(Bytes bytes) {
                row_shape[] = {1, heads, queries}, mask_shape[] = {queries, keys};
   const bool has_mask = from.one_in(3), has_sinks = from.one_in(4), has_lse = from.one_in(4);
   const auto q = values(heads * queries * d), k = values(heads * keys * d), mask = values(queries * keys),
-             sinks = values(heads), lse = values(heads * queries);
+             sinks = values(heads), lse = values(heads * queries), slopes = values(heads);
   const attngraph_tensor tq = tensor(q, q_shape, 4), tk = tensor(k, k_shape, 4), tm = tensor(mask, mask_shape, 2),
-                         ts = tensor(sinks, head_shape, 1), tl = tensor(lse, row_shape, 3);
+                         ts = tensor(sinks, head_shape, 1), tl = tensor(lse, row_shape, 3),
+                         ta = tensor(slopes, head_shape, 1);
   if (has_mask) o.mask = &tm;
   if (has_sinks) o.sinks = &ts;
   if (has_lse) o.lse = &tl;
+  if (from.one_in(4)) o.alibi = &ta;
   o.lse_base = from.one_in(2);
   const Answer a = ask(context, tq, tk, o, "reference"), b = ask(context, tq, tk, o, "cpu");
   // Of several things that are wrong, backends may meet another one first; that something is, they agree on.

@@ -208,6 +208,35 @@ TEST(Listener, TakesMasksOfOtherShapesAsTheyAre) {
               in.expected(options().mask({in.mask.data(), ATTNGRAPH_F32, {kKeys, kKeys}, {kCells, 1}}), false));
 }
 
+// What llama.cpp writes into the mask where a head's slope comes in: the distance, below 0.
+TEST(Listener, BiasesByDistanceBecomeSlopes) {
+  Inputs in(0, kKeys);
+  for (std::int64_t i = 0; i < kKeys; ++i)
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const auto n = static_cast<std::size_t>(i * kCells + j);
+      in.mask[n] = static_cast<float>(j - i);
+      in.mask16[n] = halves({in.mask[n]})[0];
+    }
+  Nodes nodes;
+  attngraph::ggml::capture capture(how());
+  show(capture, flash(nodes, in.query(nodes), in.key(nodes), in.half_mask(nodes), nullptr, 0, 8));
+  const std::vector<double> slopes = attngraph::alibi_slopes(kHeads, 8);
+  const result graph = capture.graph();
+  expect_same(graph, in.expected(options().alibi({slopes.data(), {kHeads}})));
+  EXPECT_EQ(graph.metadata("causal"), "true");
+  EXPECT_EQ(graph.metadata("alibi"), "0.25,0.0625,0.015625,0.00390625");
+
+  in.mask[9 * kCells + 1] = -3;  // no distance: the mask is taken as it is, times the slope
+  std::vector<float> biases;
+  for (const double slope : slopes)
+    for (std::int64_t i = 0; i < kKeys; ++i)
+      for (std::int64_t j = 0; j < kKeys; ++j)
+        biases.push_back(static_cast<float>(slope) * in.mask[static_cast<std::size_t>(i * kCells + j)]);
+  capture.clear();
+  show(capture, flash(nodes, in.query(nodes), in.key(nodes), in.full_mask(nodes), nullptr, 0, 8));
+  expect_same(capture.graph(), in.expected(options().mask({biases.data(), {kHeads, kKeys, kKeys}}), false));
+}
+
 TEST(Listener, NoMaskMeansEveryKey) {
   Inputs in(0, kKeys);
   Nodes nodes;
@@ -312,7 +341,6 @@ TEST(Listener, RefusesWhatEdgesWouldNotShow) {
     return "";
   };
   ggml_tensor *q = in.query(nodes), *k = in.key(nodes), *mask = in.half_mask(nodes);
-  EXPECT_THAT(message(flash(nodes, q, k, mask, nullptr, 0, 8)), HasSubstr("ALiBi"));
   EXPECT_THAT(message(unfused(nodes, in, {{GGML_OP_ADD, 0.0F}}, 0.2F)), HasSubstr("softmax of a ADD"));
   EXPECT_THAT(message({nodes.make("norm-3", GGML_OP_ADD)}), HasSubstr("no attention node"));
   ggml_tensor* small = nodes.over("cache_k_l3", in.k16.data(), GGML_TYPE_Q4_0, kSize, kCells, kKeyHeads);
@@ -328,7 +356,9 @@ TEST(Listener, ThrowsNothingThroughTheCallbackAndStopsThePass) {
   Inputs in(0, kKeys);
   Nodes nodes;
   attngraph::ggml::capture capture(how());
-  const auto graph = flash(nodes, in.query(nodes), in.key(nodes), in.half_mask(nodes), nullptr, 0, 8);
+  ggml_tensor* streams = in.query(nodes);
+  streams->ne[3] = 2;
+  const auto graph = flash(nodes, streams, in.key(nodes), in.half_mask(nodes));
   EXPECT_TRUE(attngraph::ggml::capture::callback(graph[0], true, &capture));
   EXPECT_FALSE(attngraph::ggml::capture::callback(graph[0], false, &capture));  // the pass ends here
   EXPECT_TRUE(capture.failed());

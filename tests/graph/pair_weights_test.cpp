@@ -33,8 +33,8 @@ Pairs some_pairs(std::int64_t head_dim, std::int64_t key_count, std::int64_t wan
 double expected(const PairRow& row, std::int64_t key, double bias) {
   double score = 0;
   for (std::int64_t d = 0; d < row.head_dim; ++d) score += row.query[d] * row.keys[key * row.head_dim + d];
-  score *= row.scale;
-  if (row.softcap > 0) score = row.softcap * std::tanh(score / row.softcap);
+  score *= row.rule.scale;
+  if (row.rule.softcap > 0) score = row.rule.softcap * std::tanh(score / row.rule.softcap);
   return std::min(1.0, std::exp(score + bias - row.logsumexp));
 }
 
@@ -43,7 +43,7 @@ TEST(PairWeights, AreThoseOfTheFormulaForEverySize) {
     for (const std::int64_t wanted : {0, 1, 3, 4, 5, 63, 64, 65, 130}) {
       Pairs pairs = some_pairs(head_dim, 40, wanted);
       for (const double softcap : {0.0, 1.5}) {
-        pairs.row.softcap = softcap;
+        pairs.row.rule.softcap = softcap;
         std::vector<double> weights(pairs.wanted.size(), -1);
         pair_weights(pairs.row, pairs.wanted, {}, weights);
         for (std::size_t n = 0; n < weights.size(); ++n) {

@@ -32,6 +32,11 @@ inline Case random_case(std::uint64_t seed) {
   c.spread = pick(0.01, 0.5, 2.0, 6.0);
   if (one_in(6)) c.scale = pick(-0.3, 0.01, 0.7);
   if (one_in(5)) c.softcap = pick(1.0, 20.0, 50.0);
+  if (one_in(4)) {
+    for (std::int64_t h = 0; h < c.query_heads; ++h)
+      c.alibi.push_back(
+          pick(std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(c.query_heads)), 0.0, 0.03, -0.01));
+  }
   c.threshold = pick(0.0, 1e-5, 0.004, 0.05, 0.4);
   if (one_in(3)) c.top_k = 1 + random.below(pick(3, 40, 1000));
   if (one_in(3)) c.mass = pick(0.2, 0.7, 0.95, 0.9999);
@@ -168,6 +173,74 @@ inline std::vector<Case> extract_cases() {
   add({.name = "softcap_30", .softcap = 30});
   add({.name = "softcap_2", .spread = 5, .softcap = 2, .stats = kAllStats});
   add({.name = "softcap_f16_mask", .dtype = DType::kF16, .softcap = 20, .mask = MaskKind::kAdditive});
+  const std::vector<double> slopes = {0.25, 0.0625, 0.015625, 0.00390625};  // of four heads
+  add({.name = "alibi", .query_heads = 4, .key_heads = 4, .alibi = slopes, .stats = kAllStats});
+  add({.name = "alibi_causal_grouped",
+       .batch = 2,
+       .query_heads = 4,
+       .key_heads = 2,
+       .queries = 130,
+       .keys = 700,
+       .alibi = slopes,
+       .causal = true,
+       .query_offset = 570,
+       .stats = kAllStats});
+  for (const DType dtype : float_types) {
+    add({.name = fmt::format("alibi_{}_many_tiles", name_of(dtype)),
+         .dtype = dtype,
+         .query_heads = 4,
+         .key_heads = 1,
+         .queries = 150,
+         .keys = 1100,
+         .head_dim = 16,
+         .alibi = slopes,
+         .threshold = 0.004,
+         .causal = true,
+         .query_offset = 950});
+  }
+  add({.name = "alibi_not_causal_offset",
+       .queries = 100,
+       .keys = 300,
+       .alibi = {0.1},
+       .threshold = 0.005,
+       .query_offset = 90,
+       .stats = kAllStats});
+  add({.name = "alibi_queries_far_away", .alibi = {0.01}, .query_offset = 3000});
+  add({.name = "alibi_queries_before_all_keys", .alibi = {0.125}, .query_offset = -500});
+  add({.name = "alibi_lengths_window",
+       .batch = 2,
+       .query_heads = 4,
+       .key_heads = 2,
+       .queries = 100,
+       .keys = 200,
+       .alibi = slopes,
+       .causal = true,
+       .query_offset = 100,
+       .window = 50,
+       .key_lengths = {200, 77}});
+  add({.name = "alibi_softcap_mask_sinks",
+       .query_heads = 4,
+       .key_heads = 4,
+       .softcap = 15,
+       .alibi = slopes,
+       .mask = MaskKind::kAdditive,
+       .sinks = true,
+       .stats = kAllStats});
+  add({.name = "alibi_bool_mask", .alibi = {0.05}, .mask = MaskKind::kBool});
+  add({.name = "alibi_negative_slope", .alibi = {-0.02}, .causal = true, .query_offset = 32});
+  add({.name = "alibi_of_one_head_only", .query_heads = 2, .key_heads = 1, .alibi = {0.0, 0.2}});
+  add({.name = "alibi_top_k", .query_heads = 2, .keys = 700, .alibi = {0.3, 0.01}, .threshold = 0, .top_k = 7});
+  add({.name = "alibi_mass", .keys = 700, .alibi = {0.01}, .threshold = 0, .mass = 0.9});
+  add({.name = "alibi_given_lse", .query_heads = 2, .alibi = {0.3, 0.01}, .lse = GivenLse::kBase2, .stats = kAllStats});
+  add({.name = "alibi_chosen_heads_and_rows",
+       .batch = 2,
+       .query_heads = 8,
+       .key_heads = 4,
+       .alibi = {0.5, 0.25, 0.125, 0.06, 0.03, 0.015, 0.008, 0.004},
+       .causal = true,
+       .query_begin = 17,
+       .query_end = 40,
+       .heads = {1, 2, 7}});
   add({.name = "scale_negative", .scale = -0.125});
   add({.name = "scale_zero", .scale = 0.0, .threshold = 0.01, .stats = kAllStats});
   add({.name = "scale_large", .spread = 0.1, .scale = 3.0});

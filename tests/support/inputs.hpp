@@ -30,6 +30,7 @@ struct Case {
   double spread = 2;  // standard deviation of the scores before outliers
   std::optional<double> scale{};
   double softcap = 0;
+  std::vector<double> alibi{};  // [Hq] slopes, halved from one batch to the next
   double threshold = 0.02;
   std::int64_t top_k = 0;
   double mass = 0;
@@ -126,6 +127,9 @@ class Inputs {
     problem_.k = k_.view();
     problem_.scale = scale;
     problem_.softcap = c.softcap;
+    for (std::int64_t b = 0; b < c.batch && !c.alibi.empty(); ++b) {
+      for (const double slope : c.alibi) problem_.alibi.push_back(std::ldexp(slope, -static_cast<int>(b)));
+    }
     problem_.selection = {c.threshold, c.top_k, c.mass, 0};
     problem_.stats = c.stats;
     problem_.mask.causal = c.causal;

@@ -60,6 +60,10 @@ inline ExactRow exact_row(const Problem& p, std::int64_t b, std::int64_t h, std:
     s *= static_cast<long double>(p.scale);
     const auto cap = static_cast<long double>(p.softcap);
     if (cap > 0) s = cap * std::tanh(s / cap);
+    if (!p.alibi.empty()) {
+      const long double slope = p.alibi[static_cast<std::size_t>(b * p.query_heads() + h)];
+      s -= slope * static_cast<long double>(std::abs(i + p.mask.query_offset - j));
+    }
     if (p.mask.tensor) s += static_cast<long double>(mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j)));
     row.score[n] = s;
     maximum = std::max(maximum, s);

@@ -16,7 +16,7 @@ from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..graph import Graph
 from . import _manifest
 
-_BY_LAYER = ("window", "heads", "scale", "softcap", "mask", "sinks", "lse")
+_BY_LAYER = ("window", "heads", "scale", "softcap", "alibi", "mask", "sinks", "lse")
 _OF_TASKS = ("q", "k", "layers", "layer", "heads", "query_range", "tokens")
 _NO_PART_OF_THE_ANSWER = ("threads", *_OF_TASKS)
 
@@ -73,7 +73,11 @@ def prepare(q: Any, k: Any, threshold: float, pairs_per_task: int, how: dict[str
         own["tokens"] = tokens
     by_layer = {}
     for label in pairs:
-        values = {name: of_layer(own[name], label, many) if name in _BY_LAYER else own[name] for name in own}
+        values = {
+            # A list of slopes has one for each head, as of every layer.
+            name: of_layer(own[name], label, many and name != "alibi") if name in _BY_LAYER else own[name]
+            for name in own
+        }
         by_layer[label] = {name: _sent(value, name) for name, value in values.items() if value is not None}
     return Work(tasks, pairs, bfloat16, by_layer, None if carried else _texts(tokens))
 
