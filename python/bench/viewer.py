@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from selenium.common.exceptions import WebDriverException
+from urllib3.exceptions import ReadTimeoutError
 
 import attngraph as ag
 
@@ -219,10 +220,15 @@ def drawn(page):
             return f"first picture {seconds:.2f} s; memory {memory(reader.driver):.0f} MB"
         except AssertionError:
             return "nothing drawn within 100 s"
-        except WebDriverException as error:  # busy for longer than the driver waits
+        except WebDriverException as error:
             return f"nothing drawn: {error.msg.splitlines()[0]}"
+        except ReadTimeoutError:  # busy for longer than the driver waits
+            return "nothing drawn within 120 s"
         finally:
-            reader.close()
+            try:
+                reader.close()
+            except ReadTimeoutError:
+                reader.driver.service.stop()
 
 
 if __name__ == "__main__":
