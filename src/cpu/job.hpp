@@ -17,8 +17,7 @@ struct Group {
   std::int64_t batch = 0;
   std::int64_t key_head = 0;
   std::vector<std::int64_t> heads;
-  std::int64_t heads_per_task = 1;
-  std::int64_t tasks = 0;
+  std::int64_t tasks = 0;  // that read these keys
 };
 
 struct Job {
