@@ -74,12 +74,17 @@ void Settings::apply(options& o) const {
 std::vector<double> Settings::slopes(std::int64_t heads) const {
   if (alibi.value == "none") return {};
   if (alibi.value == "standard") return alibi_slopes(heads);
-  const bool by_flag = alibi.origin == Origin::kFlag;
-  const std::vector<double> given = parse_numbers(by_flag ? "--alibi" : "metadata 'alibi'", alibi.value);
+  const char* const source = alibi.origin == Origin::kFlag ? "--alibi" : "metadata 'alibi'";
+  std::vector<double> given;
+  try {
+    given = parse_numbers(source, alibi.value);
+  } catch (const UsageError& e) {
+    throw UsageError(fmt::format("{}, standard or none", e.what()));
+  }
   if (static_cast<std::int64_t>(given.size()) != heads) {
     throw error(ATTNGRAPH_ERROR_SHAPE,
-                fmt::format("{} has {} slopes, and there are {} query heads; give one for each, or standard",
-                            by_flag ? "--alibi" : "metadata 'alibi'", given.size(), heads));
+                fmt::format("{} has {} slopes, and there are {} query heads; give one for each, or standard", source,
+                            given.size(), heads));
   }
   return given;
 }

@@ -246,7 +246,8 @@ TEST_F(Extract, ScoresFallByDistanceAsAFlagMetadataOrATensorSay) {
   EXPECT_THAT(explained({"tensor.safetensors"}), ContainsRegex("alibi +the tensors alibi.<layer> +file"));
   EXPECT_THAT(explained({"told.safetensors"}), ContainsRegex("scores +q . k, less by distance"));
   expect_error(1, {"extract", "plain.safetensors", "--alibi", "1,2,3", "-o", "e.csv"}, {"3 slopes", "2 query heads"});
-  expect_error(2, {"extract", "plain.safetensors", "--alibi", "steep", "-o", "e.csv"}, {"--alibi", "steep"});
+  expect_error(2, {"extract", "plain.safetensors", "--alibi", "steep", "-o", "e.csv"},
+               {"--alibi", "steep", "standard or none"});
 }
 
 TEST_F(Extract, MoreStatisticsTravelWithTheGraph) {
