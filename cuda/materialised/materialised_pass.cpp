@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "../../src/core/numbers.hpp"
 #include "../stages/passes.hpp"
 #include "../stages/stages.hpp"
 #include "cublas.hpp"
@@ -13,8 +14,6 @@ namespace ag::cuda {
 namespace {
 
 constexpr std::int64_t kAlignment = 256;  // of the parts of the scratch
-
-std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 // Where a batch's numbers lie in its scratch, in bytes.
 struct Layout {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "../../src/core/numbers.hpp"
 #include "../../src/core/ordered_tasks.hpp"
 #include "../../src/core/select.hpp"
 #include "../run/extract.hpp"
@@ -14,8 +15,6 @@
 
 namespace ag::cuda {
 namespace {
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // Finished rows of one slice. Reused, for its pinned memory. Weight: double for a matrix of f64, else float.
 template <class Weight>

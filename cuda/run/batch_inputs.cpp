@@ -9,10 +9,10 @@
 #include "../stages/key_range.hpp"
 #include "lane_memory.hpp"
 
+#include "../../src/core/numbers.hpp"
+
 namespace ag::cuda {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The table and its small arrays as one piece of memory, so that they are one copy.
 class Tables {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "../../src/core/edge_rule.hpp"
+#include "../../src/core/numbers.hpp"
 #include "lane_memory.hpp"
 
 namespace ag::cuda {
@@ -12,8 +13,6 @@ namespace {
 
 // Beyond it an intermediate product of the double kernel could overflow.
 constexpr double kScoreLimit = 1e300;
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // What a batch has on the device, and the way through the stages.
 class BatchRun {

@@ -17,8 +17,6 @@
 namespace ag::api {
 namespace {
 
-// Positions, offsets and windows below it can be added without overflow; no memory holds as many.
-constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
 constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
 constexpr std::int64_t kMaxKeylessRows = std::int64_t{1} << 24;
 constexpr std::int32_t kMaxThreads = 4096;

@@ -9,6 +9,9 @@
 
 namespace ag::api {
 
+// Positions, offsets and windows below it can be added without overflow; no memory holds as many.
+constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
+
 // Today's layout, checked where no tensor is needed.
 attngraph_options read_options(const attngraph_options* options);
 

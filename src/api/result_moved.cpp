@@ -27,7 +27,7 @@ ag::Alignment alignment_argument(const std::int64_t* alignment, std::int64_t cou
   return {alignment, static_cast<std::size_t>(count)};
 }
 
-attngraph_head_difference head_struct(const ag::HeadDifference& d) {
+attngraph_head_difference head_difference_struct(const ag::HeadDifference& d) {
   attngraph_head_difference out{};
   out.batch = d.id.batch;
   out.layer = d.id.layer;
@@ -86,7 +86,7 @@ attngraph_status attngraph_result_diff_heads(const attngraph_result* a, const at
     const std::vector<ag::HeadDifference> table =
         ag::diff_heads(required(a, "a").graph, required(b, "b").graph, alignment_argument(alignment, alignment_count));
     if (!table.empty()) required(rows, "rows");
-    std::transform(table.begin(), table.end(), rows, head_struct);
+    std::transform(table.begin(), table.end(), rows, head_difference_struct);
     *count = static_cast<int64_t>(table.size());
   });
 }

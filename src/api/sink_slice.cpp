@@ -6,12 +6,12 @@
 
 #include "../graph/operations.hpp"
 #include "guard.hpp"
+#include "request.hpp"
 #include "sink.hpp"
 
 namespace ag::api {
 namespace {
 
-constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 void check_labels(const attngraph_csr& csr) {

@@ -15,7 +15,7 @@
 namespace attngraph::cli {
 namespace {
 
-std::optional<std::int64_t> number(std::string_view text) {
+std::optional<std::int64_t> position(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failure != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -32,7 +32,7 @@ Ends parse_ends(const char* flag, const std::string& text) {
   const auto bad = [&] { return UsageError(fmt::format("{}: '{}' is not A:B, A: or :B", flag, text)); };
   if (colon == std::string::npos || text.size() == 1) throw bad();
   const auto end = [&](std::string_view part) {
-    const auto value = number(part);
+    const auto value = position(part);
     if (!part.empty() && !value) throw bad();
     return value;
   };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../core/edge_rule.hpp"
+#include "../core/numbers.hpp"
 #include "../core/ordered_tasks.hpp"
 #include "../core/select.hpp"
 #include "extract.hpp"
@@ -13,10 +14,6 @@
 
 namespace ag::cpu {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // The smallest T that is an edge: x >= t in double and x >= smallest_edge(t) in T are the same. Threshold 0 keeps every
 // allowed pair.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "../core/edge_rule.hpp"
+#include "../core/numbers.hpp"
 #include "../core/select.hpp"
 #include "band.hpp"
 #include "pairs.hpp"
@@ -11,10 +12,6 @@
 
 namespace ag::cpu {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // ln(e^a + e^b)
 double log_add(double a, double b) {

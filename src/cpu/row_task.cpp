@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../core/numbers.hpp"
 #include "../core/select.hpp"
 #include "band.hpp"
 #include "pairs.hpp"
@@ -11,10 +12,7 @@
 namespace ag::cpu {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLargestBias = 1e37;
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 }  // namespace
 

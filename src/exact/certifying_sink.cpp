@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "../core/numbers.hpp"
 #include "band.hpp"
 
 namespace ag::exact {
@@ -16,8 +17,6 @@ constexpr std::size_t kBufferedEdges = std::size_t{1} << 18;
 // Starting threads costs as much as a few rows.
 constexpr std::size_t kRowsPerThread = 4;
 constexpr std::int64_t kRowsPerTask = 16;
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 using Weights = std::vector<float>::const_iterator;
 double sum_of(Weights begin, Weights end) {

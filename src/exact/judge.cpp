@@ -7,12 +7,12 @@
 #include <numeric>
 
 #include "../core/edge_rule.hpp"
+#include "../core/numbers.hpp"
 #include "scores.hpp"
 
 namespace ag::exact {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kRoundoff = 0x1p-53;
 
 }  // namespace

@@ -189,7 +189,7 @@ namespace {
 constexpr int kErrorBits = 32;  // an error need not be known well, but never too small
 
 // A few bits of x >= 0, rounded up.
-Real round_up(const Real& x) {
+Real rounded_up(const Real& x) {
   if (x.sign() == 0) return x;
   const Real few = x.truncated(kErrorBits);
   return few + Real(1).scaled(few.log2_floor() - kErrorBits + 1);
@@ -197,18 +197,18 @@ Real round_up(const Real& x) {
 
 Ball rounded(const Real& x, const Real& error, int bits) {
   Ball out{x.truncated(bits), error};
-  if (x.sign() != 0) out.error = round_up(error + Real(1).scaled(x.log2_floor() - bits + 1));
+  if (x.sign() != 0) out.error = rounded_up(error + Real(1).scaled(x.log2_floor() - bits + 1));
   return out;
 }
 
 }  // namespace
 
-Ball operator+(const Ball& a, const Ball& b) { return {a.value + b.value, round_up(a.error + b.error)}; }
-Ball operator-(const Ball& a, const Ball& b) { return {a.value - b.value, round_up(a.error + b.error)}; }
+Ball operator+(const Ball& a, const Ball& b) { return {a.value + b.value, rounded_up(a.error + b.error)}; }
+Ball operator-(const Ball& a, const Ball& b) { return {a.value - b.value, rounded_up(a.error + b.error)}; }
 
 Ball product(const Ball& a, const Ball& b, int bits) {
   const Real error = a.value.magnitude() * b.error + b.value.magnitude() * a.error + a.error * b.error;
-  return rounded(a.value * b.value, round_up(error), bits);
+  return rounded(a.value * b.value, rounded_up(error), bits);
 }
 
 int sign_of(const Ball& x) {
@@ -228,12 +228,12 @@ Ball exp(const Ball& x, int bits) {
   for (int n = 1; n <= terms; ++n) {
     term = product(term, small, working);
     term.value = term.value.divided(static_cast<std::uint32_t>(n), working);
-    term.error = round_up(term.error + Real(1).scaled(-std::int64_t{kStep} * n - working));
+    term.error = rounded_up(term.error + Real(1).scaled(-std::int64_t{kStep} * n - working));
     sum = sum + term;
     sum = rounded(sum.value, sum.error, working);
   }
   // What follows is a geometric series of ratio below 2^-8.
-  sum.error = round_up(sum.error + Real(1).scaled(-std::int64_t{kStep} * terms));
+  sum.error = rounded_up(sum.error + Real(1).scaled(-std::int64_t{kStep} * terms));
   for (std::int64_t n = 0; n < halvings; ++n) sum = product(sum, sum, working);
   return sum;
 }
@@ -265,7 +265,7 @@ Ball reciprocal(const Ball& x, int bits) {
   // |1/u - g| = |1 - u g| / |u|, and the divisor's own error moves the quotient by at most twice its share.
   const Real off = (Real(1) - unit * guess).magnitude();
   const Real share = x.error.scaled(1 - exponent);
-  return {guess.scaled(-exponent), round_up((off + share.scaled(1)).scaled(-exponent))};
+  return {guess.scaled(-exponent), rounded_up((off + share.scaled(1)).scaled(-exponent))};
 }
 
 }  // namespace

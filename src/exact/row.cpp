@@ -9,11 +9,11 @@
 #include <map>
 
 #include "../core/edge_rule.hpp"
+#include "../core/numbers.hpp"
 
 namespace ag::exact {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kFirstBits = 96;
 constexpr int kMostBits = 1 << 14;
 // ln of the smallest positive double is -744.5: a pair whose weight is below e^-kLowest reaches no threshold.

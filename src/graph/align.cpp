@@ -3,12 +3,11 @@
 #include <unordered_map>
 
 #include "../core/error.hpp"
+#include "../core/numbers.hpp"
 #include "moved.hpp"
 
 namespace ag {
 namespace {
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // E. W. Myers, An O(ND) Difference Algorithm and Its Variations, 1986: furthest reaching paths by diagonal k = x - y.
 // Frontiers of all steps are kept, to walk back along.

@@ -7,13 +7,13 @@
 #include <cstdint>
 #include <utility>
 
+#include "../core/numbers.hpp"
+
 namespace ag {
 namespace {
 
 constexpr std::size_t kLeastHeld = std::size_t{1} << 16;  // edges: pruning fewer is not worth a pass
 constexpr double kNoFloor = -std::numeric_limits<double>::infinity();
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 }  // namespace
 

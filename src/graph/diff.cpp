@@ -37,9 +37,9 @@ std::vector<RowRef> rows_by_query(const EdgeList& graph, const std::vector<std::
   return rows;
 }
 
-class Comparison {
+class EdgeComparison {
  public:
-  Comparison(const EdgeList& a, const EdgeList& b, double band) : a_(a), b_(b), band_(band) {
+  EdgeComparison(const EdgeList& a, const EdgeList& b, double band) : a_(a), b_(b), band_(band) {
     out_.edges_a = a.edge_count();
     out_.edges_b = b.edge_count();
     const std::optional<double> t_a = threshold_fact(a.metadata), t_b = threshold_fact(b.metadata);
@@ -121,6 +121,6 @@ class Comparison {
 
 }  // namespace
 
-Difference diff(const EdgeList& a, const EdgeList& b, double band) { return Comparison(a, b, band).run(); }
+Difference diff(const EdgeList& a, const EdgeList& b, double band) { return EdgeComparison(a, b, band).run(); }
 
 }  // namespace ag

@@ -6,15 +6,13 @@
 #include <limits>
 
 #include "../core/error.hpp"
+#include "../core/numbers.hpp"
 #include "operations.hpp"
 
 namespace ag {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int32_t kNoGroup = -1;
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // Positions at which a query or a key stands. A file may claim any query: those that no memory holds are refused.
 std::int64_t position_count(const EdgeList& graph) {

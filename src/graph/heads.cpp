@@ -9,10 +9,10 @@
 #include "operations.hpp"
 #include "words.hpp"
 
+#include "../core/numbers.hpp"
+
 namespace ag {
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 double sum_of(const std::vector<double>& values) {
   double sum = 0;

@@ -8,16 +8,14 @@
 #include <numbers>
 
 #include "../core/error.hpp"
+#include "../core/numbers.hpp"
 #include "operations.hpp"
 #include "threshold_fact.hpp"
 
 namespace ag {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kNoKey = std::numeric_limits<std::int64_t>::max();
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // The largest weight that a pair can have and yet be no edge: below the threshold, where all pairs at or above it were
 // kept; otherwise only the mass of the row that was not kept bounds it.

@@ -7,6 +7,8 @@
 
 #include "choice.hpp"
 
+#include "../core/numbers.hpp"
+
 namespace ag {
 namespace {
 
@@ -137,7 +139,6 @@ Summary summarise(const EdgeList& graph, std::optional<std::size_t> slice) {
     for (const Slice& one : graph.slices) for_each_row(graph, one, add_row);
   }
 
-  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   const std::int64_t rows_with_keys = s.rows - s.empty_rows;
   s.mean_row_edges = ratio(static_cast<double>(s.edges), static_cast<double>(s.rows), 0);
   s.kept_mass_mean = ratio(kept_sum, static_cast<double>(rows_with_keys), 0);

@@ -12,6 +12,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "../core/numbers.hpp"
 #include "pair_weights.hpp"
 
 namespace ag {
@@ -19,13 +20,10 @@ namespace {
 
 using Sums = std::array<double, kTokenRelations>;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // Rows of one sum: fixed, so that sums of doubles come out the same for every number of threads.
 constexpr std::int64_t kChunkRows = 64;
 // Below so many multiplications a slice is not worth a thread.
 constexpr double kWorkPerThread = 2e6;
-
-std::size_t idx(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // Where every id occurs, ascending.
 class Occurrences {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "../core/numbers.hpp"
 #include "cuda_rooms.hpp"
 
 namespace ag {
@@ -17,7 +18,6 @@ constexpr std::int64_t kRowsPerMultiprocessor = 512;
 // Inputs in host memory: while one batch computes, the next is on its way, and the last one's edges are.
 constexpr std::int64_t kBatchesFromHost = 4, kRowsFromHost = std::int64_t{1} << 15;
 
-std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
 std::int64_t ceil_div(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
 
 // An eighth of the device: inputs and the answers of others need their place too.

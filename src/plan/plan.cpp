@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../core/numbers.hpp"
 #include "../core/select.hpp"
 #include "cost.hpp"
 #include "cuda_plan.hpp"
@@ -30,8 +31,6 @@ PlanShape shape_of_request(const Request& request) {
 void place(PlanShape& shape, const TensorView& view) {
   shape.memory_device = std::max(shape.memory_device, view.device);
 }
-
-constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) { return (n + step - 1) / step * step; }
 
 constexpr double kMiB = 1 << 20;
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../core/edge_rule.hpp"
+#include "../core/numbers.hpp"
 #include "../core/select.hpp"
 #include "../exact/row.hpp"
 #include "compensated_sum.hpp"
@@ -16,7 +17,6 @@
 namespace ag::reference {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kRoundoff = 0x1p-53;
 
 // Beyond this bound on |scale q . k| an intermediate product could overflow.

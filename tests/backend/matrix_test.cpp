@@ -8,14 +8,13 @@
 #include <numeric>
 #include <vector>
 
+#include "core/numbers.hpp"
 #include "support/compare.hpp"
 #include "support/inputs.hpp"
 #include "support/run.hpp"
 
 namespace ag::test {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 MatrixProblem matrix_problem(const Tensor& weights, double threshold) {
   MatrixProblem problem;
@@ -224,7 +223,7 @@ TEST_P(FilterMatrix, NegativeAndSubnormalWeights) {
 
 TEST_P(FilterMatrix, LocatesNonfiniteWeightsOrSkipsThem) {
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const double bad : {kNan, HUGE_VAL, -HUGE_VAL}) {
+    for (const double bad : {kNaN, HUGE_VAL, -HUGE_VAL}) {
       Tensor weights(dtype, {2, 2, 6, 45}, random_weights(2 * 2 * 6 * 45, 13));
       MatrixProblem problem = matrix_problem(weights, 0.05);
       weights.set(static_cast<std::size_t>(((1 * 2 + 0) * 6 + 3) * 45 + 37), bad);

@@ -6,14 +6,13 @@
 #include <limits>
 #include <string>
 
+#include "core/numbers.hpp"
 #include "support/compare.hpp"
 #include "support/inputs.hpp"
 #include "support/run.hpp"
 
 namespace ag::test {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 class Nonfinites : public EveryBackend {
  protected:
@@ -45,7 +44,7 @@ std::size_t at(std::int64_t heads, std::int64_t n, std::int64_t dim, std::int64_
 
 TEST_P(Nonfinites, AreLocatedInQueries) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
-    for (const double bad : {kNan, HUGE_VAL, -HUGE_VAL}) {
+    for (const double bad : {kNaN, HUGE_VAL, -HUGE_VAL}) {
       Inputs inputs(small(dtype));
       inputs.q().set(at(4, 20, 9, 1, 2, 17, 3), bad);
       expect_nonfinite(inputs.problem(), {"q", "batch 1", "head 2", "position 17", "dimension 3"});
@@ -55,14 +54,14 @@ TEST_P(Nonfinites, AreLocatedInQueries) {
 
 TEST_P(Nonfinites, AreNobodysBusinessWithoutAQuery) {
   Inputs inputs(small());
-  inputs.k().set(at(2, 70, 9, 1, 1, 69, 8), kNan);
+  inputs.k().set(at(2, 70, 9, 1, 1, 69, 8), kNaN);
   inputs.problem().query_end = inputs.problem().query_begin;
   EXPECT_EQ(run_extract(backend(), inputs.problem(), 2).edge_count(), 0);
 }
 
 TEST_P(Nonfinites, AreLocatedInKeys) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
-    for (const double bad : {kNan, HUGE_VAL, -HUGE_VAL}) {
+    for (const double bad : {kNaN, HUGE_VAL, -HUGE_VAL}) {
       Inputs inputs(small(dtype));
       inputs.k().set(at(2, 70, 9, 1, 1, 69, 8), bad);
       expect_nonfinite(inputs.problem(), {"k", "batch 1", "head 1", "position 69", "dimension 8"});
@@ -78,11 +77,11 @@ TEST_P(Nonfinites, OutsideTheRequestAreNotRead) {
   c.heads = {2, 3};
   Inputs inputs(c);
   const EdgeList clean = run_extract(backend(), inputs.problem());
-  inputs.q().set(at(4, 20, 9, 0, 2, 2, 0), kNan);   // before the range
-  inputs.q().set(at(4, 20, 9, 1, 3, 9, 8), kNan);   // after the range
-  inputs.q().set(at(4, 20, 9, 0, 1, 5, 0), kNan);   // another head
-  inputs.k().set(at(2, 70, 9, 1, 1, 60, 0), kNan);  // beyond the length of batch 1
-  inputs.k().set(at(2, 70, 9, 0, 0, 10, 0), kNan);  // a key head that no chosen head reads
+  inputs.q().set(at(4, 20, 9, 0, 2, 2, 0), kNaN);   // before the range
+  inputs.q().set(at(4, 20, 9, 1, 3, 9, 8), kNaN);   // after the range
+  inputs.q().set(at(4, 20, 9, 0, 1, 5, 0), kNaN);   // another head
+  inputs.k().set(at(2, 70, 9, 1, 1, 60, 0), kNaN);  // beyond the length of batch 1
+  inputs.k().set(at(2, 70, 9, 0, 0, 10, 0), kNaN);  // a key head that no chosen head reads
   expect_identical_edges(run_extract(backend(), inputs.problem()), clean);
 }
 
@@ -91,10 +90,10 @@ TEST_P(Nonfinites, AreSkippedAndCountedOnRequest) {
     Case c = small(dtype);
     c.stats = {true, true, true};
     Inputs inputs(c);
-    inputs.q().set(at(4, 20, 9, 0, 1, 4, 0), kNan);
+    inputs.q().set(at(4, 20, 9, 0, 1, 4, 0), kNaN);
     inputs.q().set(at(4, 20, 9, 0, 1, 4, 5), HUGE_VAL);  // the same row again
     inputs.q().set(at(4, 20, 9, 1, 3, 19, 8), -HUGE_VAL);
-    inputs.k().set(at(2, 70, 9, 0, 0, 0, 0), kNan);
+    inputs.k().set(at(2, 70, 9, 0, 0, 0, 0), kNaN);
     inputs.k().set(at(2, 70, 9, 0, 0, 33, 8), HUGE_VAL);
     inputs.k().set(at(2, 70, 9, 1, 1, 69, 2), -HUGE_VAL);
     inputs.problem().nonfinite = Nonfinite::kSkip;
@@ -107,7 +106,7 @@ TEST_P(Nonfinites, AreSkippedAndCountedOnRequest) {
 
 TEST_P(Nonfinites, AllKeysSkippedLeavesEmptyRows) {
   Inputs inputs(small());
-  for (std::size_t n = 0; n < inputs.k().size(); ++n) inputs.k().set(n, kNan);
+  for (std::size_t n = 0; n < inputs.k().size(); ++n) inputs.k().set(n, kNaN);
   inputs.problem().nonfinite = Nonfinite::kSkip;
   const EdgeList graph = run_extract(backend(), inputs.problem());
   EXPECT_EQ(graph.edge_count(), 0);
@@ -116,7 +115,7 @@ TEST_P(Nonfinites, AllKeysSkippedLeavesEmptyRows) {
 }
 
 TEST_P(Nonfinites, AreNeverSkippedInMasks) {
-  for (const double bad : {kNan, HUGE_VAL}) {
+  for (const double bad : {kNaN, HUGE_VAL}) {
     for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
       Inputs inputs(small());
       std::vector<double> values(2 * 20 * 70, 0.0);
@@ -135,7 +134,7 @@ TEST_P(Nonfinites, AreNeverSkippedInMasks) {
 }
 
 TEST_P(Nonfinites, AreNeverSkippedInSinks) {
-  for (const double bad : {kNan, HUGE_VAL}) {
+  for (const double bad : {kNaN, HUGE_VAL}) {
     Inputs inputs(small());
     const Tensor sinks(DType::kF32, {2, 4}, {0, 0, 0, 0, 0, 0, bad, 0});
     inputs.problem().sinks = sinks.view();
@@ -146,7 +145,7 @@ TEST_P(Nonfinites, AreNeverSkippedInSinks) {
 TEST_P(Nonfinites, NanIsNoLogsumexp) {
   Inputs inputs(small());
   std::vector<double> values(2 * 4 * 20, 3.0);
-  values[static_cast<std::size_t>((1 * 4 + 2) * 20 + 11)] = kNan;
+  values[static_cast<std::size_t>((1 * 4 + 2) * 20 + 11)] = kNaN;
   const Tensor lse(DType::kF32, {2, 4, 20}, values);
   inputs.problem().logsumexp = lse.view();
   expect_nonfinite(inputs.problem(), {"lse", "batch 1", "head 2", "query 11"});

@@ -33,7 +33,7 @@ DeviceInfo hopper(bool has_context, bool has_started, std::vector<int> devices =
   return d;
 }
 
-PlanShape heads_of(std::int64_t heads, std::int64_t n, bool causal, DType dtype = DType::kF16) {
+PlanShape attention_of(std::int64_t heads, std::int64_t n, bool causal, DType dtype = DType::kF16) {
   PlanShape shape;
   shape.query_heads = shape.key_heads = shape.all_key_heads = heads;
   shape.queries = shape.all_queries = shape.keys = n;
@@ -59,29 +59,29 @@ bool takes_cuda(const PlanShape& shape, const DeviceInfo& device, int threads = 
 
 // As the command meets data/genesis-8k: 0.42 s with the CPU of an H100's machine, 0.49 s with the H100.
 TEST(Cost, AShortCallDoesNotWaitForAContext) {
-  const PlanShape genesis = heads_of(9, 8192, true);
+  const PlanShape genesis = attention_of(9, 8192, true);
   EXPECT_FALSE(takes_cuda(genesis, hopper(false, false)));
   EXPECT_TRUE(takes_cuda(genesis, hopper(true, true))) << "once it is there";
   EXPECT_TRUE(takes_cuda(genesis, hopper(false, false), 1)) << "a lone core would take longer than that";
-  EXPECT_FALSE(takes_cuda(heads_of(12, 1024, true), hopper(true, false))) << "nor for the kernels to be loaded";
+  EXPECT_FALSE(takes_cuda(attention_of(12, 1024, true), hopper(true, false))) << "nor for the kernels to be loaded";
 }
 
 TEST(Cost, ALongCallGoesToTheDevice) {
-  EXPECT_TRUE(takes_cuda(heads_of(16, 16384, false), hopper(false, false)));
-  EXPECT_TRUE(takes_cuda(heads_of(16, 16384, true), hopper(true, true)));
-  EXPECT_TRUE(takes_cuda(heads_of(1, 131072, true), hopper(false, false)));
+  EXPECT_TRUE(takes_cuda(attention_of(16, 16384, false), hopper(false, false)));
+  EXPECT_TRUE(takes_cuda(attention_of(16, 16384, true), hopper(true, true)));
+  EXPECT_TRUE(takes_cuda(attention_of(1, 131072, true), hopper(false, false)));
 }
 
 TEST(Cost, AFewPairsAreSoonerDoneThanSent) {
-  EXPECT_FALSE(takes_cuda(heads_of(1, 16, true), hopper(true, true), 1) &&
-               on_cpu(heads_of(1, 16, true), 1).total() >= kTooShortToAsk);
-  EXPECT_LT(on_cpu(heads_of(4, 128, true), 2).total(), kTooShortToAsk);
-  EXPECT_GT(on_cpu(heads_of(9, 8192, true)).total(), kTooShortToAsk);
+  EXPECT_FALSE(takes_cuda(attention_of(1, 16, true), hopper(true, true), 1) &&
+               on_cpu(attention_of(1, 16, true), 1).total() >= kTooShortToAsk);
+  EXPECT_LT(on_cpu(attention_of(4, 128, true), 2).total(), kTooShortToAsk);
+  EXPECT_GT(on_cpu(attention_of(9, 8192, true)).total(), kTooShortToAsk);
 }
 
 // A model's layers one by one: together they are worth a start, though none alone is.
 TEST(Cost, ManyShortCallsPayForAStart) {
-  const PlanShape layer = heads_of(9, 8192, true);
+  const PlanShape layer = attention_of(9, 8192, true);
   const Cost cpu = on_cpu(layer), cuda = on(hopper(false, false), layer);
   double forgone = 0;
   int calls = 1;
@@ -95,7 +95,7 @@ TEST(Cost, ManyShortCallsPayForAStart) {
 }
 
 TEST(Cost, IsMadeOfStartsBytesAndScores) {
-  const PlanShape shape = heads_of(16, 16384, false);
+  const PlanShape shape = attention_of(16, 16384, false);
   EXPECT_NEAR(on(hopper(false, false), shape).start, 0.297, 1e-9);
   EXPECT_NEAR(on(hopper(true, false), shape).start, 0.071, 1e-9);
   EXPECT_EQ(on(hopper(true, true), shape).start, 0);
@@ -107,7 +107,7 @@ TEST(Cost, IsMadeOfStartsBytesAndScores) {
   EXPECT_GT(on(hopper(true, true), shape, "cuda_materialised").run, on(hopper(true, true), shape).run);
   EXPECT_GT(on_cpu(shape, 4).run, 3 * on_cpu(shape, 16).run);
   // A ready matrix is read once: sending it costs more than that.
-  PlanShape matrix = heads_of(8, 4096, false, DType::kF32);
+  PlanShape matrix = attention_of(8, 4096, false, DType::kF32);
   matrix.head_dim = 0;
   EXPECT_FALSE(takes_cuda(matrix, hopper(true, true)));
 }

@@ -22,7 +22,7 @@ DeviceInfo gpu(std::size_t memory_gib = 80, int multiprocessors = 108) {
   return d;
 }
 
-PlanShape heads_of(std::int64_t query_heads, std::int64_t key_heads, std::int64_t n, double threshold) {
+PlanShape layer_of(std::int64_t query_heads, std::int64_t key_heads, std::int64_t n, double threshold) {
   PlanShape shape;
   shape.query_heads = query_heads;
   shape.key_heads = key_heads;
@@ -43,8 +43,8 @@ PlanOptions streaming(std::size_t workspace_bytes = 0) {
 }
 
 TEST(CudaPlan, HeadsThatShareKeysArePackedWhileTheyFit) {
-  EXPECT_EQ(make_plan(heads_of(8, 2, 4096, 0.01), streaming(), gpu()).cuda.heads_per_chunk, 4);
-  const Plan small = make_plan(heads_of(8, 2, 4096, 0.01), streaming(20 << 20), gpu());
+  EXPECT_EQ(make_plan(layer_of(8, 2, 4096, 0.01), streaming(), gpu()).cuda.heads_per_chunk, 4);
+  const Plan small = make_plan(layer_of(8, 2, 4096, 0.01), streaming(20 << 20), gpu());
   EXPECT_EQ(small.cuda.heads_per_chunk, 1);
   EXPECT_LE(small.cuda.queries_per_chunk, 4096);
 }
@@ -59,7 +59,7 @@ TEST(CudaPlan, BatchesFitTheWorkspace) {
       for (const char* backend : {"cuda_streaming", "cuda_materialised"}) {
         PlanOptions options = streaming(mib << 20);
         options.backend = backend;
-        const Plan plan = make_plan(heads_of(8, 8, n, 0.01), options, gpu());
+        const Plan plan = make_plan(layer_of(8, 8, n, 0.01), options, gpu());
         const std::int64_t rows = rows_of(plan);
         ASSERT_GE(rows, 1);
         // What a row takes at least: candidates, or scores.
@@ -84,7 +84,7 @@ TEST(CudaPlan, BatchesFitTheWorkspace) {
 // The benchmark's shapes, on 132 multiprocessors, inputs in device memory: one batch, every multiprocessor has work.
 TEST(CudaPlan, ACallIsOneGrid) {
   const auto plan_of = [](std::int64_t heads, std::int64_t n, std::int64_t dim) {
-    PlanShape shape = heads_of(heads, heads, n, 0.01);
+    PlanShape shape = layer_of(heads, heads, n, 0.01);
     shape.head_dim = dim;
     shape.memory_device = 0;
     return make_plan(shape, streaming(), gpu(80, 132));
@@ -106,24 +106,24 @@ TEST(CudaPlan, ACallIsOneGrid) {
 }
 
 TEST(CudaPlan, InputsOfTheHostTravelWhileOthersCompute) {
-  PlanShape shape = heads_of(16, 16, 16384, 0.01);
+  PlanShape shape = layer_of(16, 16, 16384, 0.01);
   EXPECT_EQ(make_plan(shape, streaming(), gpu()).cuda.batches, 4);
   shape.memory_device = 0;
   EXPECT_EQ(make_plan(shape, streaming(), gpu()).cuda.batches, 1);
-  EXPECT_EQ(make_plan(heads_of(4, 4, 512, 0.01), streaming(), gpu()).cuda.batches, 1) << "too little to cut";
+  EXPECT_EQ(make_plan(layer_of(4, 4, 512, 0.01), streaming(), gpu()).cuda.batches, 1) << "too little to cut";
 }
 
 TEST(CudaPlan, TheWorkspaceIsAShareOfTheDevice) {
-  EXPECT_EQ(make_plan(heads_of(1, 1, 4096, 0.01), streaming(), gpu(8)).workspace_bytes, std::size_t{1} << 30);
-  EXPECT_EQ(make_plan(heads_of(1, 1, 4096, 0.01), streaming(), gpu(80)).workspace_bytes, std::size_t{2} << 30);
-  EXPECT_EQ(make_plan(heads_of(1, 1, 4096, 0.01), streaming(12345678), gpu(80)).workspace_bytes, 12345678u);
+  EXPECT_EQ(make_plan(layer_of(1, 1, 4096, 0.01), streaming(), gpu(8)).workspace_bytes, std::size_t{1} << 30);
+  EXPECT_EQ(make_plan(layer_of(1, 1, 4096, 0.01), streaming(), gpu(80)).workspace_bytes, std::size_t{2} << 30);
+  EXPECT_EQ(make_plan(layer_of(1, 1, 4096, 0.01), streaming(12345678), gpu(80)).workspace_bytes, 12345678u);
 }
 
 TEST(CudaPlan, KeysAreSplitWhenQueriesAreFew) {
-  PlanShape few = heads_of(1, 1, 1 << 17, 0.01);
+  PlanShape few = layer_of(1, 1, 1 << 17, 0.01);
   few.queries = few.all_queries = 1;
   EXPECT_GE(make_plan(few, streaming(), gpu()).cuda.splits, 32);
-  EXPECT_EQ(make_plan(heads_of(1, 1, 1 << 17, 0.01), streaming(), gpu()).cuda.splits, 1);
+  EXPECT_EQ(make_plan(layer_of(1, 1, 1 << 17, 0.01), streaming(), gpu()).cuda.splits, 1);
   PlanShape heads = few;
   heads.query_heads = heads.key_heads = heads.all_key_heads = 256;
   EXPECT_EQ(make_plan(heads, streaming(), gpu()).cuda.splits, 1) << "heads fill the device together";
@@ -132,34 +132,34 @@ TEST(CudaPlan, KeysAreSplitWhenQueriesAreFew) {
 }
 
 TEST(CudaPlan, SplitsDoNotDependOnWhichRowsACallAsksFor) {
-  PlanShape part = heads_of(1, 1, 1 << 17, 0.01);
+  PlanShape part = layer_of(1, 1, 1 << 17, 0.01);
   part.queries = 1;
   EXPECT_EQ(make_plan(part, streaming(), gpu()).cuda.splits, 1);
 }
 
 TEST(CudaPlan, RowsHaveRoomForTheirCandidates) {
-  EXPECT_EQ(make_plan(heads_of(1, 1, 8192, 0.01), streaming(), gpu()).cuda.candidate_capacity, 110);
-  EXPECT_EQ(make_plan(heads_of(1, 1, 50, 0.01), streaming(), gpu()).cuda.candidate_capacity, 50);
-  const Plan dense = make_plan(heads_of(1, 1, 8192, 0.0), streaming(), gpu());
+  EXPECT_EQ(make_plan(layer_of(1, 1, 8192, 0.01), streaming(), gpu()).cuda.candidate_capacity, 110);
+  EXPECT_EQ(make_plan(layer_of(1, 1, 50, 0.01), streaming(), gpu()).cuda.candidate_capacity, 50);
+  const Plan dense = make_plan(layer_of(1, 1, 8192, 0.0), streaming(), gpu());
   EXPECT_EQ(dense.cuda.candidate_capacity, 8192);
   EXPECT_FALSE(dense.cuda.counts_first) << "every pair is kept: there is nothing to count";
 }
 
 TEST(CudaPlan, CandidatesWithoutABoundAreCountedFirst) {
   const auto counts = [](const PlanShape& shape) { return make_plan(shape, streaming(), gpu()).cuda.counts_first; };
-  EXPECT_FALSE(counts(heads_of(8, 8, 8192, 0.01)));
-  EXPECT_FALSE(counts(heads_of(8, 8, 8192, 0.001)));
-  PlanShape given = heads_of(8, 8, 8192, 0.01);
+  EXPECT_FALSE(counts(layer_of(8, 8, 8192, 0.01)));
+  EXPECT_FALSE(counts(layer_of(8, 8, 8192, 0.001)));
+  PlanShape given = layer_of(8, 8, 8192, 0.01);
   given.given_logsumexp = true;
   EXPECT_TRUE(counts(given));
   // A bound that leaves too few rows for the device: 131,072 keys of which mass may need all.
-  PlanShape mass = heads_of(1, 1, 1 << 17, 0.0);
+  PlanShape mass = layer_of(1, 1, 1 << 17, 0.0);
   mass.selection.mass = 0.9;
   EXPECT_TRUE(counts(mass));
 }
 
 TEST(CudaPlan, TopKFillsTheDevice) {
-  PlanShape top = heads_of(1, 1, 1 << 17, 0.0);
+  PlanShape top = layer_of(1, 1, 1 << 17, 0.0);
   top.memory_device = 0;
   top.selection.top_k = 32;
   const Plan plan = make_plan(top, streaming(), gpu(80, 132));
@@ -176,7 +176,7 @@ TEST(CudaPlan, TopKFillsTheDevice) {
 }
 
 TEST(CudaPlan, TheKernelIsNamed) {
-  PlanShape shape = heads_of(4, 4, 4096, 0.01);
+  PlanShape shape = layer_of(4, 4, 4096, 0.01);
   EXPECT_EQ(make_plan(shape, streaming(), gpu()).kernel, Kernel::kMmaSync);
   PlanOptions textbook = streaming();
   textbook.backend = "cuda_materialised";
@@ -195,7 +195,7 @@ TEST(CudaPlan, WgmmaIsOfHopperAndOfPlainProducts) {
   DeviceInfo hopper = gpu(80, 132);
   hopper.compute_capability = 90;
   hopper.has_wgmma = true;
-  PlanShape plain = heads_of(16, 4, 4096, 0.01);
+  PlanShape plain = layer_of(16, 4, 4096, 0.01);
   plain.plain_products = true;
   const auto kernel = [&](const PlanShape& shape, const DeviceInfo& device) {
     return make_plan(shape, streaming(), device).kernel;
@@ -232,7 +232,7 @@ TEST(CudaPlan, AFewRowsOfManyKeysAreSharedByBlocksOfMmaSync) {
   DeviceInfo hopper = gpu(80, 132);
   hopper.compute_capability = 90;
   hopper.has_wgmma = true;
-  PlanShape shape = heads_of(8, 1, 1 << 20, 0.01);
+  PlanShape shape = layer_of(8, 1, 1 << 20, 0.01);
   shape.plain_products = true;
   EXPECT_EQ(make_plan(shape, streaming(), hopper).kernel, Kernel::kWgmma);
   shape.queries = 16;
@@ -256,7 +256,7 @@ TEST(CudaPlan, GroupsOfKeysAreMoreThanTheKeysThatAreWanted) {
 TEST(CudaPlan, DevicesAreThoseAskedForOrThatOfTheInput) {
   DeviceInfo three = gpu();
   three.devices = {0, 2, 3};
-  PlanShape shape = heads_of(8, 8, 4096, 0.01);
+  PlanShape shape = layer_of(8, 8, 4096, 0.01);
   EXPECT_THAT(make_plan(shape, streaming(), three).cuda.devices, ElementsAre(0, 2, 3));
   shape.memory_device = 2;
   EXPECT_THAT(make_plan(shape, streaming(), three).cuda.devices, ElementsAre(2));
@@ -267,7 +267,7 @@ TEST(CudaPlan, DevicesAreThoseAskedForOrThatOfTheInput) {
 }
 
 TEST(CudaPlan, PrintsItself) {
-  PlanShape shape = heads_of(8, 2, 4096, 0.01);
+  PlanShape shape = layer_of(8, 2, 4096, 0.01);
   DeviceInfo two = gpu();
   two.devices = {0, 1};
   const std::string text = describe(make_plan(shape, streaming(), two), shape);
