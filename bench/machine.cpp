@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "machine.hpp"
 
+#include <sched.h>
+#include <sys/utsname.h>
+
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
+#include <thread>
 
 // As src/cpu/kernels.cpp, so that a target means the same here.
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
@@ -154,6 +159,22 @@ double measure_read(double seconds, std::size_t buffer_bytes) {
 }
 
 std::string measured_target() { return HWY_DYNAMIC_DISPATCH(target_name)(); }
+
+std::string processor_name() {
+  std::ifstream facts("/proc/cpuinfo");
+  for (std::string line; std::getline(facts, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  utsname system{};
+  return uname(&system) == 0 ? system.machine : "a processor without a name";  // ARM has none there
+}
+
+int usable_threads_here() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
 
 }  // namespace ag::bench
 #endif

@@ -21,6 +21,12 @@ double measure_read(double seconds, std::size_t buffer_bytes);
 // The instruction set in use.
 std::string measured_target();
 
+// As the system calls it: "AMD EPYC 9R14".
+std::string processor_name();
+
+// That this process may run on at once: affinity, not the machine.
+int usable_threads_here();
+
 // The highest FMA rate seen so far. On a shared machine one look may be slow, but none can be too fast; look again
 // beside every row.
 class FmaPeak {
