@@ -31,8 +31,10 @@ const char* text_of(std::int32_t i, Make&& make) {
 std::string describe_device(const ag::Backend& backend) {
   const ag::DeviceInfo d = backend.device();
   if (d.kind != "cpu") return fmt::format("{}, {}", d.kind, d.facts.empty() ? "no plugin" : d.facts);
-  return fmt::format("{}, {}, {} threads, {} KiB L1, {} KiB L2 per core{}{}", d.kind, d.target, d.threads,
-                     d.l1_bytes >> 10, d.l2_bytes >> 10, d.facts.empty() ? "" : ", ", d.facts);
+  const std::string choices = backend.choices();
+  return fmt::format("{}, {}, {} threads, {} KiB L1, {} KiB L2 per core{}{}{}{}", d.kind, d.target, d.threads,
+                     d.l1_bytes >> 10, d.l2_bytes >> 10, d.facts.empty() ? "" : ", ", d.facts,
+                     choices.empty() ? "" : "; ", choices);
 }
 
 }  // namespace

@@ -130,7 +130,7 @@ Plan plan_for(const attngraph_context& context, const Backend& backend, const An
     fail(Status::kUnsupported, "the head size D is {}; backend '{}' takes 1 to {}, the CPU more", shape.head_dim,
          backend.name(), kMaxHeadDim);
   }
-  return make_plan(shape, how, backend.device());
+  return make_plan(shape, how, backend.device_for(shape));
 }
 
 struct Choice {

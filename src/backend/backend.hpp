@@ -26,6 +26,10 @@ class Backend {
   virtual std::string unavailable() const { return {}; }
   virtual Status unavailable_status() const { return Status::kNoDevice; }
   virtual DeviceInfo device() const = 0;
+  // The same with what matters for one shape: figures that a backend measures once, when they are first of use.
+  virtual DeviceInfo device_for(const PlanShape&) const { return device(); }
+  // For people: what was measured to choose by; measures what has not been yet.
+  virtual std::string choices() const { return {}; }
   // Send every row of the problem to the sink, slice after slice, rows in order. The result does not depend on
   // plan.threads.
   virtual RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "control.hpp"
+#include "task_order.hpp"
 
 namespace ag {
 
@@ -36,10 +37,10 @@ class OrderedTasks {
   using Fraction = std::function<double(std::int64_t tasks_done)>;
 
   OrderedTasks(std::int64_t count, int threads, Control& control)
-      : count_(count),
-        threads_(static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(count, 1)))),
+      : threads_(static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(count, 1)))),
         control_(control),
-        slots_(static_cast<std::size_t>(3 * threads_)) {}
+        order_(count, threads_),
+        results_(static_cast<std::size_t>(order_.slots())) {}
 
   void run(const Work& work, const Commit& commit, const Fraction& fraction) {
     std::vector<std::thread> helpers;
@@ -55,29 +56,19 @@ class OrderedTasks {
       lead(work, commit, fraction);
     } catch (const Stopped&) {  // a helper failed and has said why
     } catch (...) {
-      record_failure(committed_);
+      record_failure(order_.committed());
     }
     {
       const std::lock_guard lock(mutex_);
       finished_ = true;
     }
-    wake_.notify_all();
+    may_start_.notify_all();
     for (std::thread& helper : helpers) helper.join();
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
   static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
-
-  struct Slot {
-    Result result;
-    bool ready = false;
-  };
-
-  Slot& slot(std::int64_t task) { return slots_[static_cast<std::size_t>(task) % slots_.size()]; }
-  bool can_start() const {
-    return next_ < count_ && next_ < committed_ + static_cast<std::int64_t>(slots_.size()) && !finished_;
-  }
 
   bool has_failed() const { return failed_task_.load(std::memory_order_relaxed) != kNone; }
   // Tasks after a failed one need not go on; those before it must, or the error would depend on who was faster.
@@ -90,14 +81,14 @@ class OrderedTasks {
     };
     std::unique_lock lock(mutex_);
     while (true) {
-      wake_.wait(lock, [this] { return finished_ || next_ >= count_ || can_start(); });
-      if (!can_start()) return;
-      const std::int64_t task = own = next_++;
+      may_start_.wait(lock, [this] { return finished_ || order_.all_started() || order_.can_start(); });
+      if (finished_ || !order_.can_start()) return;
+      const std::int64_t task = own = order_.start();
       lock.unlock();
       perform(work, task, worker, poll);
       lock.lock();
-      slot(task).ready = true;
-      wake_.notify_all();
+      // The leading thread waits for one task only, and nobody else for any.
+      if (order_.finish(task) || has_failed()) may_commit_.notify_one();
     }
   }
 
@@ -105,28 +96,27 @@ class OrderedTasks {
     std::int64_t own = 0;
     const Poll poll = [this, &fraction, &own] {
       if (is_void(own)) throw Stopped();
-      control_.poll(fraction(committed_));
+      control_.poll(fraction(order_.committed()));
     };
     std::unique_lock lock(mutex_);
-    while (committed_ < count_) {
+    while (!order_.all_committed()) {
       if (has_failed()) return;
-      own = committed_;
-      if (slot(committed_).ready) {
+      own = order_.committed();
+      if (order_.can_commit()) {
         lock.unlock();
-        commit(committed_, slot(committed_).result);
+        commit(own, results_[order_.slot_of(own)]);
         poll();
         lock.lock();
-        slot(committed_).ready = false;
-        ++committed_;
-        wake_.notify_all();
-      } else if (can_start()) {
-        const std::int64_t task = own = next_++;
+        order_.commit();
+        may_start_.notify_one();  // there is room for one more
+      } else if (order_.can_start()) {
+        const std::int64_t task = own = order_.start();
         lock.unlock();
         perform(work, task, 0, poll);
         lock.lock();
-        slot(task).ready = true;
+        order_.finish(task);
       } else {
-        wake_.wait_for(lock, std::chrono::milliseconds(10));
+        may_commit_.wait_for(lock, std::chrono::milliseconds(10));
         lock.unlock();
         poll();
         lock.lock();
@@ -138,7 +128,7 @@ class OrderedTasks {
 
   void perform(const Work& work, std::int64_t task, int worker, const Poll& poll) {
     try {
-      work(task, worker, poll, slot(task).result);
+      work(task, worker, poll, results_[order_.slot_of(task)]);
     } catch (const Stopped&) {
     } catch (...) {
       record_failure(task);
@@ -152,14 +142,13 @@ class OrderedTasks {
     failed_task_.store(task, std::memory_order_relaxed);
   }
 
-  const std::int64_t count_;
   const int threads_;
   Control& control_;
-  std::vector<Slot> slots_;
-  std::mutex mutex_;  // next_, finished_, ready flags; committed_ is written by the calling thread only
-  std::condition_variable wake_;
-  std::int64_t next_ = 0;
-  std::int64_t committed_ = 0;
+  std::mutex mutex_;  // of order_ and finished_; what is committed changes in the calling thread only, which may look
+  TaskOrder order_;
+  std::vector<Result> results_;
+  std::condition_variable may_start_;   // helpers
+  std::condition_variable may_commit_;  // the leading thread
   bool finished_ = false;
   std::mutex failure_mutex_;
   std::exception_ptr failure_;

@@ -8,9 +8,11 @@
 #include <string>
 
 #include "../backend/backend.hpp"
+#include "../plan/product.hpp"
 #include "extract.hpp"
 #include "kernels.hpp"
 #include "pairs.hpp"
+#include "product_rates.hpp"
 #include "quota.hpp"
 
 namespace ag {
@@ -30,7 +32,9 @@ int threads_of_this_process() {
 std::string product_facts(Product product) {
   const std::string no_tiles = product == Product::kAmx ? "" : cpu::why_no_tiles();
   const std::string by = product == Product::kFloat ? "products in float" : fmt::format("bf16 by {}", name_of(product));
-  return no_tiles.empty() ? by : fmt::format("{} ({})", by, no_tiles);
+  const std::string trouble = cpu::environment_trouble();
+  return fmt::format("{}{}{}", by, no_tiles.empty() ? "" : fmt::format(" ({})", no_tiles),
+                     trouble.empty() ? "" : "; " + trouble);
 }
 
 std::size_t cache_bytes(int name, std::size_t otherwise) {
@@ -49,10 +53,33 @@ class CpuBackend final : public Backend {
     device.threads = threads_of_this_process();
     device.vector_registers = cpu::vector_registers();
     device.product = cpu::usable_product();
+    device.product_is_forced = cpu::product_is_forced();
     device.facts = product_facts(device.product);
     device.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
     device.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20);
     return device;
+  }
+
+  DeviceInfo device_for(const PlanShape& shape) const override {
+    DeviceInfo info = device();
+    if (shape.head_dim > 0) info.product_rates = cpu::product_rates(shape.dtype, shape.head_dim, info.threads);
+    return info;
+  }
+
+  std::string choices() const override {
+    std::string text;
+    if (cpu::usable_product() != Product::kAmx) return text;
+    for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+      for (const std::int64_t head_dim : kMeasuredHeadDims) {
+        PlanShape shape;
+        shape.dtype = dtype;
+        shape.head_dim = head_dim;
+        const std::string reason = choose_product(dtype, head_dim, device_for(shape)).reason;
+        if (!reason.empty())
+          text += fmt::format("{}{} D {}: {}", text.empty() ? "" : "; ", ag::name_of(dtype), head_dim, reason);
+      }
+    }
+    return text;
   }
 
   RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const override {

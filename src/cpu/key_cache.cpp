@@ -89,51 +89,49 @@ template class PackedKeys<float>;
 template class PackedKeys<double>;
 
 KeyCache::KeyCache(const Job& job, const std::vector<Group>& groups)
-    : job_(job), groups_(groups), places_(job.plan.pack == PackKeys::kWholeHead ? 2 : 1) {
-  for (std::size_t n = 0; n < places_.size(); ++n) places_[n].turn = n;
-}
+    : job_(job),
+      groups_(groups),
+      slots_(std::min(static_cast<std::size_t>(job.plan.key_places), std::max<std::size_t>(groups.size(), 1))),
+      turns_(slots_.size()) {}
 
 KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
-  Place& place = places_[group % places_.size()];
+  KeySlot& slot = slots_[turns_.place_of(group)];
   std::unique_lock lock(mutex_);
-  while (!(place.group == group && place.ready)) {
-    if (place.turn == group && place.remaining == 0) {
-      place.group = group;
-      place.turn += places_.size();
-      place.remaining = groups_[group].tasks;
-      place.ready = false;
+  while (true) {
+    const KeyTurns::Answer answer = turns_.ask(group, groups_[group].tasks);
+    if (answer == KeyTurns::Answer::kReady) return slot;
+    if (answer == KeyTurns::Answer::kPrepare) {
       lock.unlock();
-      KeySlot& slot = place.slot;
-      slot.group = &groups_[group];
-      slot.facts =
-          scan_group(job_, groups_[group], poll);  // a failure leaves the place unready: the others are stopped by poll
-      if (job_.plan.pack != PackKeys::kPerTask) {
-        const std::int64_t d = job_.problem.head_dim();
-        const auto reset = [&]<class T>(PackedKeys<T>& packed, Product product) {
-          const std::int64_t strips = (slot.facts.key_count + kStripKeys<T> - 1) / kStripKeys<T>;
-          packed.reset(strips, kStripKeys<T> * product_kernels<T>(product, job_.problem.k.dtype).depth(d));
-        };
-        reset(slot.f32, Product::kFloat);
-        reset(slot.pairs, job_.plan.product);
-        reset(slot.f64, Product::kFloat);
-      }
+      prepare(group, slot, poll);  // a failure leaves the place unready: the others are stopped by poll
       lock.lock();
-      place.ready = true;
+      turns_.prepared(group);
       changed_.notify_all();
-    } else {
-      changed_.wait_for(lock, std::chrono::milliseconds(10));
-      lock.unlock();
-      poll();
-      lock.lock();
+      return slot;
     }
+    changed_.wait_for(lock, std::chrono::milliseconds(10));
+    lock.unlock();
+    poll();
+    lock.lock();
   }
-  return place.slot;
+}
+
+void KeyCache::prepare(std::size_t group, KeySlot& slot, const Poll& poll) {
+  slot.group = &groups_[group];
+  slot.facts = scan_group(job_, groups_[group], poll);
+  if (job_.plan.pack == PackKeys::kPerTask) return;
+  const std::int64_t d = job_.problem.head_dim();
+  const auto reset = [&]<class T>(PackedKeys<T>& packed, Product product) {
+    const std::int64_t strips = (slot.facts.key_count + kStripKeys<T> - 1) / kStripKeys<T>;
+    packed.reset(strips, kStripKeys<T> * product_kernels<T>(product, job_.problem.k.dtype).depth(d));
+  };
+  reset(slot.f32, Product::kFloat);
+  reset(slot.pairs, job_.plan.product);
+  reset(slot.f64, Product::kFloat);
 }
 
 void KeyCache::release(std::size_t group) {
   const std::lock_guard lock(mutex_);
-  --places_[group % places_.size()].remaining;
-  changed_.notify_all();
+  if (turns_.release(group)) changed_.notify_all();
 }
 
 }  // namespace ag::cpu

@@ -13,6 +13,7 @@
 #include "aligned_buffer.hpp"
 #include "job.hpp"
 #include "kernels.hpp"
+#include "key_turns.hpp"
 #include "scan.hpp"
 
 namespace ag::cpu {
@@ -65,7 +66,8 @@ struct KeySlot {
   }
 };
 
-// One or two groups at a time, so that the next head can begin while the last rows of this one are finished.
+// Some groups at a time (Plan::key_places), so that the next heads can begin while the last rows of this one are
+// finished.
 class KeyCache {
  public:
   KeyCache(const Job& job, const std::vector<Group>& groups);
@@ -75,20 +77,13 @@ class KeyCache {
   void release(std::size_t group);
 
  private:
-  struct Place {
-    KeySlot slot;
-    std::size_t group = static_cast<std::size_t>(-1);
-    std::int64_t remaining = 0;  // tasks of the group not released yet
-    // The group that takes the place next. Groups take turns in order: a later one, come first, would hold the place
-    // while its last tasks wait for the rows of an earlier one to be committed, and those wait for the place.
-    std::size_t turn = 0;
-    bool ready = false;
-  };
+  void prepare(std::size_t group, KeySlot& slot, const Poll& poll);
 
   const Job& job_;
   const std::vector<Group>& groups_;
-  std::vector<Place> places_;
-  std::mutex mutex_;
+  std::vector<KeySlot> slots_;  // by place
+  std::mutex mutex_;            // of turns_
+  KeyTurns turns_;
   std::condition_variable changed_;
 };
 

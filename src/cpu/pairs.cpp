@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pairs.hpp"
 
+#include <fmt/format.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -31,9 +33,13 @@ bool has_avx512_bf16() {
 }
 
 // Asked anew every time: a program may set it before its first call, not before it loads the library.
-Product allowed_by_environment() {
+std::string_view word_of_environment() {
   const char* value = std::getenv("ATTNGRAPH_PAIR_PRODUCTS");
-  const std::string_view word = value == nullptr ? "" : value;
+  return value == nullptr ? "" : value;
+}
+
+Product allowed_by_environment() {
+  const std::string_view word = word_of_environment();
   return word == "off" ? Product::kFloat : word == "avx512_bf16" ? Product::kAvx512Bf16 : Product::kAmx;
 }
 
@@ -55,6 +61,18 @@ bool can(Product product) {
 }
 
 void force_product(std::optional<Product> product) { forced = product ? static_cast<int>(*product) : kNotForced; }
+
+bool product_is_forced() { return forced != kNotForced || word_of_environment() == "amx"; }
+
+bool may_measure() { return word_of_environment() != "table"; }
+
+std::string environment_trouble() {
+  const std::string_view word = word_of_environment();
+  for (const std::string_view known : {"", "off", "avx512_bf16", "amx", "table"}) {
+    if (word == known) return {};
+  }
+  return fmt::format("ATTNGRAPH_PAIR_PRODUCTS is '{}', which is none of off, avx512_bf16, amx, table: ignored", word);
+}
 
 void replace_tiles(void (*use)(Kernels<float>& table, DType dtype)) { tiles = use == nullptr ? use_tiles : use; }
 

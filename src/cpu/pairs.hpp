@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "../plan/plan.hpp"
 #include "kernels.hpp"
@@ -37,9 +38,15 @@ inline float packed_pair(float a, float b, int part) {
   return std::bit_cast<float>(low | high << 16);
 }
 
-// The product that works here: what the processor and the system offer, less what ATTNGRAPH_PAIR_PRODUCTS forbids
-// ("off"; "avx512_bf16": no tiles), or what a test forces. Only beside the instruction set AVX512.
+// The most that works here: what the processor and the system offer, less what ATTNGRAPH_PAIR_PRODUCTS forbids ("off";
+// "avx512_bf16": no tiles), or what a test forces. Only beside the instruction set AVX512.
 Product usable_product();
+// Whether usable_product() is to be used wherever it serves: a test says so, or the variable's word is "amx".
+bool product_is_forced();
+// Whether figures may be measured to choose by: the variable's word is not "table".
+bool may_measure();
+// A sentence when the variable says what nobody knows; else "".
+std::string environment_trouble();
 // Everything that this machine can do, whatever is forced: kFloat, kAvx512Bf16, kAmx.
 bool can(Product product);
 void force_product(std::optional<Product> product);

@@ -9,8 +9,9 @@
 
 #include "../core/numbers.hpp"
 #include "../core/select.hpp"
-#include "cost.hpp"
 #include "cuda_plan.hpp"
+#include "product.hpp"
+#include "threads.hpp"
 
 namespace ag {
 namespace {
@@ -44,28 +45,6 @@ const char* name_of(Kernel kernel) {
     case Kernel::kPlain: break;
   }
   return "plain loops";
-}
-
-// A thread costs some 50 us to start and to join, so it must have ten times that to do. In floating-point operations,
-// at some 100 a ns; a score's exponential and its part of the sweep are worth about 60.
-int worthwhile_threads(const PlanShape& shape, int most) {
-  constexpr double kOperationsPerThread = 5e7, kOperationsPerScore = 60;
-  const double work = pairs_of(shape) * (2 * static_cast<double>(shape.head_dim) + kOperationsPerScore);
-  return static_cast<int>(std::clamp(work / kOperationsPerThread, 1.0, static_cast<double>(std::max(most, 1))));
-}
-
-// bf16 values as they are. Tiles are so much faster that f16 in two parts and f32 in three are worth their 4 and 6
-// products.
-Product product_for(const PlanShape& shape, const PlanOptions& options, const DeviceInfo& device) {
-  if (variant_of(options.backend) != BackendVariant::kCpu || !options.pair_products || shape.head_dim == 0) {
-    return Product::kFloat;
-  }
-  switch (device.product) {
-    case Product::kAvx512Bf16: return shape.dtype == DType::kBF16 ? Product::kAvx512Bf16 : Product::kFloat;
-    case Product::kAmx: return shape.dtype == DType::kF64 ? Product::kFloat : Product::kAmx;
-    case Product::kFloat: break;
-  }
-  return Product::kFloat;
 }
 
 // Of one key, packed.
@@ -123,9 +102,17 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
   Plan plan;
   plan.backend = options.backend;
   plan.target = device.target;
-  plan.threads = options.threads > 0 ? options.threads : worthwhile_threads(shape, device.threads);
-  plan.product = product_for(shape, options, device);
-  if (plan.product != Product::kFloat) plan.target = name_of(plan.product);
+  ThreadChoice threads = choose_threads(shape, options.threads, device.threads);
+  plan.threads = threads.threads;
+  if (variant_of(options.backend) == BackendVariant::kCpu) {
+    plan.threads_reason = std::move(threads.reason);
+    if (options.pair_products && shape.head_dim > 0) {
+      ProductChoice choice = choose_product(shape.dtype, shape.head_dim, device);
+      plan.product = choice.product;
+      plan.product_reason = std::move(choice.reason);
+      if (plan.product != Product::kFloat) plan.target = name_of(plan.product);
+    }
+  }
 
   const Selection& selection = shape.selection;
   // The bound that mass gives holds for weights that sum to 1; otherwise the mass may never be reached, and then every
@@ -189,12 +176,15 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
   std::int64_t pack_bytes = 0;
   if (packed_bytes <= 16 << 20) {
     plan.pack = PackKeys::kWholeHead;
-    pack_bytes = 2 * packed_bytes;
+    plan.key_places = key_places(shape, plan.threads, plan.rows_per_task,
+                                 (std::int64_t{32} << 20) / std::max<std::int64_t>(packed_bytes, 1));
+    pack_bytes = plan.key_places * packed_bytes;
   } else if (packed_bytes <= 80 << 20) {
     plan.pack = PackKeys::kOneHead;
     pack_bytes = packed_bytes;
   } else {
     plan.pack = PackKeys::kPerTask;
+    plan.key_places = key_places(shape, plan.threads, plan.rows_per_task, 2);  // of what is known of them
     pack_bytes = plan.threads * strip_keys * packed_row_bytes(plan.product, shape);
   }
   plan.workspace_bytes = static_cast<std::size_t>(pack_bytes + plan.threads * task_bytes);
@@ -212,9 +202,11 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
   line("backend", plan.target.empty() || variant_of(plan.backend) == BackendVariant::kReference
                       ? plan.backend
                       : fmt::format("{} ({})", plan.backend, plan.target));
+  if (!plan.product_reason.empty()) line("product path", plan.product_reason);
   const CudaPlan& cuda = plan.cuda;
   if (cuda.devices.empty()) {
-    line("threads", fmt::format("{}", plan.threads));
+    line("threads", plan.threads_reason.empty() ? fmt::format("{}", plan.threads)
+                                                : fmt::format("{} {}", plan.threads, plan.threads_reason));
   } else {
     line("devices", fmt::format("{} ({} batches in flight on each)", fmt::join(cuda.devices, ", "), cuda.lanes));
     line("kernel", name_of(plan.kernel));
@@ -236,9 +228,10 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
   if (plan.candidate_threshold > 0) line("candidates", fmt::format("weight >= {:g}", plan.candidate_threshold));
   line("edges per row", fmt::format("at most {}", plan.row_edges_bound));
   if (shape.head_dim > 0 && variant_of(plan.backend) == BackendVariant::kCpu) {
-    const char* pack = plan.pack == PackKeys::kWholeHead ? "whole heads, the next one while the last is in use"
-                       : plan.pack == PackKeys::kOneHead ? "one head at a time"
-                                                         : "strip by strip in every task";
+    const std::string pack =
+        plan.pack == PackKeys::kPerTask ? "strip by strip in every task"
+        : plan.key_places == 1          ? "one head at a time"
+                                        : fmt::format("whole heads, {} at a time", plan.key_places);
     line("tasks", fmt::format("{} rows", plan.rows_per_task));
     line("keys packed", pack);
   }

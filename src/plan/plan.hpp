@@ -25,7 +25,10 @@ struct DeviceInfo {
   std::string target = "scalar";  // instruction set or device name
   int threads = 1;                // that this process may run at once
   int vector_registers = 16;
-  Product product = Product::kFloat;  // cpu: the best one that works here
+  Product product = Product::kFloat;  // cpu: the most that works here
+  bool product_is_forced = false;     // somebody named it: no choice
+  // Scores a second of all threads by each Product, for the type and head size at hand; empty: not measured
+  std::vector<double> product_rates;
   std::size_t l1_bytes = 32 << 10;
   std::size_t l2_bytes = 1 << 20;  // per core; cuda: of the device
   // cuda: of the first device; others are taken to be like it
@@ -76,8 +79,8 @@ PlanShape shape_of(const Problem& problem);
 PlanShape shape_of(const MatrixProblem& problem);
 
 enum class PackKeys {
-  kWholeHead,  // every key head is packed once; two heads' worth of memory, so that one can be packed while the other
-               // is used
+  kWholeHead,  // every key head is packed once; the memory of two and more, so that one can be packed while others are
+               // used, and small heads keep many threads busy
   kOneHead,    // packed once, one head at a time
   kPerTask,    // too large: each task packs the strip it works on
 };
@@ -118,11 +121,14 @@ struct Plan {
   std::string backend;
   std::string target;
   int threads = 1;
+  std::string threads_reason;  // cpu
   Kernel kernel = Kernel::kPlain;
   // cpu
   Product product = Product::kFloat;
+  std::string product_reason;      // where there was a choice
   std::int64_t rows_per_task = 0;  // a multiple of the kernel's rows; strips stay in L2 while its blocks pass over them
   PackKeys pack = PackKeys::kWholeHead;
+  int key_places = 1;  // key heads that are packed at a time
   CudaPlan cuda;
   // all
   double candidate_threshold =

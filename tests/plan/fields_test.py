@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(sys.argv.pop(1)) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
 SOURCES = (".cpp", ".hpp", ".cu", ".cuh")
 # For people and for tests: printed by describe(), and held by tests/plan.
-SHOWN = {"reason", "row_edges_bound", "batches", "launches", "blocks"}
+SHOWN = {"reason", "threads_reason", "product_reason", "row_edges_bound", "batches", "launches", "blocks"}
 
 
 def text_of(*folders: str) -> str:

@@ -101,6 +101,30 @@ TEST(Plan, SmallProblemsStartNoMoreThreadsThanTheyAreWorth) {
   EXPECT_EQ(make_plan(heads_of(1, 1 << 20, 64, 0.01), {"cpu", 0}, device(2)).threads, 2) << "half of four cores, say";
 }
 
+TEST(Plan, SaysHowManyThreadsAndWhy) {
+  const PlanShape small = heads_of(1, 1024, 64, 0.01), large = heads_of(9, 8192, 64, 0.01);
+  const Plan few = make_plan(small, {"cpu"}, device(16));
+  EXPECT_GT(few.threads, 1);
+  EXPECT_LT(few.threads, 16);
+  EXPECT_THAT(few.threads_reason, HasSubstr("of 16: another would not save twice what it costs"));
+  EXPECT_THAT(make_plan(large, {"cpu"}, device(16)).threads_reason, HasSubstr("of 16: all"));
+  EXPECT_THAT(make_plan(small, {"cpu", 16}, device(2)).threads_reason, HasSubstr("of 2: as asked"));
+  EXPECT_THAT(describe(few, small), HasSubstr("threads             " + std::to_string(few.threads) + " of 16: "));
+}
+
+TEST(Plan, AsManyKeyHeadsAreHeldAsKeepAllThreadsBusy) {
+  EXPECT_EQ(make_plan(heads_of(64, 1024, 64, 0.01), {"cpu", 1}, device(64)).key_places, 1);
+  EXPECT_EQ(make_plan(heads_of(9, 16384, 64, 0.01), {"cpu", 4}, device(64)).key_places, 2);
+  const PlanShape many = heads_of(64, 1024, 64, 0.01);
+  const Plan plan = make_plan(many, {"cpu", 64}, device(64));
+  EXPECT_GE(plan.key_places * ((1024 + plan.rows_per_task - 1) / plan.rows_per_task), 2 * 64);
+  EXPECT_THAT(describe(plan, many), HasSubstr("heads, " + std::to_string(plan.key_places) + " at a time"));
+  for (const std::int64_t n : {512, 4096, 16384, 65536}) {
+    const Plan bounded = make_plan(heads_of(256, n, 128, 0.01), {"cpu", 256}, device(256));
+    EXPECT_LE(bounded.key_places * n * 128 * 4, std::int64_t{32} << 20) << n;
+  }
+}
+
 TEST(Plan, PairProductsAreForTheTypesThatGainByThem) {
   DeviceInfo with = device(1);
   const auto product = [&](DType dtype, bool allowed = true) {

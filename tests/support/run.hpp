@@ -21,7 +21,7 @@ Plan plan_for(const Backend& backend, const AnyProblem& problem, int threads = 1
   PlanOptions options;
   options.backend = std::string(backend.name());
   options.threads = threads;
-  return make_plan(shape_of(problem), options, backend.device());
+  return make_plan(shape_of(problem), options, backend.device_for(shape_of(problem)));
 }
 
 inline EdgeList run_extract(const Backend& backend, const Problem& problem, int threads = 1) {
