@@ -11,8 +11,9 @@
  * to the matching *_destroy (strings: attngraph_string_free). Pointers inside a view struct belong to the object asked
  * and live as long as it does. Inputs are read in place and never written. Errors: every call that can fail returns a
  * status; ATTNGRAPH_OK is 0. attngraph_last_error() is the sentence for this thread's latest failure. On failure
- * outputs are left as they were. The library never prints, aborts or exits. Threads: one context, sink or result per
- * thread at a time; separate objects are independent. A context or sink in use answers ATTNGRAPH_ERROR_BUSY. The
+ * outputs are left as they were. The library never prints, aborts or exits. Threads: one context, session, sink or
+ * result per thread at a time; separate objects are independent. One of the first three in use answers
+ * ATTNGRAPH_ERROR_BUSY. The
  * caller's rounding mode and flush-to-zero settings neither matter nor change. Growth: structs that a caller fills
  * begin with struct_size, set by their _INIT macro; fields are only ever added at the end. What a shorter struct lacks
  * takes its default; what a longer one adds must be zero.
@@ -230,6 +231,7 @@ typedef struct attngraph_result attngraph_result;
 typedef struct attngraph_device_result attngraph_device_result;
 typedef struct attngraph_sink attngraph_sink;
 typedef struct attngraph_file attngraph_file;
+typedef struct attngraph_session attngraph_session;
 
 /** @param device "auto" (whichever of CPU and CUDA is expected to answer a call first, which attngraph_explain tells;
  * when a CUDA device fails before the first row, the CPU answers, and the report has a note), "cpu", "cuda" (all
@@ -681,6 +683,66 @@ ATTNGRAPH_API attngraph_status attngraph_result_diff_pairs(const attngraph_resul
  * tokens of a; the position in b of each, -1 for none. LIMIT when the texts differ in more than 5,000 places. */
 ATTNGRAPH_API attngraph_status attngraph_results_align(const attngraph_result* a, const attngraph_result* b,
                                                        int64_t* positions);
+
+/* ----------------------------------------------------------------------------------------------------------------
+ * sessions */
+
+/** Keys that come piece by piece, as a model decodes. */
+typedef struct attngraph_session_options {
+  size_t struct_size;
+  int64_t window;   /* > 0: rows see keys nearer than this alone (attngraph_options.window), so that keys farther behind
+                       the end may be dropped; 0: all stay */
+  int64_t capacity; /* make room for so many keys at once; 0: as they come */
+  int32_t nonfinite; /* attngraph_nonfinite: of keys */
+} attngraph_session_options;
+#define ATTNGRAPH_SESSION_OPTIONS_INIT \
+  { sizeof(attngraph_session_options), 0, 0, ATTNGRAPH_NONFINITE_ERROR }
+
+typedef struct attngraph_session_info {
+  int64_t keys;          /* appended so far */
+  int64_t first_key;     /* keys before it were dropped */
+  uint64_t bytes;        /* held for keys */
+  uint64_t packed_bytes; /* written in packed form since the session began */
+} attngraph_session_info;
+
+/**
+ * Keeps keys from call to call, packed as the CPU reads them: rows of a step then cost one look at every key, and no
+ * packing. What rows are asked for equals, bit for bit, what attngraph_extract gives for them among all keys in one
+ * call (edges, weights, row statistics; with decision certified the edges on every backend): the join of all steps is
+ * the whole pass. Sums over queries (ATTNGRAPH_STATS_COLUMNS, _DISTANCES) alone are rounded in another order.
+ *
+ * Memory, of N keys in B x Hkv heads of D numbers: those as they were given, with room for half as many more, and one
+ * packed copy in whole strips of 512 keys (f64: 256): 4 D bytes a key and head, 8 D for f64, 6 D for f32 where AMX is
+ * used; a second copy of 8 D bytes where rows needed double. With a window, of the last `window` keys, the last append
+ * and at most 511 more, and up to three times those as they were given.
+ *
+ * @param context  its device is the session's; it may be destroyed before. Keys are kept on the host; a CUDA backend,
+ *                 where one is asked for, reads them from there in every call
+ * @param options  NULL: the defaults
+ */
+ATTNGRAPH_API attngraph_status attngraph_session_create(const attngraph_context* context,
+                                                        const attngraph_session_options* options,
+                                                        attngraph_session** session);
+ATTNGRAPH_API void attngraph_session_destroy(attngraph_session* session);
+/** More keys: [B, Hkv, n, D], [Hkv, n, D] or [n, D] in host memory, copied. The first ones say B, Hkv, D and the type
+ * of all. On failure the session is as it was. */
+ATTNGRAPH_API attngraph_status attngraph_session_append(attngraph_session* session, const attngraph_tensor* k);
+/** How many of the first keys of k are, bit for bit, those of the session: how a caller who is given all keys anew
+ * finds which are new. 0 where keys were dropped, or k is of another kind. */
+ATTNGRAPH_API attngraph_status attngraph_session_common(attngraph_session* session, const attngraph_tensor* k,
+                                                        int64_t* count);
+/** Forget the keys from `count` on: a draft guessed wrong. */
+ATTNGRAPH_API attngraph_status attngraph_session_truncate(attngraph_session* session, int64_t count);
+/**
+ * Edges of queries [B, Hq, n, D] among the keys so far, as attngraph_extract of them. query_offset is the position of
+ * the first query; ATTNGRAPH_ALIGN_BOTTOM_RIGHT: the last query stands at the last key. key_lengths, mask, sinks, lse
+ * and query range are of this call.
+ */
+ATTNGRAPH_API attngraph_status attngraph_session_rows(attngraph_session* session, const attngraph_tensor* q,
+                                                      const attngraph_options* options, attngraph_result** result);
+ATTNGRAPH_API attngraph_status attngraph_session_rows_to(attngraph_session* session, const attngraph_tensor* q,
+                                                         const attngraph_options* options, attngraph_sink* sink);
+ATTNGRAPH_API attngraph_status attngraph_session_describe(attngraph_session* session, attngraph_session_info* info);
 
 /* ----------------------------------------------------------------------------------------------------------------
  * sinks */

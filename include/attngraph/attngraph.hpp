@@ -213,6 +213,7 @@ class options {
 
  private:
   friend class context;
+  friend class session;
   friend std::vector<attngraph_task> plan_tasks(const tensor& q, const tensor& k, const options& how,
                                                 std::int64_t pairs_per_task);
 
@@ -889,7 +890,53 @@ class context {
     const std::unique_ptr<char, void (*)(char*)> owned(text, attngraph_string_free);
     return text;
   }
+  friend class session;
   detail::handle<attngraph_context, attngraph_context_destroy> c_;
+};
+
+/// Keys that come piece by piece; rows among them equal those of one call with all keys (attngraph_session_create).
+class session {
+ public:
+  using info = attngraph_session_info;
+
+  explicit session(const context& of, const attngraph_session_options& how = ATTNGRAPH_SESSION_OPTIONS_INIT) {
+    attngraph_session* made = nullptr;
+    check(attngraph_session_create(of.c_.get(), &how, &made));
+    c_.reset(made);
+  }
+
+  /// @param k [B, Hkv, n, D], copied
+  void append(const tensor& k) { check(attngraph_session_append(c_.get(), k.c())); }
+  /// How many of the first keys of k the session has already, bit for bit.
+  std::int64_t common(const tensor& k) {
+    std::int64_t count = 0;
+    check(attngraph_session_common(c_.get(), k.c(), &count));
+    return count;
+  }
+  void truncate(std::int64_t count) { check(attngraph_session_truncate(c_.get(), count)); }
+  /// Edges of queries [B, Hq, n, D]; their place is query_offset of the options, or the end.
+  result rows(const tensor& q, const options& how = {}) {
+    options::call call(how);
+    attngraph_result* r = nullptr;
+    call.finish(attngraph_session_rows(c_.get(), q.c(), &call.c, &r));
+    return result(r);
+  }
+  void rows(const tensor& q, const options& how, sink& to) {
+    options::call call(how);
+    const attngraph_status status = attngraph_session_rows_to(c_.get(), q.c(), &call.c, to.c());
+    to.rethrow();
+    call.finish(status);
+  }
+  info describe() {
+    info now{};
+    check(attngraph_session_describe(c_.get(), &now));
+    return now;
+  }
+
+  attngraph_session* c() noexcept { return c_.get(); }
+
+ private:
+  detail::handle<attngraph_session, attngraph_session_destroy> c_;
 };
 
 using task = attngraph_task;

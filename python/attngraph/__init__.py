@@ -14,6 +14,7 @@ from ._imports import from_arrow, from_networkx, from_pandas
 from ._making import concat, from_slices, load
 from ._options import alibi_slopes
 from ._picture import Picture
+from ._session import Session
 from ._shards import extract_sharded
 from ._tasks import Task, plan
 from ._token_texts import token_texts
@@ -48,6 +49,7 @@ __all__ = [
     "Picture",
     "Report",
     "Rows",
+    "Session",
     "Slice",
     "Summary",
     "SweepRow",

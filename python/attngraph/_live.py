@@ -39,6 +39,10 @@ class Devices:
         self._notes = {}  # device: why its tensors go to the host
 
     @property
+    def host(self):
+        return self._contexts["cpu"]
+
+    @property
     def note(self):
         """Why tensors were copied to the host; "" when none were."""
         return "; ".join(self._notes.values())

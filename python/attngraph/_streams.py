@@ -9,6 +9,7 @@ tokens that a draft guessed wrong fall out, without knowing any of these by name
 from __future__ import annotations
 
 import weakref
+from typing import Any, NamedTuple
 
 from . import _native
 from ._making import from_slices
@@ -18,6 +19,14 @@ from .graph import Graph
 from .records import Csr, together
 
 _SAMPLE = 16  # numbers of a key that stand for it
+
+
+class Print(NamedTuple):
+    """What stands for the keys of a layer after a pass."""
+
+    keys: Any  # print_of them
+    begin: int  # position of the first
+    kept: Any = None  # prints of one `kept` have the same keys as far as both go
 
 
 def print_of(key):
@@ -38,7 +47,7 @@ class Pass:
         self.begin, self.queries, self.batch = begin, queries, batch
         self.kept = begin + queries  # positions that the cache still held after it; a draft's wrong guesses are dropped
         self.cache = _reference(cache)
-        self.prints = {}  # (kind, layer): (print_of the keys, position of the first of them)
+        self.prints = {}  # (kind, layer): Print
         self.graphs = {}  # kind: [(Graph, Place)]
         self.ids = None  # [B, queries] token ids, where the model was given any
         self.rows = None  # for every row, the row of the pass before that it continues
@@ -70,8 +79,8 @@ class Pass:
         same = torch.ones(later.batch, self.batch, dtype=torch.bool)
         straight = later.batch == self.batch
         pairs = []
-        for place, (new, new_begin) in later.prints.items():
-            old, old_begin = self.prints[place]
+        for place, (new, new_begin, new_kept) in later.prints.items():
+            old, old_begin, old_kept = self.prints[place]
             begin, end = max(new_begin, old_begin), later.begin
             if place[0] == "cross":
                 if new.shape[1] != old.shape[1]:
@@ -79,6 +88,8 @@ class Pass:
                 begin, end = 0, new.shape[1]
             if begin < end:
                 told = told or place[0] != "cross"
+                if new_kept is not None and new_kept is old_kept:
+                    continue
                 pairs.append((new[:, begin - new_begin : end - new_begin], old[:, begin - old_begin : end - old_begin]))
         if not told and not (straight and self.cache() is not None and later.cache() is self.cache()):
             return None

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import _captured, _live, _own_attention, _values
 from ._inputs import tensor
+from ._kept import KeptLayer
 from ._labels import Labels
 from ._making import with_words
 from ._optional import optional
 from ._options import call_options, ids_at, score_options
 from ._stacks import Modules
 from ._stitch import Place
-from ._streams import Running, Streams, print_of
+from ._streams import Print, Running, Streams, print_of
 from .errors import ArgumentError, NotFoundError, UnsupportedError
 from .graph import Graph
 
@@ -49,6 +50,7 @@ def capture(
     threads: int | None = None,
     max_edges: int | None = None,
     nonfinite: Literal["error", "skip"] = "error",
+    keep_keys: bool = True,
 ) -> Capture:
     """Make attention graphs of what a transformers model does inside a ``with`` block.
 
@@ -76,6 +78,9 @@ def capture(
         further than they go fails.
     top_k, mass, threads, max_edges, nonfinite : optional
         As in `attngraph.extract`; `max_edges` holds for every layer and pass apart.
+    keep_keys : bool
+        Once a model on the CPU decodes, keep the keys of its layers packed (`attngraph.Session`, whose memory it takes for
+        every layer), so that a step packs its own keys alone. The graph is the same, bit for bit, without.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def capture(
         "max_edges": max_edges,
         "nonfinite": nonfinite,
     }
-    return Capture(model, layers, tokens, how, tokenizer)
+    return Capture(model, layers, tokens, how, tokenizer, keep_keys)
 
 
 class Capture:
@@ -125,7 +130,9 @@ class Capture:
 
     tokens: Labels | dict[str, Labels] | None
 
-    def __init__(self, model: Any, layers: Any, tokens: Any, how: dict[str, Any], tokenizer: Any = None) -> None:
+    def __init__(
+        self, model: Any, layers: Any, tokens: Any, how: dict[str, Any], tokenizer: Any = None, keep_keys: bool = True
+    ) -> None:
         transformers = optional("transformers", "capture")
         torch = optional("torch", "capture")
         if not isinstance(model, torch.nn.Module):
@@ -152,6 +159,7 @@ class Capture:
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
         self._streams = Streams()
+        self._kept = {} if keep_keys else None  # place in the model: KeptLayer
         self._running = {}  # stack: Running, of the pass that is running
         self._masks = {}  # (queries, keys): Place, of the pass that is running
         self._ids = {}  # name of a model within the model: the token ids that it was given in this pass
@@ -296,6 +304,8 @@ class Capture:
             raise NotFoundError(f"layers {missing} did not run; the layers that did are {sorted(there)}")
 
     def _restore(self):
+        if self._kept:
+            self._kept.clear()
         while self._undo:
             self._undo.pop()()
 
@@ -446,10 +456,17 @@ class Capture:
         def extract(context, move):
             heads = range(query.shape[1])
             options = self._call_options(where.layer, kwargs, move(added), causal, heads, place, key.shape[2], move)
-            context.extract(tensor(move(query), "query"), tensor(move(key), "key"), options, sink)
+            if context is self._devices.host and self._keeps(where, place):
+                kept = self._kept.setdefault(where, KeptLayer(context))
+                return kept.rows(move(query), move(key), options, sink)
+            return context.extract(tensor(move(query), "query"), tensor(move(key), "key"), options, sink)
 
-        self._devices.run(query.device, extract)
-        running.prints[where.kind, where.layer] = print_of(key), place.key_begin
+        made = self._devices.run(query.device, extract)
+        running.prints[where.kind, where.layer] = made or Print(print_of(key), place.key_begin)
+
+    def _keeps(self, where, place):
+        """Whether a pass reads on in keys that grow: no first pass, and no window, whose keys move and stay few."""
+        return self._kept is not None and where.kind == "decoder" and place.query_begin > 0 and place.key_begin == 0
 
     def _is_new(self, where):
         """Whether no pass of this layer is finished yet."""

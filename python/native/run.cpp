@@ -119,6 +119,49 @@ void bind_context(nb::module_& m) {
           nb::arg("weights"), nb::arg("options"), nb::arg("sink"));
 }
 
+void bind_session(nb::module_& m) {
+  using attngraph::session;
+  nb::class_<session>(m, "Session")
+      .def(
+          "__init__",
+          [](session* self, const attngraph::context& of, std::int64_t window, std::int64_t capacity, bool skip) {
+            attngraph_session_options how = ATTNGRAPH_SESSION_OPTIONS_INIT;
+            how.window = window;
+            how.capacity = capacity;
+            how.nonfinite = skip ? ATTNGRAPH_NONFINITE_SKIP : ATTNGRAPH_NONFINITE_ERROR;
+            new (self) session(of, how);
+          },
+          nb::arg("context"), nb::arg("window") = 0, nb::arg("capacity") = 0, nb::arg("nonfinite_skip") = false)
+      .def(
+          "append",
+          [](session& s, const Tensor& k) {
+            const nb::gil_scoped_release no_gil;
+            s.append(k.view());
+          },
+          nb::arg("k"))
+      .def(
+          "common",
+          [](session& s, const Tensor& k) {
+            const nb::gil_scoped_release no_gil;
+            return s.common(k.view());
+          },
+          nb::arg("k"))
+      .def("truncate", &session::truncate, nb::arg("count"))
+      .def(
+          "rows",
+          [](session& s, const Tensor& q, const Options& o, attngraph::sink& to) {
+            const attngraph::options how = watched(o);
+            const nb::gil_scoped_release no_gil;
+            s.rows(q.view(), how, to);
+          },
+          nb::arg("q"), nb::arg("options"), nb::arg("sink"))
+      // keys, first_key, bytes, packed_bytes
+      .def("describe", [](session& s) {
+        const session::info now = s.describe();
+        return nb::make_tuple(now.keys, now.first_key, now.bytes, now.packed_bytes);
+      });
+}
+
 std::string string_of(nb::bytes text) { return std::string(text.c_str(), text.size()); }
 
 template <class T>
@@ -246,6 +289,7 @@ void bind_sink(nb::module_& m) {
 void bind_run(nb::module_& m) {
   bind_options(m);
   bind_context(m);
+  bind_session(m);
   bind_sink(m);
   m.def(
       "plan_tasks",

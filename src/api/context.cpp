@@ -13,29 +13,16 @@
 #include <type_traits>
 #include <vector>
 
-#include "../backend/backend.hpp"
 #include "../core/control.hpp"
 #include "../exact/certifying_sink.hpp"
 #include "../plan/cost.hpp"
 #include "caller_struct.hpp"
+#include "context.hpp"
 #include "device_result.hpp"
 #include "guard.hpp"
 #include "request.hpp"
 #include "result.hpp"
-#include "sink.hpp"
 #include "token_ids.hpp"
-
-struct attngraph_context {
-  std::string device_kind;  // "auto", "cpu", "cuda"
-  int device = -1;          // of "cuda:N"
-  std::atomic<bool> busy{false};
-  mutable double forgone = 0;  // seconds by which CUDA would have been sooner, but for its start (prefers_cuda)
-  mutable const ag::Backend* used = nullptr;  // the last one that keeps memory between calls
-
-  ~attngraph_context() {
-    if (used != nullptr) used->release_memory();
-  }
-};
 
 namespace ag::api {
 namespace {
@@ -145,6 +132,9 @@ Choice choose_for(const attngraph_context& context, const attngraph_options& opt
                   double& forgone) {
   const bool free = context.device_kind == "auto" && options.backend == nullptr && !is_on_device(views_of(problem));
   if (!free) return {&choose_backend(context, options), {}};
+  if constexpr (std::is_same_v<AnyProblem, Problem>) {
+    if (problem.kept != nullptr) return {&default_backend("cpu"), {}};  // it has the keys ready
+  }
   const PlanShape shape = shape_of(problem);
   const Backend& cpu = default_backend("cpu");
   const Cost of_cpu = cost_of(plan_for(context, cpu, problem, options), shape, cpu.device());
@@ -299,6 +289,12 @@ char* duplicate(const std::string& text) {
 }
 
 }  // namespace
+
+void answer(const attngraph_context& context, const Problem& problem, const attngraph_options& options,
+            attngraph_sink& sink) {
+  run(context, problem, options, sink);
+}
+
 }  // namespace ag::api
 
 using namespace ag::api;

@@ -20,7 +20,6 @@ namespace {
 constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
 constexpr std::int64_t kMaxKeylessRows = std::int64_t{1} << 24;
 constexpr std::int32_t kMaxThreads = 4096;
-constexpr std::int64_t kLargestHeadDim = 1024;  // heads of 576 are real: latent attention, absorbed. CUDA: kMaxHeadDim
 constexpr std::uint32_t kKnownStats =
     ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES | ATTNGRAPH_STATS_TOKENS;
 static_assert(ATTNGRAPH_STATS_HEADS == (ATTNGRAPH_STATS_ENTROPY | ATTNGRAPH_STATS_COLUMNS | ATTNGRAPH_STATS_DISTANCES));

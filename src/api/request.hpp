@@ -10,7 +10,9 @@
 namespace ag::api {
 
 // Positions, offsets and windows below it can be added without overflow; no memory holds as many.
-constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
+inline constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
+// Heads of 576 are real: latent attention, absorbed. CUDA: kMaxHeadDim.
+inline constexpr std::int64_t kLargestHeadDim = 1024;
 
 // Today's layout, checked where no tensor is needed.
 attngraph_options read_options(const attngraph_options* options);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "../core/control.hpp"
+#include "../core/kept_keys.hpp"
 #include "../core/problem.hpp"
 #include "../core/row_block.hpp"
 #include "../plan/plan.hpp"
@@ -35,7 +36,12 @@ class Backend {
   virtual RunReport extract(const Problem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;
   virtual RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const = 0;
 
-  // Both are inline, as all of this class: a plugin has its own copy and takes no symbol from the library.
+  // Of keys like `k`, whose data nobody reads: a place for keys that this backend finds ready when rows are asked.
+  virtual std::unique_ptr<KeptKeys> keep_keys(const TensorView& /*k*/) const {
+    fail(Status::kUnsupported, "backend '{}' keeps no keys from call to call", name());
+  }
+
+  // These are inline, as all of this class: a plugin has its own copy and takes no symbol from the library.
   // Of "cuda" backends. As extract, but the edges stay in the memory of the plan's first device.
   virtual std::unique_ptr<DeviceGraph> extract_on_device(const Problem&, const Plan&, Control&) const {
     fail(Status::kUnsupported, "backend '{}' keeps its results in host memory; choose a CUDA backend", name());

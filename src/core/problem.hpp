@@ -47,6 +47,8 @@ struct Request {
   void* stream = nullptr;  // of CUDA: inputs in device memory are ready when the work queued on it is done
 };
 
+class KeptKeys;
+
 struct Problem : Request {
   TensorView q;  // [B, Hq, Nq, D] f64, f32, f16 or bf16
   TensorView k;  // [B, Hkv, Nk, D], same dtype
@@ -56,6 +58,7 @@ struct Problem : Request {
   TensorView sinks;           // none, or [B, Hq] (stride 0 over B when shared)
   TensorView logsumexp;       // none, or [B, Hq, Nq]
   double logsumexp_unit = 1;  // ln(base): stored value * unit is natural
+  KeptKeys* kept = nullptr;   // k is what it holds; null: nobody has looked at k before
 
   std::int64_t batch() const { return q.shape[0]; }
   std::int64_t query_heads() const { return q.shape[1]; }

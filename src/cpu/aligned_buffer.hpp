@@ -14,6 +14,7 @@ class AlignedBuffer {
  public:
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
+  std::int64_t size() const { return size_; }
 
   void reserve(std::int64_t size) {
     if (size <= size_) return;

@@ -10,6 +10,7 @@
 #include "../backend/backend.hpp"
 #include "../plan/product.hpp"
 #include "extract.hpp"
+#include "kept_keys.hpp"
 #include "kernels.hpp"
 #include "pairs.hpp"
 #include "product_rates.hpp"
@@ -87,6 +88,8 @@ class CpuBackend final : public Backend {
     report.target = plan.target;
     return report;
   }
+
+  std::unique_ptr<KeptKeys> keep_keys(const TensorView& k) const override { return std::make_unique<cpu::KeptKeys>(k); }
 
   RunReport filter(const MatrixProblem& problem, const Plan& plan, RowSink& sink, Control& control) const override {
     return signed_report(cpu::filter(problem, plan, sink, control));

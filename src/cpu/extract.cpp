@@ -119,6 +119,7 @@ class Extraction {
                 commit(place(task), result);
               },
               [count](std::int64_t done) { return static_cast<double>(done) / static_cast<double>(count); });
+    cache_.told();
     return report_;
   }
 
@@ -166,7 +167,7 @@ class Extraction {
     }
     // Counted once, with the first rows of the key head.
     if (at.first_of_slice && at.rows.heads.front() == slot.group->heads.front()) {
-      result.report.skipped_nonfinite += static_cast<std::int64_t>(slot.facts.bad_keys.size());
+      result.report.skipped_nonfinite += static_cast<std::int64_t>(slot.facts.bad_keys.size() - slot.bad_keys_told);
     }
     cache_.release(at.group);
   }

@@ -4,18 +4,20 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kept_keys.hpp"
 #include "pairs.hpp"
 
 namespace ag::cpu {
 template <class T>
-void pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Product product, std::int64_t strip,
-                std::int64_t from, std::int64_t count, T* out, std::vector<T>& rows) {
+std::int64_t pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Product product, std::int64_t strip,
+                        std::int64_t from, std::int64_t count, T* out, std::vector<T>& rows) {
   const TensorView& k = job.problem.k;
   const Kernels<T> kernel = product_kernels<T>(product, k.dtype);
   const std::int64_t d = k.shape[3];
   const std::int64_t panel = kernel.panel_keys;
   rows.resize(static_cast<std::size_t>(panel * d));
   const std::int64_t begin = strip * kStripKeys<T>, end = begin + count;
+  std::int64_t packed = 0;
   // No row of scores reaches beyond the panel of the last key.
   for (std::int64_t first = begin + from / panel * panel; first < end; first += panel) {
     for (std::int64_t n = 0; n < panel; ++n) {
@@ -28,7 +30,9 @@ void pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Produ
       }
     }
     kernel.pack_panel(rows.data(), d, out + (first - begin) * kernel.depth(d));
+    packed += panel;
   }
+  return packed;
 }
 
 template <class T>
@@ -41,6 +45,54 @@ void PackedKeys<T>::reset(std::int64_t strips, std::int64_t strip_size) {
     most_strips_ = strips;
   }
   for (std::int64_t s = 0; s < strips; ++s) states_[static_cast<std::size_t>(s)] = 0;
+}
+
+template <class T>
+void PackedKeys<T>::grow(std::int64_t strips, std::int64_t strip_size, Form form) {
+  if (form != form_ || strip_size != strip_size_) {
+    for (std::int64_t s = 0; s < strips_; ++s) states_[static_cast<std::size_t>(s)] = 0;
+    own_.clear();
+  }
+  if (strips > most_strips_) {
+    const std::int64_t most = strips + strips / 2;
+    auto states = std::make_unique<std::atomic<int>[]>(static_cast<std::size_t>(most));
+    for (std::int64_t s = 0; s < strips_; ++s)
+      states[static_cast<std::size_t>(s)] = states_[static_cast<std::size_t>(s)].load(std::memory_order_relaxed);
+    states_ = std::move(states);
+    most_strips_ = most;
+  }
+  own_.resize(static_cast<std::size_t>(strips));
+  form_ = form;
+  strip_size_ = strip_size;
+  strips_ = strips;
+}
+
+template <class T>
+void PackedKeys<T>::truncate(std::int64_t count) {
+  for (std::int64_t s = count / kStripKeys<T>; s < strips_; ++s) {
+    std::atomic<int>& state = states_[static_cast<std::size_t>(s)];
+    const std::int64_t left = std::max<std::int64_t>(0, count - s * kStripKeys<T>);
+    state = static_cast<int>(std::min<std::int64_t>(left, state));
+    if (left == 0) own_[static_cast<std::size_t>(s)] = {};
+  }
+}
+
+template <class T>
+void PackedKeys<T>::drop_before(std::int64_t key) {
+  const std::int64_t end = std::min(key / kStripKeys<T>, strips_);
+  for (std::int64_t s = end - 1; s >= 0; --s) {
+    AlignedBuffer<T>& strip = own_[static_cast<std::size_t>(s)];
+    if (states_[static_cast<std::size_t>(s)] == 0 && strip.size() == 0 && s + 1 < end) break;
+    strip = {};
+    states_[static_cast<std::size_t>(s)] = 0;
+  }
+}
+
+template <class T>
+std::size_t PackedKeys<T>::bytes() const {
+  std::size_t bytes = 0;
+  for (const AlignedBuffer<T>& strip : own_) bytes += static_cast<std::size_t>(strip.size()) * sizeof(T);
+  return bytes;
 }
 
 // Not before a row asks: few groups need more than one form of their keys.
@@ -56,10 +108,10 @@ void PackedKeys<T>::make_room() {
 template <class T>
 const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group, const KeyFacts& facts,
                               Product product, std::vector<T>& rows) {
-  make_room();
+  const bool is_kept = form_ != nullptr;
+  if (!is_kept) make_room();
   std::atomic<int>& state = states_[static_cast<std::size_t>(s)];
   const auto wanted = static_cast<int>(std::min(kStripKeys<T>, facts.key_count - s * kStripKeys<T>));
-  T* out = buffer_.data() + s * strip_size_;
   int seen = state.load(std::memory_order_acquire);
   while (seen != wanted) {
     if (seen == kPacking) {
@@ -67,7 +119,11 @@ const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group
       seen = state.load(std::memory_order_acquire);
     } else if (state.compare_exchange_strong(seen, kPacking, std::memory_order_acq_rel)) {
       try {
-        pack_strip(job, group, facts, product, s, seen, wanted, out, rows);
+        if (is_kept) own_[static_cast<std::size_t>(s)].reserve(strip_size_);
+        T* out = is_kept ? own_[static_cast<std::size_t>(s)].data() : buffer_.data() + s * strip_size_;
+        const std::int64_t keys = pack_strip(job, group, facts, product, s, seen, wanted, out, rows);
+        packed_bytes_.fetch_add(static_cast<std::uint64_t>(keys * strip_size_ / kStripKeys<T>) * sizeof(T),
+                                std::memory_order_relaxed);
       } catch (...) {
         state.store(seen, std::memory_order_release);  // no memory, say: the threads that wait must not wait for ever
         state.notify_all();
@@ -78,13 +134,13 @@ const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group
       seen = wanted;
     }
   }
-  return out;
+  return is_kept ? own_[static_cast<std::size_t>(s)].data() : buffer_.data() + s * strip_size_;
 }
 
-template void pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t, std::int64_t,
-                         float*, std::vector<float>&);
-template void pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t, std::int64_t,
-                         double*, std::vector<double>&);
+template std::int64_t pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t,
+                                 std::int64_t, float*, std::vector<float>&);
+template std::int64_t pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t,
+                                 std::int64_t, double*, std::vector<double>&);
 template class PackedKeys<float>;
 template class PackedKeys<double>;
 
@@ -92,9 +148,14 @@ KeyCache::KeyCache(const Job& job, const std::vector<Group>& groups)
     : job_(job),
       groups_(groups),
       slots_(std::min(static_cast<std::size_t>(job.plan.key_places), std::max<std::size_t>(groups.size(), 1))),
-      turns_(slots_.size()) {}
+      turns_(slots_.size()) {
+  if (job.problem.kept == nullptr) return;
+  for (const Group& group : groups)
+    kept_.push_back(&static_cast<KeptKeys*>(job.problem.kept)->slot(group, job.plan.product));
+}
 
 KeySlot& KeyCache::acquire(std::size_t group, const Poll& poll) {
+  if (!kept_.empty()) return *kept_[group];
   KeySlot& slot = slots_[turns_.place_of(group)];
   std::unique_lock lock(mutex_);
   while (true) {
@@ -129,7 +190,12 @@ void KeyCache::prepare(std::size_t group, KeySlot& slot, const Poll& poll) {
   reset(slot.f64, Product::kFloat);
 }
 
+void KeyCache::told() {
+  for (KeySlot* slot : kept_) slot->bad_keys_told = slot->facts.bad_keys.size();
+}
+
 void KeyCache::release(std::size_t group) {
+  if (!kept_.empty()) return;
   const std::lock_guard lock(mutex_);
   if (turns_.release(group)) changed_.notify_all();
 }

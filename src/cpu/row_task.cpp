@@ -216,7 +216,7 @@ void RowTask<T>::open_row(const RowPlan& plan, std::int64_t r, Row& row, T* pack
 
 template <class T>
 const T* RowTask<T>::keys_of_strip(std::int64_t strip) {
-  if (job_.plan.pack != PackKeys::kPerTask)
+  if (job_.plan.pack != PackKeys::kPerTask || job_.problem.kept != nullptr)
     return slot_->packed<T>(product_).strip(strip, job_, *slot_->group, slot_->facts, product_, unpacked_);
   if (strip != strip_in_buffer_) {
     strip_.reserve(kStripKeys<T> * depth_);

@@ -28,6 +28,8 @@ std::span<RowPlan> RowWays::choose(const RowSpan& span, const KeySlot& slot, con
     const KeyRange keys = p.mask.range(batch, span.query(r), p.keys());
     row.query_norm = row_norm_(p.q, batch, span.head(r), span.query(r));
     row.key_norm = slot.facts.key_norm_before(keys.end);
+    if (p.kept != nullptr && !std::isnan(row.query_norm))
+      require_range(job_, *slot.group, row.query_norm, row.key_norm);
     row.way = way_of(row.query_norm, row.key_norm, keys.size());
   }
   return rows_;

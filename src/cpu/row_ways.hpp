@@ -43,7 +43,7 @@ struct RowSpan {
 class RowWays {
  public:
   explicit RowWays(const Job& job);
-  // One plan for each row of the span.
+  // One plan for each row of the span. Throws kRange for rows on kept keys: nobody has scanned their queries.
   std::span<RowPlan> choose(const RowSpan& span, const KeySlot& slot, const Poll& poll);
 
  private:
