@@ -228,10 +228,9 @@ std::string describe(const Plan& plan, const PlanShape& shape) {
   if (plan.candidate_threshold > 0) line("candidates", fmt::format("weight >= {:g}", plan.candidate_threshold));
   line("edges per row", fmt::format("at most {}", plan.row_edges_bound));
   if (shape.head_dim > 0 && variant_of(plan.backend) == BackendVariant::kCpu) {
-    const std::string pack =
-        plan.pack == PackKeys::kPerTask ? "strip by strip in every task"
-        : plan.key_places == 1          ? "one head at a time"
-                                        : fmt::format("whole heads, {} at a time", plan.key_places);
+    const std::string pack = plan.pack == PackKeys::kPerTask ? "strip by strip in every task"
+                             : plan.key_places == 1          ? "one head at a time"
+                                                    : fmt::format("whole heads, {} at a time", plan.key_places);
     line("tasks", fmt::format("{} rows", plan.rows_per_task));
     line("keys packed", pack);
   }
