@@ -68,6 +68,7 @@ void use_avx512_bf16(Kernels<float>& table) {
   table.pack_panel = pack_panel;
   table.pack_query = pack_query;
   table.score_strip = score_strip;
+  table.score_few = nullptr;
 }
 
 }  // namespace ag::cpu

@@ -15,26 +15,13 @@
 
 #include "exp2-inl.hpp"
 #include "kernels.hpp"
+#include "product-inl.hpp"
 #include "target_name.hpp"
 #include "tighten-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace ag::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-// Register tile: kRows x 2 vectors of sums, 2 vectors of keys and a broadcast query value must fit the register file.
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
-inline constexpr int kVectorRegisters = 32;
-inline constexpr int kRows = 12;
-#else
-inline constexpr int kVectorRegisters = 16;
-inline constexpr int kRows = 6;
-#endif
-
-template <class T>
-HWY_INLINE std::int64_t lanes() {
-  return static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
-}
 
 template <class T>
 void unpack_row(const void* row, DType dtype, std::int64_t stride, std::int64_t n, T* out) {
@@ -81,50 +68,6 @@ double squared_norm(const T* x, std::int64_t n) {
   }
   if (i < n) even += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   return even + odd;
-}
-
-template <class T>
-void pack_panel(const T* rows, std::int64_t d, T* packed) {
-  const std::int64_t keys = 2 * lanes<T>();
-  for (std::int64_t j = 0; j < keys; ++j) {
-    for (std::int64_t c = 0; c < d; ++c) packed[c * keys + j] = rows[j * d + c];
-  }
-}
-
-template <class T>
-void pack_query(const T* row, std::int64_t d, std::int64_t r, T* packed) {
-  for (std::int64_t c = 0; c < d; ++c) packed[c * kRows + r] = row[c];
-}
-
-inline std::int64_t whole_depth(std::int64_t d) { return d; }
-// A fused chain of d, the query rounded after scaling, the result.
-inline double chain_roundings(std::int64_t d) { return static_cast<double>(d + 2); }
-
-template <class T>
-void score_strip(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std::int64_t d, std::int64_t panels, T /*factor*/,
-                 T* HWY_RESTRICT scores) {
-  const hn::ScalableTag<T> dt;
-  const std::int64_t step = lanes<T>();
-  for (std::int64_t panel = 0; panel < panels; ++panel, k += d * 2 * step, scores += 2 * step) {
-    hn::Vec<decltype(dt)> sum[kRows][2];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = hn::Zero(dt);
-    for (std::int64_t c = 0; c < d; ++c) {
-      const auto k0 = hn::Load(dt, k + c * 2 * step);
-      const auto k1 = hn::Load(dt, k + c * 2 * step + step);
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        const auto qr = hn::Set(dt, q[c * kRows + r]);
-        sum[r][0] = hn::MulAdd(qr, k0, sum[r][0]);
-        sum[r][1] = hn::MulAdd(qr, k1, sum[r][1]);
-      }
-    }
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      hn::Store(sum[r][0], dt, scores + r * kStripKeys<T>);
-      hn::Store(sum[r][1], dt, scores + r * kStripKeys<T> + step);
-    }
-  }
 }
 
 template <class T>
@@ -425,6 +368,7 @@ const Kernels<T>& table() {
                                  pack_panel<T>,
                                  pack_query<T>,
                                  score_strip<T>,
+                                 score_few<T>,
                                  softcap<T>,
                                  alibi<T>,
                                  sweep<T>,

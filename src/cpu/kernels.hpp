@@ -24,6 +24,9 @@ inline constexpr std::int64_t kStripKeys = 2048 / static_cast<std::int64_t>(size
 // Rows of the largest register tile of any table.
 inline constexpr int kMostRows = 16;
 
+// Rows of a block for which a whole register tile is too much.
+inline constexpr std::int64_t kFewRows = 4;
+
 // What one pass over a row has learnt so far. Invariants, over the keys seen:
 //   sum == sum_j 2^(x_j - reference),  weighted == sum_j 2^(x_j - reference) (x_j - reference),  reference ==
 //   ceil(maximum) every key with x >= cut is among the candidates
@@ -93,6 +96,9 @@ struct Kernels {
   // scores[r][j] = sum_d q[r][d] k[j][d], r < rows_per_block, j < panels * panel_keys, times factor when scales_scores;
   // a row of scores is kStripKeys long.
   void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T factor, T* scores);
+  // The same bits for the first rows <= kFewRows of a block alone, as fast as keys come from memory: decoding steps.
+  // Null where the product has none.
+  void (*score_few)(const T* q, const T* k, std::int64_t d, std::int64_t rows, std::int64_t panels, T* scores);
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.
   void (*softcap)(T* x, std::int64_t n, T cap);
   // x -= slope |distance - j|, in place; distance is how far the query stands after the first key.

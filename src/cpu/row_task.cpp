@@ -236,9 +236,15 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn tu
   const std::int64_t first_panel = std::max<std::int64_t>(0, block.keys.begin - base) / panel;
   const std::int64_t end_panel = (std::min(block.keys.end - base, kStripKeys<T>) + panel - 1) / panel;
   const std::int64_t block_index = block.first / kernel_.rows_per_block;
-  kernel_.score_strip(queries_.data() + block_index * kernel_.rows_per_block * depth_,
-                      keys_of_strip(strip) + first_panel * panel * depth_, p.head_dim(), end_panel - first_panel,
-                      static_cast<T>(job_.query_factor()), scores_.data() + first_panel * panel);
+  const T* queries = queries_.data() + block_index * kernel_.rows_per_block * depth_;
+  const T* keys = keys_of_strip(strip) + first_panel * panel * depth_;
+  T* out = scores_.data() + first_panel * panel;
+  const std::int64_t rows = block.end - block.first, panels = end_panel - first_panel;
+  if (rows <= kFewRows && kernel_.score_few != nullptr) {
+    kernel_.score_few(queries, keys, p.head_dim(), rows, panels, out);
+  } else {
+    kernel_.score_strip(queries, keys, p.head_dim(), panels, static_cast<T>(job_.query_factor()), out);
+  }
 
   strips_.clear();
   for (std::int64_t r = block.first; r < block.end; ++r) {

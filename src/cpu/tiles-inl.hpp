@@ -107,6 +107,7 @@ struct TileProduct {
     table.pack_panel = pack_panel;
     table.pack_query = pack_query;
     table.score_strip = score_strip;
+    table.score_few = nullptr;
   }
 
  private:

@@ -91,8 +91,8 @@ void expect_steps(const Values& q, const Values& k, const options& how, unsigned
   attngraph::session session = make_session(window);
   std::mt19937 random(seed);
   for (std::int64_t count = 0; count < k.n;) {
-    const std::int64_t more =
-        std::min<std::int64_t>(k.n - count, random() % 3 == 0 ? 1 + random() % 300 : 1 + random() % 4);
+    const auto more =
+        std::min(k.n - count, static_cast<std::int64_t>(random() % 3 == 0 ? 1 + random() % 300 : 1 + random() % 4));
     session.append(k.at(count, count + more));
     const std::int64_t oldest = window > 0 ? count : 0;
     count += more;

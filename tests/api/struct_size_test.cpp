@@ -9,7 +9,7 @@
 namespace attngraph_test {
 namespace {
 
-const Tensor<float> kQueries = random_tensor({3, 6, 4}, 1);
+const Tensor<float> kQueryTensor = random_tensor({3, 6, 4}, 1);
 
 TEST(StructSize, InitFunctionAndMacroAgree) {
   attngraph_options by_macro = ATTNGRAPH_OPTIONS_INIT, by_function;
@@ -32,7 +32,7 @@ TEST(StructSize, FieldsAnOlderCallerDoesNotKnowTakeTheirDefaults) {
               sizeof(attngraph_options) - older.struct_size);
   attngraph_options plain = default_options();
   plain.threshold = 0.25;
-  const attngraph_tensor q = kQueries.view();
+  const attngraph_tensor q = kQueryTensor.view();
   const Context context = make_context();
   EXPECT_EQ(table_of(extract(context, q, q, older).get()), table_of(extract(context, q, q, plain).get()));
 }
@@ -45,7 +45,7 @@ struct Newer {
 TEST(StructSize, FieldsANewerCallerLeavesZeroAreFine) {
   Newer newer;
   newer.known.struct_size = sizeof(Newer);
-  const attngraph_tensor q = kQueries.view();
+  const attngraph_tensor q = kQueryTensor.view();
   const Context context = make_context();
   const Result result = extract(context, q, q, newer.known);
   EXPECT_EQ(table_of(result.get()), table_of(extract(context, q, q, default_options()).get()));
@@ -59,7 +59,7 @@ TEST(StructSize, FieldsANewerCallerLeavesZeroAreFine) {
 
 TEST(StructSize, ThatEndsInsideAFieldIsRefused) {
   attngraph_options options = default_options();
-  const attngraph_tensor q = kQueries.view();
+  const attngraph_tensor q = kQueryTensor.view();
   const Context context = make_context();
   int accepted = 0;
   for (std::size_t size = 0; size < sizeof options; ++size) {
@@ -80,7 +80,7 @@ TEST(StructSize, ThatEndsInsideAFieldIsRefused) {
 }
 
 TEST(StructSize, OfPartsAndWriteOptionsToo) {
-  const attngraph_tensor q = kQueries.view();
+  const attngraph_tensor q = kQueryTensor.view();
   const Result result = extract(make_context(), q, q, default_options());
   attngraph_part part = ATTNGRAPH_PART_INIT;
   attngraph_result* out = nullptr;
