@@ -8,6 +8,7 @@
 
 #include "../../cuda/matrix/matrix_filter.hpp"
 #include "core/edge_rule.hpp"
+#include "core/numbers.hpp"
 #include "device_problem.hpp"
 #include "support/inputs.hpp"
 #include "support/random.hpp"
@@ -16,8 +17,6 @@
 
 namespace ag::test {
 namespace {
-
-std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // What is asked of one batch's heads and queries.
 struct Question {
@@ -44,7 +43,7 @@ Question ask(const Tensor& weights, double threshold) {
   return q;
 }
 
-struct Answer {
+struct Filtered {
   cuda::MatrixReport report;
   std::vector<std::int64_t> offsets;
   std::vector<std::int32_t> keys, max_key;
@@ -53,7 +52,7 @@ struct Answer {
   std::vector<double> received, distances;  // [heads][...]
 };
 
-Answer run(const Question& q) {
+Filtered run(const Question& q) {
   const DeviceTensor weights(q.weights), mask(q.mask.tensor);
   const std::int64_t heads = static_cast<std::int64_t>(q.heads.size()), rows = heads * q.queries();
   const DeviceArray<std::int64_t> ids(q.heads);
@@ -78,15 +77,15 @@ Answer run(const Question& q) {
   chunk.mask.tensor = mask.of_batch(0);
   chunk.threshold = q.threshold;
   chunk.entropy = q.entropy;
-  DeviceArray<double> received(std::vector<double>(size(heads * q.keys()), 0.0));
-  DeviceArray<double> distances(std::vector<double>(size(heads * q.distance_count()), 0.0));
+  DeviceArray<double> received(std::vector<double>(idx(heads * q.keys()), 0.0));
+  DeviceArray<double> distances(std::vector<double>(idx(heads * q.distance_count()), 0.0));
   cuda::MatrixSums sums;
   sums.received = received.data();
   sums.distances = distances.data();
   sums.distance_begin = q.distance_begin();
   sums.distance_count = q.distance_count();
 
-  Answer a;
+  Filtered a;
   cuda::MatrixEdges edges;
   a.report = cuda::filter_matrix(chunk, arrays.results, sums, q.skip_nonfinite, edges, kDefaultStream);
   wait_for_device();
@@ -96,15 +95,15 @@ Answer run(const Question& q) {
   a.maximum = arrays.maximum.download();
   a.kept_mass = arrays.kept_mass.download();
   if (q.entropy) a.entropy = arrays.entropy.download();
-  a.keys.resize(size(edges.count));
-  a.weights.resize(size(edges.count));
+  a.keys.resize(idx(edges.count));
+  a.weights.resize(idx(edges.count));
   if (edges.count > 0) {
     cuda_ok(cudaMemcpy(a.keys.data(), edges.keys.data(), edges.keys.bytes(), cudaMemcpyDeviceToHost));
     if (edges.weights_f64.size() > 0) {
       cuda_ok(
           cudaMemcpy(a.weights.data(), edges.weights_f64.data(), edges.weights_f64.bytes(), cudaMemcpyDeviceToHost));
     } else {
-      std::vector<float> narrow(size(edges.count));
+      std::vector<float> narrow(idx(edges.count));
       cuda_ok(cudaMemcpy(narrow.data(), edges.weights_f32.data(), edges.weights_f32.bytes(), cudaMemcpyDeviceToHost));
       std::copy(narrow.begin(), narrow.end(), a.weights.begin());
     }
@@ -120,12 +119,12 @@ void expect_close(double actual, double expected, const char* what) {
       << what << " " << actual << ", expected " << expected;
 }
 
-void expect_right(const Question& q, const Answer& a) {
+void expect_right(const Question& q, const Filtered& a) {
   std::int64_t edge = 0, nonfinite = 0;
   std::vector<double> received(a.received.size(), 0.0), distances(a.distances.size(), 0.0);
   for (std::size_t g = 0; g < q.heads.size(); ++g) {
     for (std::int64_t i = q.query_begin; i < q.query_end; ++i) {
-      const std::size_t r = g * size(q.queries()) + size(i - q.query_begin);
+      const std::size_t r = g * idx(q.queries()) + idx(i - q.query_begin);
       SCOPED_TRACE(fmt::format("head {}, query {}", q.heads[g], i));
       double sum = 0, entropy = 0, kept = 0, maximum = -HUGE_VAL;
       std::int64_t max_key = -1;
@@ -145,12 +144,12 @@ void expect_right(const Question& q, const Answer& a) {
         }
         sum += w;
         if (w > 0) entropy -= w * std::log(w);
-        received[g * size(q.keys()) + size(j)] += w;
-        distances[g * size(q.distance_count()) + size(i + q.mask.query_offset - j - q.distance_begin())] += w;
+        received[g * idx(q.keys()) + idx(j)] += w;
+        distances[g * idx(q.distance_count()) + idx(i + q.mask.query_offset - j - q.distance_begin())] += w;
         if (q.threshold != 0 && !is_matrix_edge(w, q.threshold)) continue;
-        ASSERT_LT(size(edge), a.keys.size());
-        EXPECT_EQ(a.keys[size(edge)], j);
-        EXPECT_EQ(a.weights[size(edge)], w);
+        ASSERT_LT(idx(edge), a.keys.size());
+        EXPECT_EQ(a.keys[idx(edge)], j);
+        EXPECT_EQ(a.weights[idx(edge)], w);
         kept += w;
         ++edge;
       }
@@ -166,7 +165,7 @@ void expect_right(const Question& q, const Answer& a) {
     }
   }
   EXPECT_EQ(a.offsets.back(), edge);
-  EXPECT_EQ(size(edge), a.keys.size());
+  EXPECT_EQ(idx(edge), a.keys.size());
   EXPECT_EQ(a.report.nonfinite, nonfinite);
   for (std::size_t n = 0; n < received.size(); ++n) expect_close(a.received[n], received[n], "received");
   for (std::size_t n = 0; n < distances.size(); ++n) expect_close(a.distances[n], distances[n], "distance");
@@ -181,9 +180,9 @@ void expect_same_bits(const std::vector<double>& a, const std::vector<double>& b
 }
 
 void check(const Question& q) {
-  std::optional<Answer> first;
+  std::optional<Filtered> first;
   for_every_schedule([&] {
-    const Answer a = run(q);
+    const Filtered a = run(q);
     expect_right(q, a);
     if (first) {
       expect_same_bits(a.logsumexp, first->logsumexp);
@@ -198,7 +197,7 @@ void check(const Question& q) {
 // Positive weights, a few large ones.
 std::vector<double> some_weights(std::int64_t n, std::uint64_t seed) {
   Random random(seed);
-  std::vector<double> w(size(n));
+  std::vector<double> w(idx(n));
   for (double& x : w) x = std::exp(3 * random.normal() - 5);
   return w;
 }
@@ -287,7 +286,7 @@ TEST(FilterMatrix, NonfiniteEntriesAreSkippedOrReported) {
     check(q);
     q.skip_nonfinite = false;
     for_every_schedule([&] {
-      const Answer a = run(q);
+      const Filtered a = run(q);
       EXPECT_EQ(a.report.nonfinite, 3);
       EXPECT_EQ(a.report.first_row, 1);
       EXPECT_EQ(a.report.first_key, 12);
@@ -297,7 +296,7 @@ TEST(FilterMatrix, NonfiniteEntriesAreSkippedOrReported) {
     q.mask.causal = true;  // masked entries may be anything: only infinity at head 1, query 3 + offset is seen
     q.mask.query_offset = 66;
     q.query_begin = 2;
-    const Answer a = run(q);
+    const Filtered a = run(q);
     EXPECT_EQ(a.report.nonfinite, 1);
     EXPECT_EQ(a.report.first_row, 3 + 1);
     EXPECT_EQ(a.report.first_key, 69);
@@ -322,7 +321,7 @@ TEST(FilterMatrix, TheWeightsThatAModelComputed) {
   std::int64_t edges = 0;
   for (std::int64_t h = 0; h < 9; ++h) {
     q.heads = {h};
-    const Answer a = run(q);
+    const Filtered a = run(q);
     expect_right(q, a);
     edges += a.offsets.back();
   }

@@ -10,14 +10,13 @@
 #include "../../cuda/stages/key_range.hpp"
 #include "../../cuda/stages/passes.hpp"
 #include "../../cuda/stages/stages.hpp"
+#include "core/numbers.hpp"
 #include "device_problem.hpp"
 #include "support/inputs.hpp"
 #include "support/samples.hpp"
 
 namespace ag::test {
 namespace {
-
-std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // What the pass says of a chunk.
 struct Answer {
@@ -30,8 +29,8 @@ struct Answer {
 
 template <class T>
 std::vector<T> download(const T* data, std::int64_t n) {
-  std::vector<T> values(size(n));
-  if (n > 0) cuda_ok(cudaMemcpy(values.data(), data, size(n) * sizeof(T), cudaMemcpyDeviceToHost), "download");
+  std::vector<T> values(idx(n));
+  if (n > 0) cuda_ok(cudaMemcpy(values.data(), data, idx(n) * sizeof(T), cudaMemcpyDeviceToHost), "download");
   return values;
 }
 
@@ -53,14 +52,14 @@ Answer run(const DeviceChunk& on_device, cuda::PassOptions options, bool dense, 
   work.workspace_bytes = workspace_bytes;
   work.operands.dtype = c.q.dtype;
   work.operands.pitch = (c.head_dim + 15) / 16 * 16;
-  const DeviceArray<std::byte> q(size(rows * work.operands.row_bytes())), k(size(c.keys * work.operands.row_bytes()));
+  const DeviceArray<std::byte> q(idx(rows * work.operands.row_bytes())), k(idx(c.keys * work.operands.row_bytes()));
   work.operands.q = q.data();
   work.operands.k = k.data();
   cuda_ok(cuda::launch_prepare_operands(work.batch, work.operands, kDefaultStream), "operands");
   PassArrays arrays(rows, 0);
   work.states = arrays.states;
   work.count = arrays.count.data();
-  const DeviceArray<float> weights(dense ? size(rows * c.keys) : 0);
+  const DeviceArray<float> weights(dense ? idx(rows * c.keys) : 0);
   if (dense) work.dense = {weights.data()};
   cuda::PassMemory memory;
   pass.statistics(work, memory, kDefaultStream);
@@ -71,23 +70,23 @@ Answer run(const DeviceChunk& on_device, cuda::PassOptions options, bool dense, 
   a.offsets = {0};
   for (const std::int32_t count : a.count) a.offsets.push_back(a.offsets.back() + count);
   const DeviceArray<std::int64_t> offsets(a.offsets);
-  const DeviceArray<std::int32_t> keys(size(a.offsets.back()) + 1);
-  const DeviceArray<float> scores(size(a.offsets.back()) + 1);
+  const DeviceArray<std::int32_t> keys(idx(a.offsets.back()) + 1);
+  const DeviceArray<float> scores(idx(a.offsets.back()) + 1);
   pass.candidates(work, {keys.data(), scores.data(), work.count, offsets.data(), 0}, memory, kDefaultStream);
   wait_for_device();
   a.reference = arrays.reference.download();
   a.sum = arrays.sum.download();
   if (options.entropy) a.weighted = arrays.weighted.download();
   a.max_key = arrays.max_key.download();
-  a.keys = keys.download(0, size(a.offsets.back()));
-  a.scores = scores.download(0, size(a.offsets.back()));
+  a.keys = keys.download(0, idx(a.offsets.back()));
+  a.scores = scores.download(0, idx(a.offsets.back()));
   a.dense = weights.download();
   return a;
 }
 
 // Scores of the allowed keys of a query by the definition; -inf where masked.
 std::vector<double> exact_scores(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t i) {
-  std::vector<double> s(size(p.keys()), -HUGE_VAL);
+  std::vector<double> s(idx(p.keys()), -HUGE_VAL);
   if (!std::isfinite(row_length(p.q, b, h, i))) return s;
   const KeyRange range = p.mask.range(b, i, p.keys());
   const std::int64_t kh = p.key_head_of(h);
@@ -100,7 +99,7 @@ std::vector<double> exact_scores(const Problem& p, std::int64_t b, std::int64_t 
     x *= p.scale;
     if (p.softcap > 0) x = p.softcap * std::tanh(x / p.softcap);
     if (p.mask.tensor) x += mask_bias(p.mask.tensor.dtype, p.mask.tensor.at(b, h, i, j));
-    s[size(j)] = x;
+    s[idx(j)] = x;
   }
   return s;
 }
@@ -108,7 +107,7 @@ std::vector<double> exact_scores(const Problem& p, std::int64_t b, std::int64_t 
 void expect_right(const Problem& p, const DeviceChunk& on_device, const Answer& a, double band) {
   const cuda::Chunk& c = on_device.chunk;
   for (std::int64_t r = 0; r < c.rows(); ++r) {
-    const std::int64_t h = on_device.heads[size(r / c.queries)], i = c.query_begin + r % c.queries;
+    const std::int64_t h = on_device.heads[idx(r / c.queries)], i = c.query_begin + r % c.queries;
     SCOPED_TRACE(fmt::format("head {}, query {}", h, i));
     const std::vector<double> s = exact_scores(p, on_device.batch, h, i);
     double given = 0;
@@ -123,31 +122,30 @@ void expect_right(const Problem& p, const DeviceChunk& on_device, const Answer& 
       weighted += std::exp(x - maximum) * (x - maximum);
     }
     std::vector<bool> marked(s.size());
-    ASSERT_EQ(a.offsets[size(r)] + a.count[size(r)], a.offsets[size(r) + 1]);
-    for (std::int64_t e = a.offsets[size(r)]; e < a.offsets[size(r) + 1]; ++e) {
-      const std::int32_t key = a.keys[size(e)];
+    ASSERT_EQ(a.offsets[idx(r)] + a.count[idx(r)], a.offsets[idx(r) + 1]);
+    for (std::int64_t e = a.offsets[idx(r)]; e < a.offsets[idx(r) + 1]; ++e) {
+      const std::int32_t key = a.keys[idx(e)];
       ASSERT_GE(key, 0);
       ASSERT_LT(key, c.keys);
-      if (e > a.offsets[size(r)]) {
-        ASSERT_LT(a.keys[size(e) - 1], key) << "keys ascend";
+      if (e > a.offsets[idx(r)]) {
+        ASSERT_LT(a.keys[idx(e) - 1], key) << "keys ascend";
       }
-      marked[size(key)] = true;
-      EXPECT_NEAR(static_cast<double>(a.scores[size(e)]) / 1.4426950408889634, s[size(key)], band + 1e-5)
+      marked[idx(key)] = true;
+      EXPECT_NEAR(static_cast<double>(a.scores[idx(e)]) / 1.4426950408889634, s[idx(key)], band + 1e-5)
           << "key " << key;
     }
     if (std::isinf(maximum)) {
-      EXPECT_EQ(a.max_key[size(r)], -1);
-      EXPECT_EQ(a.sum[size(r)], 0.0);
-      EXPECT_EQ(a.count[size(r)], 0);
-      for (std::size_t j = 0; j < s.size() && !a.dense.empty(); ++j) EXPECT_EQ(a.dense[size(r) * s.size() + j], 0.0f);
+      EXPECT_EQ(a.max_key[idx(r)], -1);
+      EXPECT_EQ(a.sum[idx(r)], 0.0);
+      EXPECT_EQ(a.count[idx(r)], 0);
+      for (std::size_t j = 0; j < s.size() && !a.dense.empty(); ++j) EXPECT_EQ(a.dense[idx(r) * s.size() + j], 0.0f);
       continue;
     }
     double logsumexp = maximum + std::log(sum);
-    EXPECT_NEAR(s[size(a.max_key[size(r)])], maximum, 2 * band);
-    EXPECT_NEAR(a.reference[size(r)] + std::log(a.sum[size(r)]), logsumexp, band + 1e-6);
+    EXPECT_NEAR(s[idx(a.max_key[idx(r)])], maximum, 2 * band);
+    EXPECT_NEAR(a.reference[idx(r)] + std::log(a.sum[idx(r)]), logsumexp, band + 1e-6);
     if (!a.weighted.empty()) {
-      EXPECT_NEAR(a.weighted[size(r)] / a.sum[size(r)] - std::log(a.sum[size(r)]), weighted / sum - std::log(sum),
-                  1e-4);
+      EXPECT_NEAR(a.weighted[idx(r)] / a.sum[idx(r)] - std::log(a.sum[idx(r)]), weighted / sum - std::log(sum), 1e-4);
     }
     if (p.sinks) {
       logsumexp = std::log(std::exp(logsumexp) + std::exp(load_double(p.sinks.dtype, p.sinks.at(on_device.batch, h))));
@@ -162,7 +160,7 @@ void expect_right(const Problem& p, const DeviceChunk& on_device, const Answer& 
       EXPECT_FALSE(marked[j] && is_none) << "key " << j << " is none";
       if (a.dense.empty()) continue;
       const double weight = std::isinf(s[j]) ? 0 : std::exp(s[j] - logsumexp);
-      EXPECT_NEAR(a.dense[size(r) * s.size() + j], weight, (2e-5 + 2 * band) * weight + 1e-37) << "key " << j;
+      EXPECT_NEAR(a.dense[idx(r) * s.size() + j], weight, (2e-5 + 2 * band) * weight + 1e-37) << "key " << j;
     }
   }
 }

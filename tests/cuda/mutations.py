@@ -270,6 +270,11 @@ MUTATIONS = (
 )
 
 
+# Whose objects a program without the checker and one with it are linked from; only kernels are made twice.
+TARGETS = {"attngraph_cuda_emulated_objects": (False,), "attngraph_cuda_checked_objects": (True,),
+           "attngraph_cuda_emulated_host": (False, True)}
+
+
 class Build:
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
@@ -279,9 +284,10 @@ class Build:
             source = Path(entry["file"]).resolve()
             if ROOT / "cuda" not in source.parents:
                 continue
-            for target, checked in (("attngraph_cuda_emulated_objects", False), ("attngraph_cuda_checked_objects", True)):
+            for target, kinds in TARGETS.items():
                 if f"/{target}.dir/" in entry["command"]:
-                    self.compile[(str(source.relative_to(ROOT / "cuda")), checked)] = entry["command"]
+                    for checked in kinds:
+                        self.compile[(str(source.relative_to(ROOT / "cuda")), checked)] = entry["command"]
         self.link = {checked: self._link_command(name) for name, checked in (("cuda_tests", False), ("cuda_checker_tests", True))}
 
     def _link_command(self, program: str) -> str:

@@ -14,16 +14,16 @@ namespace ag::test {
 namespace {
 
 // What the kernel says of all rows.
-struct Answer {
+struct Softmaxed {
   std::vector<double> reference, sum, weighted;
   std::vector<std::int32_t> max_key, counts;
   std::vector<std::uint32_t> bits;
   std::vector<float> dense;
 
-  bool operator==(const Answer&) const = default;
+  bool operator==(const Softmaxed&) const = default;
 };
 
-Answer run(const ScoreRows& rows, bool dense) {
+Softmaxed run(const ScoreRows& rows, bool dense) {
   const std::size_t n = rows.row_count();
   const std::int64_t words = cuda::bit_words(rows.width());
   DeviceArray<double> reference(n), sum(n), weighted(n);
@@ -50,7 +50,7 @@ Answer run(const ScoreRows& rows, bool dense) {
 }
 
 // Every row of the answer against the definition.
-void expect_right(const ScoreRows& rows, const Answer& answer) {
+void expect_right(const ScoreRows& rows, const Softmaxed& answer) {
   const std::int64_t words = cuda::bit_words(rows.width());
   for (std::size_t r = 0; r < rows.row_count(); ++r) {
     SCOPED_TRACE(fmt::format("row {}", r));
@@ -127,9 +127,9 @@ void expect_right(const ScoreRows& rows, const Answer& answer) {
 }
 
 void check(const ScoreRows& rows, bool dense = true) {
-  std::optional<Answer> first;
+  std::optional<Softmaxed> first;
   for_every_schedule([&] {
-    const Answer answer = run(rows, dense);
+    const Softmaxed answer = run(rows, dense);
     expect_right(rows, answer);
     EXPECT_TRUE(!first || answer == *first) << "the same bits in every order";
     first = answer;
@@ -294,7 +294,7 @@ TEST(SoftmaxRows, TopKKeepsEveryTie) {
   rows.top_k = 5;
   rows.log_threshold = -HUGE_VAL;
   for_every_schedule([&] {
-    const Answer answer = run(rows, false);
+    const Softmaxed answer = run(rows, false);
     EXPECT_EQ(answer.counts, (std::vector<std::int32_t>{700, 700}));
   });
 }
@@ -314,7 +314,7 @@ TEST(SoftmaxRows, TheFirstOfNearlyEqualScoresIsACandidate) {
     std::fill(rows.raw.begin(), rows.raw.end(), 1.25f);
     rows.raw[ScoreRows::size(keys / 2)] = std::nextafter(1.25f, 2.0f);
     rows.log_threshold = std::log(0.5);
-    const Answer answer = run(rows, false);
+    const Softmaxed answer = run(rows, false);
     EXPECT_EQ(answer.counts[0], 1);
     EXPECT_EQ(answer.bits[0], 1u) << "key 0";
     EXPECT_EQ(answer.max_key[0], keys / 2);

@@ -11,13 +11,13 @@
 namespace ag::emu {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
+constexpr unsigned kAllLanes = 0xffffffffu;
 
 __global__ void block_sum_kernel(const float* x, float* out, int n) {
   ATTNGRAPH_SHARED(s_sums, float[8]);
   float sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) sum += x[blockIdx.x * n + i];
-  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAll, sum, lanes);
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
   if (threadIdx.x % 32 == 0) s_sums[threadIdx.x / 32] = sum;
   __syncthreads();
   if (threadIdx.x == 0) {

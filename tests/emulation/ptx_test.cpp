@@ -120,23 +120,23 @@ TEST_F(PtxText, FaultFailsTheKernelAtItsLine) {
 
 // ---- mma: register faults in the text change the answer ----
 
-enum class Fault { kNone, kSwappedA, kSwappedB, kOtherType, kTransposed };
+enum class Planted { kNone, kSwappedA, kSwappedB, kOtherType, kTransposed };
 
-template <Fault kFault>
+template <Planted kFault>
 __device__ void mma_with_fault(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
 #define ATTNGRAPH_TEST_MMA(text)                                                                                \
   ATTNGRAPH_PTX(text, (ATTNGRAPH_IO_F(c[0]), ATTNGRAPH_IO_F(c[1]), ATTNGRAPH_IO_F(c[2]), ATTNGRAPH_IO_F(c[3])), \
                 (ATTNGRAPH_IN_R(a[0]), ATTNGRAPH_IN_R(a[1]), ATTNGRAPH_IN_R(a[2]), ATTNGRAPH_IN_R(a[3]),        \
                  ATTNGRAPH_IN_R(b0), ATTNGRAPH_IN_R(b1)))
-  if constexpr (kFault == Fault::kSwappedA) {
+  if constexpr (kFault == Planted::kSwappedA) {
     ATTNGRAPH_TEST_MMA(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %6, %5, %7}, {%8, %9}, {%0, %1, %2, "
         "%3};");
-  } else if constexpr (kFault == Fault::kSwappedB) {
+  } else if constexpr (kFault == Planted::kSwappedB) {
     ATTNGRAPH_TEST_MMA(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%9, %8}, {%0, %1, %2, "
         "%3};");
-  } else if constexpr (kFault == Fault::kOtherType) {
+  } else if constexpr (kFault == Planted::kOtherType) {
     ATTNGRAPH_TEST_MMA(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
         "%2, %3};");
@@ -158,7 +158,7 @@ __device__ void load_fragment(std::uint32_t (&r)[4], const void* p) {
 }
 
 // c += a b^T for a 16x16, b 8x16, both row-major.
-template <Fault kFault>
+template <Planted kFault>
 __global__ void tile_kernel(const __half* a, const __half* b, float* c) {
   struct alignas(16) Tile {
     __half a[256];
@@ -171,7 +171,7 @@ __global__ void tile_kernel(const __half* a, const __half* b, float* c) {
   __syncthreads();
   std::uint32_t fragment_a[4];
   std::uint32_t fragment_b[4];
-  load_fragment<kFault == Fault::kTransposed>(fragment_a, s_tile.a + lane % 16 * 16 + lane / 16 * 8);
+  load_fragment<kFault == Planted::kTransposed>(fragment_a, s_tile.a + lane % 16 * 16 + lane / 16 * 8);
   load_fragment<false>(fragment_b, s_tile.b + lane % 8 * 16 + lane / 8 % 2 * 8);
   float sums[4];
   for (int e = 0; e < 4; ++e) sums[e] = c[(lane / 4 + e / 2 * 8) * 8 + lane % 4 * 2 + e % 2];
@@ -179,7 +179,7 @@ __global__ void tile_kernel(const __half* a, const __half* b, float* c) {
   for (int e = 0; e < 4; ++e) c[(lane / 4 + e / 2 * 8) * 8 + lane % 4 * 2 + e % 2] = sums[e];
 }
 
-template <Fault kFault>
+template <Planted kFault>
 double tile_error() {
   const DeviceArray<__half> a(256, [](std::size_t i) { return __float2half(static_cast<float>(i * 37 % 101) / 16); });
   const DeviceArray<__half> b(128,
@@ -198,11 +198,11 @@ double tile_error() {
 }
 
 TEST(PtxMma, FaultsInTheTextChangeTheAnswer) {
-  EXPECT_LT(tile_error<Fault::kNone>(), 1e-4);
-  EXPECT_GT(tile_error<Fault::kSwappedA>(), 1);
-  EXPECT_GT(tile_error<Fault::kSwappedB>(), 1);
-  EXPECT_GT(tile_error<Fault::kOtherType>(), 1);
-  EXPECT_GT(tile_error<Fault::kTransposed>(), 1);
+  EXPECT_LT(tile_error<Planted::kNone>(), 1e-4);
+  EXPECT_GT(tile_error<Planted::kSwappedA>(), 1);
+  EXPECT_GT(tile_error<Planted::kSwappedB>(), 1);
+  EXPECT_GT(tile_error<Planted::kOtherType>(), 1);
+  EXPECT_GT(tile_error<Planted::kTransposed>(), 1);
 }
 
 __global__ void half_values_kernel(const std::uint32_t* bits, float* out) {

@@ -28,10 +28,10 @@ const char* name_of(cudaMemcpyKind kind) {
   return "an unknown kind";
 }
 
-bool may_be_host(const BlockPointer& block) { return !block || block->place != Place::kDevice; }
-bool may_be_device(const BlockPointer& block) { return block && block->place != Place::kPinned; }
+bool may_be_host(const AllocatedPointer& block) { return !block || block->place != Place::kDevice; }
+bool may_be_device(const AllocatedPointer& block) { return block && block->place != Place::kPinned; }
 
-bool fits_kind(cudaMemcpyKind kind, const BlockPointer& to, const BlockPointer& from) {
+bool fits_kind(cudaMemcpyKind kind, const AllocatedPointer& to, const AllocatedPointer& from) {
   switch (kind) {
     case cudaMemcpyHostToHost: return may_be_host(to) && may_be_host(from);
     case cudaMemcpyHostToDevice: return may_be_device(to) && may_be_host(from);
@@ -43,8 +43,8 @@ bool fits_kind(cudaMemcpyKind kind, const BlockPointer& to, const BlockPointer& 
 }
 
 // A copy from device memory is as little written as its source.
-void tell_checker(const void* to, const void* from, std::size_t bytes, const BlockPointer& target,
-                  const BlockPointer& source) {
+void tell_checker(const void* to, const void* from, std::size_t bytes, const AllocatedPointer& target,
+                  const AllocatedPointer& source) {
   if (hooks() == nullptr || !target) return;
   if (source && source->place == Place::kDevice) {
     hooks()->memory_copied(to, from, bytes);
@@ -63,7 +63,7 @@ cudaError_t queue_copy(const StreamPointer& stream, const char* call, void* to, 
   if (to_bytes != 0 && (to == nullptr || from == nullptr)) {
     return refuse(cudaErrorInvalidValue, std::string(call) + " with a null pointer");
   }
-  BlockPointer target, source;
+  AllocatedPointer target, source;
   const std::string name = call;
   if (const auto code = check_range(to, to_bytes, name + " to a destination", &target)) return code;
   if (const auto code = check_range(from, from_bytes, name + " from a source", &source)) return code;
@@ -77,7 +77,7 @@ cudaError_t queue_copy(const StreamPointer& stream, const char* call, void* to, 
   work.run = [=] {
     RuntimeCounters& counters = State::get().device(stream->device).counters;
     ++counters.copies;
-    const auto on_host = [](const BlockPointer& block) { return !block || block->place == Place::kPinned; };
+    const auto on_host = [](const AllocatedPointer& block) { return !block || block->place == Place::kPinned; };
     if (on_host(target) != on_host(source)) counters.host_bytes += static_cast<std::int64_t>(rows.width * rows.height);
     const RangeAccess writes(target), reads(source);
     for (std::size_t row = 0; row < rows.height; ++row) {
@@ -95,7 +95,7 @@ cudaError_t queue_copy(const StreamPointer& stream, const char* call, void* to, 
 cudaError_t queue_fill(const StreamPointer& stream, const char* call, void* to, int value, const Rows& rows) {
   if (!stream) return cudaErrorInvalidResourceHandle;
   if (rows.height > 1 && rows.width > rows.to_pitch) return cudaErrorInvalidPitchValue;
-  BlockPointer target;
+  AllocatedPointer target;
   const std::size_t bytes = span(rows.width, rows.height, rows.to_pitch);
   const std::string name = call;
   if (const auto code = check_range(to, bytes, name, &target)) return code;

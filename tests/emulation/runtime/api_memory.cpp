@@ -10,7 +10,7 @@ namespace {
 cudaError_t free_in_order(void* pointer, cudaStream_t handle, const char* call) {
   const StreamPointer stream = find_stream(handle);
   if (!stream) return cudaErrorInvalidResourceHandle;
-  BlockPointer block;
+  AllocatedPointer block;
   const cudaError_t code = begin_free(pointer, Place::kDevice, call, &block);
   if (code != cudaSuccess) return code;
   Work work = new_work(stream, call);
@@ -30,7 +30,7 @@ cudaError_t free_in_order(void* pointer, cudaStream_t handle, const char* call) 
 // cudaFree and cudaFreeHost wait for the device.
 cudaError_t free_now(void* pointer, Place place, const char* call) {
   if (pointer == nullptr) return cudaSuccess;
-  BlockPointer block;
+  AllocatedPointer block;
   const cudaError_t code = begin_free(pointer, place, call, &block);
   if (code != cudaSuccess) return code;
   block->freed_by = call;
@@ -192,7 +192,7 @@ cudaError_t CUDARTAPI cudaPointerGetAttributes(cudaPointerAttributes* out, const
   return enter("cudaPointerGetAttributes", Needs::kDriver, [&] {
     if (out == nullptr) return cudaErrorInvalidValue;
     *out = {};
-    const BlockPointer block = block_at(pointer);
+    const AllocatedPointer block = block_at(pointer);
     out->device = block ? block->memory.device : -2;  // what CUDA gives for memory it does not know
     void* const address = const_cast<void*>(pointer);
     if (!block) {
@@ -211,7 +211,7 @@ cudaError_t CUDARTAPI cudaPointerGetAttributes(cudaPointerAttributes* out, const
 
 cudaError_t CUDARTAPI cudaHostGetDevicePointer(void** out, void* host, unsigned) {
   return enter("cudaHostGetDevicePointer", Needs::kContext, [&] {
-    const BlockPointer block = block_at(host);
+    const AllocatedPointer block = block_at(host);
     if (out == nullptr || !block || block->place == Place::kDevice) return cudaErrorInvalidValue;
     *out = host;
     return cudaSuccess;

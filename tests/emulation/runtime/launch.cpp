@@ -54,7 +54,7 @@ int blocks_per_processor(int threads, std::size_t dynamic_shared) {
 
 // Pointers among the arguments' bytes: memory that is freed or another device's fails as an access to it would, for
 // which a real device gives cudaErrorIllegalAddress.
-cudaError_t check_arguments(const LaunchConfig& config, int device_index, std::vector<BlockPointer>& blocks) {
+cudaError_t check_arguments(const LaunchConfig& config, int device_index, std::vector<AllocatedPointer>& blocks) {
   const Device& device = State::get().device(device_index);
   for (std::size_t argument = 0; argument < config.arguments.size(); ++argument) {
     const std::span<const std::byte> bytes = config.arguments[argument];
@@ -63,7 +63,7 @@ cudaError_t check_arguments(const LaunchConfig& config, int device_index, std::v
       std::memcpy(&pointer, bytes.data() + at, sizeof pointer);
       // A small int32 and the padding after it, which holds anything, are no pointer.
       if ((reinterpret_cast<std::uintptr_t>(pointer) & 0xFFFFFFFFu) < 4096) continue;
-      const BlockPointer block = block_at(pointer, true);
+      const AllocatedPointer block = block_at(pointer, true);
       if (!block) continue;
       const std::string where =
           std::string(config.name) + ", argument " + std::to_string(argument) + " at byte " + std::to_string(at) + ": ";
@@ -103,11 +103,11 @@ cudaError_t queue_launch(LaunchConfig config, KernelBody body) {
       static_cast<std::size_t>(has_leave ? shared_bytes_opt_in(capability()) : kSharedBytesPerBlock);
   if (const auto code = check_launch(config)) return code;
   cudaError_t failure = launch_fault_now(state.faults) ? state.faults.launch_error : cudaSuccess;
-  std::vector<BlockPointer> blocks;
+  std::vector<AllocatedPointer> blocks;
   if (failure == cudaSuccess) failure = check_arguments(config, device.index, blocks);
   config.arguments.clear();
   Work work = new_work(stream, config.name);
-  for (const BlockPointer& block : blocks) note_use(block, *stream, work);
+  for (const AllocatedPointer& block : blocks) note_use(block, *stream, work);
   ++device.counters.launches;
   work.run = [config, failure, body = std::move(body)] {
     if (failure != cudaSuccess) return failure;

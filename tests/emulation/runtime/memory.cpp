@@ -32,12 +32,12 @@ const std::size_t kCanaryBytes = __asan_poison_memory_region != nullptr ? 0 : 64
 
 std::uintptr_t number(const void* address) { return reinterpret_cast<std::uintptr_t>(address); }
 
-bool holds(const Block& block, const void* address) {
+bool holds(const Allocated& block, const void* address) {
   const std::uintptr_t offset = number(address) - number(block.memory.begin);
   return offset < block.memory.bytes;
 }
 
-void check_canary(const Block& block) {
+void check_canary(const Allocated& block) {
   const auto* const end = reinterpret_cast<const unsigned char*>(block.memory.begin) + block.memory.bytes;
   for (std::size_t i = 0; i < kCanaryBytes; ++i) {
     if (end[i] == kCanary) continue;
@@ -47,7 +47,7 @@ void check_canary(const Block& block) {
 }
 
 void forget_oldest(State& state) {
-  Block& oldest = *state.freed.front();
+  Allocated& oldest = *state.freed.front();
   state.freed_bytes -= oldest.memory.bytes;
   unpoison(oldest.memory.begin, oldest.memory.bytes);
   std::free(oldest.memory.begin);
@@ -71,7 +71,7 @@ bool fits(Device& device, std::size_t bytes) {
 
 }  // namespace
 
-std::string describe(const Block& block) {
+std::string describe(const Allocated& block) {
   const char* const where = block.place == Place::kDevice ? " on device " : " of the host, device ";
   std::string text = "the " + std::to_string(block.memory.bytes) + " bytes of " + block.call + where +
                      std::to_string(block.memory.device) + " (allocation " + std::to_string(block.number) + ")";
@@ -79,7 +79,7 @@ std::string describe(const Block& block) {
   return text;
 }
 
-BlockPointer block_at(const void* address, bool freed) {
+AllocatedPointer block_at(const void* address, bool freed) {
   State& state = State::get();
   auto next = state.live.upper_bound(number(address));
   if (next != state.live.begin()) {
@@ -96,7 +96,7 @@ BlockPointer block_at(const void* address, bool freed) {
 std::string describe_memory(const void* address) {
   State& state = State::get();
   const std::lock_guard lock(state.mutex);
-  const BlockPointer block = block_at(address, true);
+  const AllocatedPointer block = block_at(address, true);
   if (!block) return "memory that CUDA has not allocated";
   return "byte " + std::to_string(number(address) - number(block->memory.begin)) + " of " + describe(*block);
 }
@@ -110,7 +110,7 @@ const Memory::Allocation* Memory::find(const void* p) {
   const std::lock_guard lock(state.mutex);
   const std::uintptr_t offset = number(p) - number(last.begin);
   if (changes == state.memory_changes && found != nullptr && offset < last.bytes) return found;
-  const BlockPointer block = block_at(p);
+  const AllocatedPointer block = block_at(p);
   if (!block) return nullptr;
   changes = state.memory_changes;
   last = block->memory;
@@ -136,7 +136,7 @@ cudaError_t allocate(std::size_t bytes, Place place, const char* call, const Str
   if (posix_memalign(&p, kAlignment, bytes + kCanaryBytes) != 0) return cudaErrorMemoryAllocation;
   std::memset(p, 0xFF, bytes);  // NaN, and -1: what nobody has written shows
   if (kCanaryBytes != 0) std::memset(static_cast<std::byte*>(p) + bytes, kCanary, kCanaryBytes);
-  auto block = std::make_shared<Block>();
+  auto block = std::make_shared<Allocated>();
   block->memory = {static_cast<std::byte*>(p), bytes, device.index, place != Place::kDevice};
   block->place = place;
   block->call = call;
@@ -161,8 +161,8 @@ cudaError_t allocate(std::size_t bytes, Place place, const char* call, const Str
   return cudaSuccess;
 }
 
-cudaError_t begin_free(void* pointer, Place place, const char* call, BlockPointer* out) {
-  const BlockPointer block = block_at(pointer, true);
+cudaError_t begin_free(void* pointer, Place place, const char* call, AllocatedPointer* out) {
+  const AllocatedPointer block = block_at(pointer, true);
   if (!block) {
     report(std::string(call) + " of a pointer that CUDA has not allocated, or freed long ago");
     return cudaErrorInvalidValue;
@@ -185,7 +185,7 @@ cudaError_t begin_free(void* pointer, Place place, const char* call, BlockPointe
   return cudaSuccess;
 }
 
-void release(const BlockPointer& block) {
+void release(const AllocatedPointer& block) {
   State& state = State::get();
   check_canary(*block);
   if (block->place != Place::kPinned) {
@@ -214,10 +214,10 @@ void release_everything() {
   state.live.clear();
 }
 
-cudaError_t check_range(const void* data, std::size_t bytes, const std::string& what, BlockPointer* out) {
+cudaError_t check_range(const void* data, std::size_t bytes, const std::string& what, AllocatedPointer* out) {
   *out = nullptr;
   if (bytes == 0) return cudaSuccess;
-  const BlockPointer block = block_at(data, true);
+  const AllocatedPointer block = block_at(data, true);
   if (!block) return cudaSuccess;
   if (block->free_queued) {
     report(what + " uses " + describe(*block));
@@ -232,7 +232,7 @@ cudaError_t check_range(const void* data, std::size_t bytes, const std::string& 
   return cudaSuccess;
 }
 
-void note_use(const BlockPointer& block, const Stream& stream, const Work& work) {
+void note_use(const AllocatedPointer& block, const Stream& stream, const Work& work) {
   if (!block) return;
   if (block->stream && stream.clock.at(block->stream->id) < block->serial) {
     report(work.what + " uses, without waiting for " + block->stream->name + ", " + describe(*block) +
@@ -258,7 +258,7 @@ MemoryAccess::~MemoryAccess() {
   }
 }
 
-RangeAccess::RangeAccess(const BlockPointer& block) : block_(block.get()) {
+RangeAccess::RangeAccess(const AllocatedPointer& block) : block_(block.get()) {
   if (block_ != nullptr) unpoison(block_->memory.begin, block_->memory.bytes);
 }
 

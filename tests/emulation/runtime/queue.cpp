@@ -183,9 +183,9 @@ cudaError_t queue_work(cudaStream_t handle, const std::string& what, const std::
   return enter(what.c_str(), Needs::kContext, [&] {
     const StreamPointer stream = find_stream(handle);
     if (!stream) return cudaErrorInvalidResourceHandle;
-    std::vector<BlockPointer> blocks;
+    std::vector<AllocatedPointer> blocks;
     for (const Touch& touch : touches) {
-      BlockPointer block;
+      AllocatedPointer block;
       const cudaError_t code = check_range(touch.data, touch.bytes, what + ": " + touch.what, &block);
       if (code != cudaSuccess) return code;
       if (!block && touch.bytes != 0) {
@@ -195,7 +195,7 @@ cudaError_t queue_work(cudaStream_t handle, const std::string& what, const std::
       if (block) blocks.push_back(block);
     }
     Work work = new_work(stream, what);
-    for (const BlockPointer& block : blocks) note_use(block, *stream, work);
+    for (const AllocatedPointer& block : blocks) note_use(block, *stream, work);
     work.run = [device = stream->device, run = std::move(run), touches] {
       const MemoryAccess access(device);
       const cudaError_t code = run();

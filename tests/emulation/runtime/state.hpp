@@ -83,7 +83,7 @@ struct Event {
 
 enum class Place { kDevice, kPinned, kManaged };
 
-struct Block {  // an allocation
+struct Allocated {
   Memory::Allocation memory;
   Place place = Place::kDevice;
   const char* call = "";     // "cudaMallocAsync"
@@ -94,7 +94,7 @@ struct Block {  // an allocation
   std::string freed_by;                                               // "cudaFreeAsync on stream 3"
   std::map<std::size_t, std::pair<std::uint64_t, std::string>> uses;  // by stream: the newest, and what it was
 };
-using BlockPointer = std::shared_ptr<Block>;
+using AllocatedPointer = std::shared_ptr<Allocated>;
 
 struct MemoryPool {
   int device = 0;
@@ -125,8 +125,8 @@ class State {
   std::vector<std::unique_ptr<Device>> devices;
   std::map<CUstream_st*, StreamPointer> stream_handles;
   std::map<CUevent_st*, std::unique_ptr<Event>> event_handles;
-  std::map<std::uintptr_t, BlockPointer> live;  // by address; a block whose free is queued is still here
-  std::deque<BlockPointer> freed;               // newest last; their memory is kept for a while
+  std::map<std::uintptr_t, AllocatedPointer> live;  // by address; a block whose free is queued is still here
+  std::deque<AllocatedPointer> freed;               // newest last; their memory is kept for a while
   std::size_t freed_bytes = 0;
   std::uint64_t memory_changes = 1;  // grows when a block comes or goes
   std::uint64_t next_serial = 1;
@@ -169,19 +169,19 @@ Device& current_device();
 // ---- memory.cpp ----
 
 // The block that holds the address: live, or, when `freed` is given, else one freed not long ago.
-BlockPointer block_at(const void* address, bool freed = false);
-std::string describe(const Block& block);
+AllocatedPointer block_at(const void* address, bool freed = false);
+std::string describe(const Allocated& block);
 // cudaErrorMemoryAllocation when the device's memory or the injected fault says so.
 cudaError_t allocate(std::size_t bytes, Place place, const char* call, const StreamPointer& stream, void** out);
 // Checks that it can be freed by this call and marks it; the memory goes by release().
-cudaError_t begin_free(void* pointer, Place place, const char* call, BlockPointer* out);
-void release(const BlockPointer& block);
+cudaError_t begin_free(void* pointer, Place place, const char* call, AllocatedPointer* out);
+void release(const AllocatedPointer& block);
 void release_everything();
 // The block that holds [data, data + bytes), or null for host memory that CUDA does not know. Refuses ranges that leave
 // their block and memory that has been freed.
-cudaError_t check_range(const void* data, std::size_t bytes, const std::string& what, BlockPointer* out);
+cudaError_t check_range(const void* data, std::size_t bytes, const std::string& what, AllocatedPointer* out);
 // The stream's work uses the block: reports memory that another stream has allocated without an order between them.
-void note_use(const BlockPointer& block, const Stream& stream, const Work& work);
+void note_use(const AllocatedPointer& block, const Stream& stream, const Work& work);
 
 // Between begin and end, code may touch the device's memory (ASan). Nothing in builds without ASan.
 class MemoryAccess {
@@ -197,13 +197,13 @@ class MemoryAccess {
 // The same for one block; null: nothing.
 class RangeAccess {
  public:
-  explicit RangeAccess(const BlockPointer& block);
+  explicit RangeAccess(const AllocatedPointer& block);
   ~RangeAccess();
   RangeAccess(const RangeAccess&) = delete;
   RangeAccess& operator=(const RangeAccess&) = delete;
 
  private:
-  const Block* block_;
+  const Allocated* block_;
 };
 
 // ---- queue.cpp ----
