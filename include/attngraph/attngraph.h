@@ -85,6 +85,11 @@ typedef enum attngraph_dtype {
   ATTNGRAPH_I64 = 7
 } attngraph_dtype;
 
+/** "f64", "bf16", ...; NULL when there is no such dtype. */
+ATTNGRAPH_API const char* attngraph_dtype_name(int32_t dtype);
+/** Bytes of an element; 0 when there is no such dtype. */
+ATTNGRAPH_API size_t attngraph_dtype_size(int32_t dtype);
+
 typedef enum attngraph_device_type {
   ATTNGRAPH_DEVICE_CPU = 1,
   ATTNGRAPH_DEVICE_CUDA = 2
@@ -421,6 +426,9 @@ ATTNGRAPH_API attngraph_status attngraph_device_result_wait(const attngraph_devi
 ATTNGRAPH_API attngraph_status attngraph_device_result_to_host(const attngraph_device_result* result,
                                                                attngraph_result** out);
 ATTNGRAPH_API void attngraph_device_result_destroy(attngraph_device_result* result);
+
+/** Query i stands at key position i + this. 0 when the graph does not say. */
+ATTNGRAPH_API int64_t attngraph_result_query_offset(const attngraph_result* result);
 
 /** The two ends of an edge. */
 typedef enum attngraph_side { ATTNGRAPH_KEYS = 0, ATTNGRAPH_QUERIES = 1 } attngraph_side;
@@ -774,10 +782,26 @@ typedef struct attngraph_write_options {
   int32_t csv_raw;   /* 1: text cells of CSV as they are; otherwise those a spreadsheet would run (= + - @ tab CR) get a
                         leading ' */
   int32_t rows;      /* 1: csv, jsonl: row statistics too, in a second file NAME.rows.EXT; npz and safetensors always
-                        hold them, and drawings have no place for them: ERROR_ARGUMENT */
+                        hold them, formats without ATTNGRAPH_FORMAT_ROWS have no place for them: ERROR_ARGUMENT */
 } attngraph_write_options;
 #define ATTNGRAPH_WRITE_OPTIONS_INIT \
   { sizeof(attngraph_write_options), ATTNGRAPH_QUERY_TO_KEY, 0, 0, 0 }
+
+/* What a format of graph files can do, beside being written; a bit set. */
+#define ATTNGRAPH_FORMAT_READ 1u    /* attngraph_result_load reads it */
+#define ATTNGRAPH_FORMAT_WHOLE 2u   /* what is read back is the whole graph: statistics, sums, words, facts, report */
+#define ATTNGRAPH_FORMAT_STREAM 4u  /* it may go to standard output */
+#define ATTNGRAPH_FORMAT_ROWS 8u    /* has row statistics: always, or where write_options.rows asks */
+#define ATTNGRAPH_FORMAT_LABELS 16u /* has words where write_options.labels asks; the others always have them */
+#define ATTNGRAPH_FORMAT_DIRECTION 32u /* has a source and a target, which write_options.direction chooses */
+
+typedef struct attngraph_format {
+  const char* name;   /* "csv" */
+  const char* suffix; /* ".csv": files of such a name are written in it unless a format is named */
+  uint32_t abilities; /* ATTNGRAPH_FORMAT_* */
+} attngraph_format;
+/** Format i of graph files; NULL when i is out of range. Valid for the life of the process. */
+ATTNGRAPH_API const attngraph_format* attngraph_format_at(int32_t i);
 
 /* Any number of *_to calls may go into a sink. A call that fails after its first row spoils the sink: nothing is left
  * to do but destroy it. */
@@ -789,8 +813,8 @@ ATTNGRAPH_API attngraph_status attngraph_sink_take_result(attngraph_sink* sink, 
  * Writes a file as rows arrive. The name appears only at attngraph_sink_finish, complete, in one step; before that, and
  * after a failure, whatever stood there stays.
  *
- * @param path    "-" is standard output (text formats only)
- * @param format  "csv", "jsonl", "npz", "safetensors", "graphml", "dot"; NULL: by the suffix of path
+ * @param path    "-" is standard output (ATTNGRAPH_FORMAT_STREAM)
+ * @param format  a name that attngraph_format_at has; NULL: by the suffix of path, standard output takes csv
  */
 ATTNGRAPH_API attngraph_status attngraph_sink_create_file(attngraph_sink** sink, const char* path, const char* format,
                                                           const attngraph_write_options* options);
@@ -859,8 +883,8 @@ ATTNGRAPH_API attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, co
 /** How the slices of attngraph_sink_add_slice were made: eps, borderline, counts and strings of the report are taken
  * over, what it says about rows is counted from the rows. Without it eps and borderline of the sink are not known. */
 ATTNGRAPH_API attngraph_status attngraph_sink_set_report(attngraph_sink* sink, const attngraph_report* report);
-/** Read a graph that this library wrote: npz, safetensors, csv or jsonl. Every byte is checked. A table (csv, jsonl)
- * carries no report: eps and borderline are not known. */
+/** Read a graph that this library wrote in a format with ATTNGRAPH_FORMAT_READ, told by its content. Every byte is
+ * checked. A table (csv, jsonl) carries no report: eps and borderline are not known. */
 ATTNGRAPH_API attngraph_status attngraph_result_load(const char* path, attngraph_result** result);
 
 /* ----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -65,6 +64,7 @@ using head_figures = attngraph_head;
 using head_difference = attngraph_head_difference;
 using moved = attngraph_moved;
 using difference = attngraph_difference;
+using graph_format = attngraph_format;
 
 namespace detail {
 
@@ -150,7 +150,43 @@ class tensor {
   }
   const attngraph_tensor* c() const noexcept { return &c_; }
 
+  /// Element i of the first axis; a view of the same memory.
+  tensor at(std::int64_t i) const {
+    if (c_.ndim == 0 || i < 0 || i >= shape_[0])
+      throw error(ATTNGRAPH_ERROR_SHAPE, "the tensor has no element " + std::to_string(i) + " on its first axis");
+    tensor element = *this;
+    element.set_strides();
+    const std::int64_t offset = i * element.strides_[0] * static_cast<std::int64_t>(attngraph_dtype_size(c_.dtype));
+    if (c_.data != nullptr) element.c_.data = static_cast<const char*>(c_.data) + offset;
+    std::copy(shape_.begin() + 1, shape_.end(), element.shape_.begin());
+    std::copy(element.strides_.begin() + 1, element.strides_.end(), element.strides_.begin());
+    --element.c_.ndim;
+    return element;
+  }
+  /// With axes a and b exchanged; a view of the same memory.
+  tensor swapped(std::size_t a, std::size_t b) const {
+    const auto ndim = static_cast<std::size_t>(c_.ndim);
+    if (a >= ndim || b >= ndim)
+      throw error(ATTNGRAPH_ERROR_SHAPE, "the tensor has " + std::to_string(ndim) +
+                                             " dimensions; too few to exchange " + std::to_string(a) + " and " +
+                                             std::to_string(b));
+    tensor other = *this;
+    other.set_strides();
+    std::swap(other.shape_[a], other.shape_[b]);
+    std::swap(other.strides_[a], other.strides_[b]);
+    return other;
+  }
+
  private:
+  // Row-major strides are written out.
+  void set_strides() noexcept {
+    std::int64_t stride = 1;
+    for (auto d = static_cast<std::size_t>(c_.ndim); c_.strides == nullptr && d-- > 0;) {
+      strides_[d] = stride;
+      stride *= std::max<std::int64_t>(shape_[d], 1);
+    }
+    point(true);
+  }
   void point(bool has_strides) noexcept {
     c_.shape = shape_.data();
     c_.strides = has_strides ? strides_.data() : nullptr;
@@ -439,7 +475,7 @@ class sink;
 /// A graph in memory.
 class result {
  public:
-  /// Read a graph that this library wrote: npz, safetensors, csv or jsonl.
+  /// Read a graph that this library wrote, in a format with ATTNGRAPH_FORMAT_READ.
   static result load(std::string_view path) {
     attngraph_result* r = nullptr;
     check(attngraph_result_load(std::string(path).c_str(), &r));
@@ -491,12 +527,7 @@ class result {
     return s == nullptr ? std::nullopt : std::optional(std::string_view(s, length));
   }
   /// Query i stands at position i + query_offset(), where its token is. 0 when the graph does not say.
-  std::int64_t query_offset() const {
-    const auto fact = metadata("query_offset");
-    std::int64_t offset = 0;
-    if (fact) std::from_chars(fact->data(), fact->data() + fact->size(), offset);
-    return offset;
-  }
+  std::int64_t query_offset() const noexcept { return attngraph_result_query_offset(c()); }
   std::optional<std::string_view> metadata(std::string_view name) const {
     return detail::text(attngraph_result_metadata(c(), std::string(name).c_str()));
   }
@@ -1006,6 +1037,20 @@ inline std::vector<backend> backends() {
   for (std::int32_t i = 0; i < attngraph_backend_count(); ++i)
     all.push_back({attngraph_backend_name(i), detail::text(attngraph_backend_unavailable(i)),
                    detail::text(attngraph_backend_device(i)).value_or("")});
+  return all;
+}
+/// Their names alone, for which no device is looked for.
+inline std::vector<std::string_view> backend_names() {
+  std::vector<std::string_view> all;
+  for (std::int32_t i = 0; i < attngraph_backend_count(); ++i) all.emplace_back(attngraph_backend_name(i));
+  return all;
+}
+
+/// Formats of graph files. @param abilities only those that have all of these; ATTNGRAPH_FORMAT_*
+inline std::vector<graph_format> graph_formats(std::uint32_t abilities = 0) {
+  std::vector<graph_format> all;
+  for (std::int32_t i = 0; const graph_format* format = attngraph_format_at(i); ++i)
+    if ((format->abilities & abilities) == abilities) all.push_back(*format);
   return all;
 }
 

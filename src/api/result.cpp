@@ -87,6 +87,10 @@ attngraph_status attngraph_result_report(const attngraph_result* result, attngra
   return guarded([&] { required(report, "report") = ag::api::report_struct(required(result, "result").graph.report); });
 }
 
+int64_t attngraph_result_query_offset(const attngraph_result* result) {
+  return result != nullptr ? ag::query_offset(result->graph.metadata) : 0;
+}
+
 const char* attngraph_result_token(const attngraph_result* result, int64_t i, size_t* length) {
   return attngraph_result_label(result, ATTNGRAPH_KEYS, 0, i, length);
 }

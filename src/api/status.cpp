@@ -96,6 +96,14 @@ const char* attngraph_status_phrase(attngraph_status status) {
   return words != nullptr ? words->phrase : "a status that this library does not know";
 }
 
+const char* attngraph_dtype_name(int32_t dtype) {
+  return ag::is_dtype(dtype) ? ag::name_of(static_cast<ag::DType>(dtype)) : nullptr;
+}
+
+size_t attngraph_dtype_size(int32_t dtype) {
+  return ag::is_dtype(dtype) ? ag::size_of(static_cast<ag::DType>(dtype)) : 0;
+}
+
 #define ATTNGRAPH_TEXT_(x) #x
 #define ATTNGRAPH_TEXT(x) ATTNGRAPH_TEXT_(x)
 

@@ -15,6 +15,7 @@
 #include "flags.hpp"
 #include "graph_input.hpp"
 #include "progress.hpp"
+#include "source.hpp"
 #include "table.hpp"
 #include "terminal.hpp"
 #include "text.hpp"
@@ -25,7 +26,7 @@ namespace {
 struct BenchFlags {
   std::string n = "1024,4096";
   std::int64_t d = 64, heads = 1, repeats = 5;
-  std::string dtype = "f32";
+  std::string dtype = attngraph_dtype_name(ATTNGRAPH_F32);
   double threshold = 0.01;
   bool causal = false, json = false;
   RunFlags run;
@@ -57,13 +58,9 @@ std::uint16_t to_f16(float value) {
 class Stored {
  public:
   Stored(const std::vector<float>& values, const std::string& dtype, std::int64_t heads, std::int64_t n, std::int64_t d)
-      : bytes_(values.size() * (dtype == "f64"   ? 8
-                                : dtype == "f32" ? 4
-                                                 : 2)),
-        dtype_(dtype == "f64"   ? ATTNGRAPH_F64
-               : dtype == "f32" ? ATTNGRAPH_F32
-               : dtype == "f16" ? ATTNGRAPH_F16
-                                : ATTNGRAPH_BF16),
+      : dtype_(*std::find_if(std::begin(kFloats), std::end(kFloats),
+                             [&](attngraph_dtype known) { return dtype == attngraph_dtype_name(known); })),
+        bytes_(values.size() * attngraph_dtype_size(dtype_)),
         shape_{heads, n, d} {
     const auto put = [&](std::size_t i, auto value) { std::memcpy(&bytes_[i * sizeof value], &value, sizeof value); };
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -78,8 +75,8 @@ class Stored {
   attngraph::tensor view() const { return {bytes_.data(), dtype_, shape_}; }
 
  private:
-  std::vector<std::byte> bytes_;
   attngraph_dtype dtype_;
+  std::vector<std::byte> bytes_;
   std::array<std::int64_t, 3> shape_;
 };
 
@@ -217,8 +214,8 @@ void add_bench(CLI::App& app, Run& run) {
   command->add_option("--n", flags->n, "Queries and keys (default: " + flags->n + ")")->type_name("LIST");
   command->add_option("--d", flags->d, "Head size (default: 64)")->type_name("N");
   command->add_option("--heads", flags->heads, "Heads (default: 1)")->type_name("N");
-  command->add_option("--dtype", flags->dtype, "f32, f16, bf16 or f64 (default: f32)")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "f64"}));
+  command->add_option("--dtype", flags->dtype, join(float_names()) + " (default: " + flags->dtype + ")")
+      ->check(CLI::IsMember(float_names()));
   command->add_option("-t,--threshold", flags->threshold, "Least weight of an edge (default: 0.01)")->type_name("T");
   command->add_flag("--causal", flags->causal, "A query sees keys up to its own position");
   command->add_option("--repeats", flags->repeats, "Timed runs (default: 5)")->type_name("N");

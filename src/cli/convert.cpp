@@ -35,14 +35,10 @@ int convert(const ConvertFlags& flags) {
 void add_convert(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("convert", "Write a graph in another format");
   const auto flags = std::make_shared<ConvertFlags>();
-  command->add_option("graph", flags->from, "A graph: .npz, .safetensors, .csv or .jsonl")
+  command->add_option("graph", flags->from, "A graph: " + suffixes(ATTNGRAPH_FORMAT_READ))
       ->required()
       ->type_name("FILE");
-  command
-      ->add_option("output", flags->output.path,
-                   ".csv .jsonl .npz .safetensors .graphml .dot .html, or - for standard output")
-      ->required()
-      ->type_name("FILE");
+  command->add_option("output", flags->output.path, output_files())->required()->type_name("FILE");
   flags->output.add_format(*command);
   flags->words.add_words(*command);
   command->callback([flags, &run] { run = [flags] { return convert(*flags); }; });

@@ -2,6 +2,7 @@
 #include "flags.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -67,6 +68,14 @@ std::vector<double> parse_numbers(const std::string& flag, const std::string& te
   }
   return values;
 }
+
+std::string suffixes(std::uint32_t abilities) {
+  std::vector<std::string> all;
+  for (const graph_format& format : graph_formats(abilities)) all.emplace_back(format.suffix);
+  return join(all);
+}
+
+std::string output_files() { return suffixes() + ", or - for standard output"; }
 
 void InputFlags::add_qk(CLI::App& app) {
   app.add_option("--q", q, "Name of the query tensor (default: q.<layer>)")->type_name("NAME");
@@ -216,7 +225,7 @@ void SelectionFlags::apply(options& o) const {
 
 void RunFlags::add(CLI::App& app) {
   app.add_option("--backend", backend,
-                 "Who computes: reference, cpu, cuda_materialised, cuda_streaming (default: the best)")
+                 fmt::format("Who computes: {} (default: the best)", fmt::join(backend_names(), ", ")))
       ->type_name("NAME");
   app.add_option("--threads", threads, "Threads (default: all; the answer does not depend on it)")->type_name("N");
   app.add_option("--device", device, "auto, cpu, cuda (all), cuda:0 (default: auto)")->type_name("NAME");
@@ -229,23 +238,21 @@ void RunFlags::add(CLI::App& app) {
 void RunFlags::apply(options& o) const { o.backend(backend).threads(threads).workspace_bytes(workspace_mib << 20); }
 
 void OutputFlags::add_path(CLI::App& app) {
-  app.add_option("-o,--output", path,
-                 "Output: .csv .jsonl .npz .safetensors .graphml .dot .html, or - for standard output")
-      ->type_name("FILE");
+  app.add_option("-o,--output", path, "Output: " + output_files())->type_name("FILE");
 }
 
 void OutputFlags::add_format(CLI::App& app) {
   app.add_option("--format", format, "Format, whatever the suffix (standard output: csv)")->type_name("NAME");
   app.add_flag("--rows", rows, "Row statistics beside the edges");
   app.add_flag("--labels", labels, "Columns query_token and key_token");
-  app.add_option("--direction", direction, "Of GraphML and DOT edges (default: query_to_key)")
+  app.add_option("--direction", direction,
+                 "Of edges in " + suffixes(ATTNGRAPH_FORMAT_DIRECTION) + " (default: query_to_key)")
       ->check(CLI::IsMember({"query_to_key", "key_to_query"}));
   app.add_flag("--csv-raw", csv_raw, "No ' before cells that a spreadsheet would run");
 }
 
 void OutputFlags::require_path() const {
-  if (path.empty())
-    throw UsageError("give -o FILE (.csv .jsonl .npz .safetensors .graphml .dot .html), or -o - for standard output");
+  if (path.empty()) throw UsageError(fmt::format("give -o FILE ({}), or -o - for standard output", suffixes()));
 }
 
 write_options OutputFlags::how() const {

@@ -17,6 +17,10 @@ std::vector<std::int64_t> parse_list(const std::string& flag, const std::string&
 // "0,0.1,0.15": as written.
 std::vector<double> parse_numbers(const std::string& flag, const std::string& text);
 
+// ".csv, .jsonl": the formats of graphs that can do something; ATTNGRAPH_FORMAT_*, 0: all.
+std::string suffixes(std::uint32_t abilities = 0);
+std::string output_files();  // where a graph may go, for help
+
 // A:B, A: or :B; an end not given is Nq, known only when the tensor is.
 struct QueryRange {
   std::int64_t begin = 0;

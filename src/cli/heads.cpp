@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "command.hpp"
+#include "flags.hpp"
 #include "graph_input.hpp"
 #include "table.hpp"
 #include "text.hpp"
@@ -138,7 +139,7 @@ int heads(const HeadsFlags& flags) {
 void add_heads(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("heads", "Every head in figures of all its attention: who looks where");
   const auto flags = std::make_shared<HeadsFlags>();
-  command->add_option("graph", flags->path, "A graph made with --stats heads: .npz or .safetensors")
+  command->add_option("graph", flags->path, "A graph made with --stats heads: " + suffixes(ATTNGRAPH_FORMAT_WHOLE))
       ->required()
       ->type_name("FILE");
   command->add_option("--sort", flags->sort, "Largest first, by a figure: induction_share, entropy, ...")

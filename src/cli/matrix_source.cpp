@@ -10,21 +10,6 @@
 namespace attngraph::cli {
 namespace {
 
-std::size_t element_bytes(attngraph_dtype dtype) { return dtype == ATTNGRAPH_F64 ? 8 : dtype == ATTNGRAPH_F32 ? 4 : 2; }
-
-// Element i of axis 0.
-tensor at(const tensor& t, std::int64_t i) {
-  const auto shape = t.shape();
-  const auto strides = t.strides();
-  std::int64_t stride = 1;
-  for (std::size_t d = 1; d < shape.size(); ++d) stride *= shape[d];
-  if (!strides.empty()) stride = strides[0];
-  const auto offset = i * stride * static_cast<std::int64_t>(element_bytes(t.dtype()));
-  const char* data = static_cast<const char*>(t.data());
-  return {data == nullptr ? nullptr : data + offset, t.dtype(), shape.subspan(1),
-          strides.empty() ? strides : strides.subspan(1)};
-}
-
 class MatrixSource : public Source {
  public:
   MatrixSource(std::unique_ptr<OpenFile> file, const InputFlags& input, const ScoreFlags& scores)
@@ -76,7 +61,7 @@ class MatrixSource : public Source {
  private:
   std::int64_t queries() const { return shape_.shape()[shape_.shape().size() - 2]; }
   tensor layer_of(const tensor& t, std::size_t i) const {
-    return whole_ ? t : at(t, static_cast<std::int64_t>(chosen_[i]));
+    return whole_ ? t : t.at(static_cast<std::int64_t>(chosen_[i]));
   }
   options prepared(const options& base, std::size_t i) const {
     options o = base;
@@ -100,8 +85,8 @@ class MatrixSource : public Source {
     if (candidates.size() == 1) {
       const tensor t = file_->file.info(candidates[0]);
       if (!is_float(t.dtype()))
-        throw error(ATTNGRAPH_ERROR_DTYPE, fmt::format("'{}': {} is no matrix of f64, f32, f16 or bf16", file_->path,
-                                                       describe(candidates[0], t)));
+        throw error(ATTNGRAPH_ERROR_DTYPE, fmt::format("'{}': {} is no matrix of {}", file_->path,
+                                                       describe(candidates[0], t), join(float_names())));
       if (t.shape().size() < 2 || t.shape().size() > kMostDims)
         throw error(
             ATTNGRAPH_ERROR_SHAPE,

@@ -92,11 +92,8 @@ int make_groups(const GroupCommand& flags) {
 
 template <class Flags>
 void add_files(CLI::App& command, Flags& flags) {
-  command.add_option("graph", flags.from, "A graph: .npz, .safetensors, .csv or .jsonl")->required()->type_name("FILE");
-  command
-      .add_option("output", flags.output.path, ".csv .jsonl .npz .safetensors .graphml .dot, or - for standard output")
-      ->required()
-      ->type_name("FILE");
+  command.add_option("graph", flags.from, "A graph: " + suffixes(ATTNGRAPH_FORMAT_READ))->required()->type_name("FILE");
+  command.add_option("output", flags.output.path, output_files())->required()->type_name("FILE");
   flags.output.add_format(command);
 }
 

@@ -130,16 +130,7 @@ class FileQkSource final : public QkSource {
   // [.., H, N, D], whichever order the file has.
   tensor laid_out(const tensor& t) const {
     const std::size_t n = t.shape().size();
-    if (!heads_inside_ || n < 3) return t;
-    std::vector<std::int64_t> shape(t.shape().begin(), t.shape().end()),
-        strides(t.strides().begin(), t.strides().end());
-    if (strides.empty()) {
-      strides.resize(n, 1);
-      for (std::size_t d = n - 1; d > 0; --d) strides[d - 1] = strides[d] * std::max<std::int64_t>(shape[d], 1);
-    }
-    std::swap(shape[n - 3], shape[n - 2]);
-    std::swap(strides[n - 3], strides[n - 2]);
-    return {t.data(), t.dtype(), shape, strides};
+    return heads_inside_ && n >= 3 ? t.swapped(n - 3, n - 2) : t;
   }
 
   // Positions where heads are expected: as many "heads" of q as of k, more than there are "queries".

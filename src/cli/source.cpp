@@ -9,25 +9,14 @@
 #include "text.hpp"
 
 namespace attngraph::cli {
-namespace {
-
-const char* dtype_name(attngraph_dtype dtype) {
-  switch (dtype) {
-    case ATTNGRAPH_F64: return "f64";
-    case ATTNGRAPH_F32: return "f32";
-    case ATTNGRAPH_F16: return "f16";
-    case ATTNGRAPH_BF16: return "bf16";
-    case ATTNGRAPH_BOOL: return "bool";
-    case ATTNGRAPH_I32: return "i32";
-    case ATTNGRAPH_I64: return "i64";
-  }
-  return "?";
+std::vector<std::string> float_names() {
+  std::vector<std::string> names;
+  for (const attngraph_dtype dtype : kFloats) names.emplace_back(attngraph_dtype_name(dtype));
+  return names;
 }
 
-}  // namespace
-
 bool is_float(attngraph_dtype dtype) {
-  return dtype == ATTNGRAPH_F64 || dtype == ATTNGRAPH_F32 || dtype == ATTNGRAPH_F16 || dtype == ATTNGRAPH_BF16;
+  return std::find(std::begin(kFloats), std::end(kFloats), dtype) != std::end(kFloats);
 }
 
 std::optional<tensor> readable(const attngraph::file& file, const std::string& name) {
@@ -66,7 +55,8 @@ bool holds_qk(const attngraph::file& file) {
 }
 
 std::string describe(const std::string& name, const tensor& t) {
-  return fmt::format("{}{}[{}] {}", name, name.empty() ? "" : " ", fmt::join(t.shape(), ", "), dtype_name(t.dtype()));
+  return fmt::format("{}{}[{}] {}", name, name.empty() ? "" : " ", fmt::join(t.shape(), ", "),
+                     attngraph_dtype_name(t.dtype()));
 }
 
 void apply_range(options& o, const std::optional<QueryRange>& range, std::int64_t queries) {

@@ -51,6 +51,8 @@ std::unique_ptr<Source> open_matrix(std::unique_ptr<OpenFile> file, const InputF
 bool holds_qk(const attngraph::file& file);
 
 // Shared by both kinds.
+inline constexpr attngraph_dtype kFloats[] = {ATTNGRAPH_F64, ATTNGRAPH_F32, ATTNGRAPH_F16, ATTNGRAPH_BF16};
+std::vector<std::string> float_names();  // of kFloats, in their order
 bool is_float(attngraph_dtype dtype);
 // Dtype and shape of a tensor; nothing when the file holds it in a way that is not read, such as words.
 std::optional<tensor> readable(const attngraph::file& file, const std::string& name);

@@ -121,7 +121,7 @@ int stats(const StatsFlags& flags) {
 void add_stats(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("stats", "Figures of every head of a graph, or one head drawn");
   const auto flags = std::make_shared<StatsFlags>();
-  command->add_option("graph", flags->path, "A graph: .npz, .safetensors, .csv or .jsonl")
+  command->add_option("graph", flags->path, "A graph: " + suffixes(ATTNGRAPH_FORMAT_READ))
       ->required()
       ->type_name("FILE");
   CLI::Option* json = command->add_flag("--json", flags->json, "Print JSON");

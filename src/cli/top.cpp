@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "command.hpp"
+#include "flags.hpp"
 #include "graph_input.hpp"
 #include "links.hpp"
 #include "part_flags.hpp"
@@ -79,7 +80,7 @@ int top(const TopFlags& flags) {
 void add_top(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("top", "The heaviest edges of a graph");
   const auto flags = std::make_shared<TopFlags>();
-  command->add_option("graph", flags->path, "A graph: .npz, .safetensors, .csv or .jsonl")
+  command->add_option("graph", flags->path, "A graph: " + suffixes(ATTNGRAPH_FORMAT_READ))
       ->required()
       ->type_name("FILE");
   command->add_option("-n", flags->n, "How many (default: 10)")->type_name("N");

@@ -69,7 +69,7 @@ int view(ViewFlags flags) {
 void add_view(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("view", "A page to look at a graph in a browser; it needs no network");
   const auto flags = std::make_shared<ViewFlags>();
-  command->add_option("graph", flags->from, "A graph: .npz, .safetensors, .csv or .jsonl")
+  command->add_option("graph", flags->from, "A graph: " + suffixes(ATTNGRAPH_FORMAT_READ))
       ->required()
       ->type_name("FILE");
   command

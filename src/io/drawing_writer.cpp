@@ -40,12 +40,7 @@ class NodeSet {
 class DrawingWriter : public GraphWriter {
  public:
   DrawingWriter(const std::string& path, const WriteOptions& options)
-      : GraphWriter(in_quotes(path)), key_to_query_(options.key_to_query), file_(path) {
-    if (options.rows) {
-      fail(Status::kArgument,
-           "{}: GraphML and DOT have no place for row statistics; write csv, jsonl, npz or safetensors", file_.name());
-    }
-  }
+      : GraphWriter(in_quotes(path)), key_to_query_(options.key_to_query), file_(path) {}
 
  protected:
   BufferedWriter& out() { return file_.out(); }

@@ -2,6 +2,7 @@
 // Graphs in files: writers that stream, and a reader for what they wrote.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,33 @@
 namespace ag {
 
 enum class GraphFormat { kCsv, kJsonl, kNpz, kSafetensors, kGraphml, kDot, kHtml };
+
+// What a format can do; the same numbers as ATTNGRAPH_FORMAT_*, which src/api asserts.
+enum FormatAbility : std::uint32_t {
+  kReads = 1,       // read_graph() reads it
+  kWhole = 2,       // and finds all that was written
+  kStreams = 4,     // to standard output
+  kRows = 8,        // WriteOptions::rows
+  kLabels = 16,     // WriteOptions::labels; the others always have words
+  kDirection = 32,  // WriteOptions::key_to_query
+};
+
+struct GraphFormatInfo {
+  GraphFormat format;
+  const char* name;
+  const char* suffix;
+  std::uint32_t abilities;
+};
+
+// In the order of GraphFormat.
+inline constexpr GraphFormatInfo kGraphFormats[] = {
+    {GraphFormat::kCsv, "csv", ".csv", kReads | kStreams | kRows | kLabels},
+    {GraphFormat::kJsonl, "jsonl", ".jsonl", kReads | kStreams | kRows | kLabels},
+    {GraphFormat::kNpz, "npz", ".npz", kReads | kWhole | kRows},
+    {GraphFormat::kSafetensors, "safetensors", ".safetensors", kReads | kWhole | kRows},
+    {GraphFormat::kGraphml, "graphml", ".graphml", kStreams | kDirection},
+    {GraphFormat::kDot, "dot", ".dot", kStreams | kDirection},
+    {GraphFormat::kHtml, "html", ".html", kStreams}};
 
 // By explicit name ("csv"), or by the path's suffix when `name` is empty; standard output takes csv then. kArgument
 // lists the formats.
@@ -24,10 +52,10 @@ struct WriteOptions {
 };
 
 // Rows may come from any number of calls and be more than fit in memory. The file appears under its name in finish(),
-// complete, in one step. path "-" is standard output, for text formats.
+// complete, in one step. path "-" is standard output. kArgument for what the format has no place for.
 std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphFormat format, const WriteOptions& options);
 
-// npz, safetensors, csv and jsonl as written above; the format is told by content. Tables carry edges only: rows reach
+// Formats that say kReads, as written above; told by content. Tables carry edges only: rows reach
 // from 0 to the last query seen, kept mass is the sum of the weights, the other statistics are NaN.
 EdgeList read_graph(const std::string& path);
 

@@ -134,13 +134,6 @@ std::string page_of(const EdgeList& graph) {
   });
 }
 
-std::unique_ptr<GraphSink> open_page_writer(const std::string& path, const WriteOptions& options) {
-  if (options.rows) {
-    fail(Status::kArgument,
-         "{}: a page has no place for row statistics as columns; write csv, jsonl, npz or safetensors",
-         in_quotes(path));
-  }
-  return std::make_unique<PageWriter>(path);
-}
+std::unique_ptr<GraphSink> open_page_writer(const std::string& path) { return std::make_unique<PageWriter>(path); }
 
 }  // namespace ag

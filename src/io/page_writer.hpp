@@ -17,6 +17,6 @@ inline constexpr std::int64_t kMostPageEdges = 60'000'000;
 std::string page_of(const EdgeList& graph);
 
 // Collects a graph and writes its page in finish(). kLimit when it has more than kMostPageEdges edges.
-std::unique_ptr<GraphSink> open_page_writer(const std::string& path, const WriteOptions& options);
+std::unique_ptr<GraphSink> open_page_writer(const std::string& path);
 
 }  // namespace ag

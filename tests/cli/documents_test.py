@@ -54,6 +54,27 @@ def wrong_flags(text):
     return wrong
 
 
+def listed(*subcommand, after):
+    """The names that a help text lists after some words."""
+    text = " ".join(output(*subcommand, "--help").split())
+    return re.findall(r"[\w.]+", re.search(rf"{after} ((?:[\w.]+, )+[\w.]+)", text)[1])
+
+
+READ, WRITTEN = listed("convert", after="A graph:"), listed("extract", after="Output:")[:-1]
+LISTS = [
+    {suffix.lstrip(".") for suffix in WRITTEN},
+    set(listed("extract", after="Who computes:")),
+    set(listed("bench", after=r"--dtype TEXT:\{\S+\}")),
+]
+
+
+def own_lists(text):
+    """String literals that name several formats of graphs, backends or dtypes: the library has these lists. (.npy names files
+    of tensors.)"""
+    literals = re.findall(r'"((?:[^"\\\n]|\\.)*)"', re.sub(r"//[^\n]*", "", text))
+    return [t for t in literals if any(len(names & set(re.findall(r"\w+", t))) > 1 for names in LISTS) and ".npy" not in t]
+
+
 # Which subcommands a source file speaks for: what it advises must be there in all of them. Any other file: in one of them.
 SPEAKS_FOR = {
     "qk_source": {"extract", "plan", "sweep"},
@@ -113,11 +134,24 @@ class Documents(unittest.TestCase):
             self.assertGreaterEqual(count, 4)
 
 
+    def test_the_formats_of_the_pages_are_those_of_the_command(self):
+        """The table of docs/formats.md against the help, which the library's list makes."""
+        text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").split("## Graphs out")[1].split("###")[0]
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| .")]
+        self.assertEqual({name for row in rows for name in row[0].split(", ")}, set(WRITTEN))
+        self.assertEqual({name for row in rows if row[2] != "no" for name in row[0].split(", ")}, set(READ))
+
+
 class Messages(unittest.TestCase):
     def test_no_message_advises_a_flag_that_is_not_there(self):
         for file in sorted((ROOT / "src" / "cli").glob("*.cpp")):
             with self.subTest(file=file.name):
                 self.assertEqual(wrong_advice(file.stem, file.read_text(encoding="utf-8")), [])
+
+    def test_the_command_keeps_no_list_that_the_library_has(self):
+        self.assertGreaterEqual(min(map(len, LISTS)), 4)
+        for file in sorted((ROOT / "src" / "cli").glob("*.cpp")):
+            self.assertEqual(own_lists(file.read_text(encoding="utf-8")), [], file.name)
 
     def test_the_library_names_no_flags(self):
         for file in sorted((ROOT / "src").rglob("*.cpp")):
@@ -133,6 +167,9 @@ class Planted(unittest.TestCase):
         self.assertEqual(wrong_flags("`attngraph extract FILE -t 0.1 --explain`"), [])
         self.assertEqual(wrong_advice("filter", 'fail("give --scale")'), ["--scale"])
         self.assertEqual(wrong_advice("qk_source", 'fail("give --scale"); // --gone'), [])
+
+        for literal in ("A graph: .npz or .csv", "reference, cpu", "f16 or f32"):
+            self.assertEqual(own_lists(f'x("{literal}", "a .csv");'), [literal])
 
     def test_a_transcript_is_compared_but_for_its_speed(self):
         text = "```console\n$ attngraph top e.npz\nfirst  1\ncpu on AVX2, 1 thread, 3.14 s\n```\n"
