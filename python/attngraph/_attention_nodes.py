@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from . import _native
 from ._ggml import Tensor
-from ._options import alibi_slopes, call_options, ids_at, score_options
+from ._options import Options, alibi_slopes, ids_at
 from .errors import NotFoundError, UnsupportedError
 from .graph import Graph
 
@@ -149,17 +150,12 @@ class Listener:
         if slopes is not None and not pattern.falls and pattern.mask is not None and pattern.mask.dtype != bool:
             # Not the distances, or in f16 not exactly: the head's slope times what the mask says.
             pattern = pattern._replace(mask=(slopes[:, None, None] * pattern.mask[0]).astype(np.float32))
-        options = extract_options(
-            self._selection, layer, causal=pattern.causal, window=pattern.window, among=range(query.shape[1]),
-            keys=keys.shape[2],
-        )  # fmt: skip
-        if pattern.causal or pattern.falls:
-            options.query_offset(self._offset)
-        score_options(
-            options, scale=scale, softcap=softcap or None, mask=pattern.mask,
-            sinks=None if sinks is None else sinks.read().reshape(-1), lse=None, lse_base="e", allow_dense=False,
-            decision="fast", alibi=slopes if pattern.falls else None,
-        )  # fmt: skip
+        ids = {name: ids_at(getattr(self._selection, name), 0, keys.shape[2], name) for name in ("token_ids", "word_ids")}
+        options = dataclasses.replace(
+            self._selection, layer=layer, causal=pattern.causal, window=pattern.window, scale=scale, softcap=softcap or None,
+            query_offset=self._offset if pattern.causal or pattern.falls else None, mask=pattern.mask,
+            sinks=None if sinks is None else sinks.read().reshape(-1), alibi=slopes if pattern.falls else None, **ids,
+        ).native(range(query.shape[1]))  # fmt: skip
         bits = key.is_bfloat16
         query = _native.Tensor(key.rounded_like(query), "query", as_bfloat16=bits)
         self._context.extract(query, _native.Tensor(keys, "key", as_bfloat16=bits), options, self._sink)
@@ -228,13 +224,3 @@ def layer_of(node):
                 return int(named[1])
         level = [s for t in level for s in (t.source(0), *([t.source(1)] if t is not node else [])) if s is not None]
     raise UnsupportedError(f"{node.name or 'an attention node'} does not say which layer it is of")
-
-
-def extract_options(selection, layer, causal=False, window=None, among=None, keys=None):
-    selection = {**selection}
-    for name in ("token_ids", "word_ids"):
-        selection[name] = ids_at(selection.get(name), 0, keys, name)
-    return call_options(
-        causal=causal, query_offset=None, key_lengths=None, query_range=None, backend=None, layer=layer, window=window,
-        among=among, **selection,
-    )  # fmt: skip

@@ -220,8 +220,8 @@ class Exports:
         1
         """
         kind = os.path.splitext(_values.path(path))[1].lstrip(".").lower()
-        if kind not in ("npz", "safetensors"):
-            raise ArgumentError(f"the name ends with {kind!r}; a saved graph is .npz or .safetensors")
+        if kind not in formats(_native.FORMAT_WHOLE):
+            raise ArgumentError(f"the name ends with {kind!r}; a saved graph is .{' or .'.join(formats(_native.FORMAT_WHOLE))}")
         self._write(path, kind, rows=rows)
 
     def to_npz(self, path: Path, *, rows: bool = True) -> None:
@@ -292,11 +292,16 @@ class Exports:
 
     def _write(self, path, kind, *, direction="query_to_key", labels=None, raw=False, rows=False):
         if labels is None:
-            labels = self._words.there and kind in ("csv", "jsonl")
+            labels = self._words.there and kind in formats(_native.FORMAT_LABELS)
         key_to_query = _ends(direction)[0] == "key"
         sink = _native.Sink.file(_values.path(path), kind, key_to_query, bool(labels), bool(raw), bool(rows))
         self._result.write(sink)
         sink.finish()
+
+
+def formats(ability):
+    """The names of the formats of graph files that have an ability."""
+    return [name for name, abilities in _native.formats().items() if abilities & ability]
 
 
 def _nodes(graph, edges, direction):

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from . import _generated, _native, _parts, _values
 from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
 from ._labels import Labels, is_many, require_one_each, set_labels, without_last
-from ._options import call_options, score_options
+from ._options import Options
 from ._stitch import stitched
-from .device_graph import DeviceGraph, stream_handle
+from .device_graph import DeviceGraph
 from .errors import ArgumentError, ShapeError, UnsupportedError
 from .graph import Graph
 
@@ -56,6 +57,7 @@ def extract(
     head_budget: int | None = None,
     out: Literal["host", "device"] = "host",
     stream: Any = None,
+    workspace_bytes: int | None = None,
 ) -> Graph | DeviceGraph:
     """Make the graph of all pairs whose softmax weight reaches the threshold.
 
@@ -143,6 +145,8 @@ def extract(
         with ``out="device"`` the edges are ready: then nobody waits for them. Unless given, arrays are read after what
         is queued on the default stream, where their library orders them by itself, and the edges are complete when
         this returns.
+    workspace_bytes : int, optional
+        CUDA: device memory beside inputs and answer, on each device; an eighth of it, at most 2 GiB, unless given.
 
     Returns
     -------
@@ -165,7 +169,15 @@ def extract(
     <attngraph.Graph: 1 batch x 1 layer x 4 heads, 256 queries x 256 keys, 2,031 edges, 19.7 % of the mass kept>
     """
     pairs, many = _pairs(q, k, layers, layer)
-    heads, key_lengths, stats = _values.kept(heads), _values.kept(key_lengths), _values.kept(stats)
+    of_all = Options(
+        threshold=threshold, causal=causal, query_offset=query_offset, key_lengths=_values.kept(key_lengths), top_k=top_k,
+        mass=mass, allow_dense=allow_dense, lse_base=lse_base, query_range=query_range, backend=backend, threads=threads,
+        decision=decision, products=products, stats=_values.kept(stats), token_ids=token_ids, word_ids=word_ids,
+        nonfinite=nonfinite, max_edges=max_edges, stream=stream, workspace_bytes=workspace_bytes,
+    )  # fmt: skip
+    by_layer = {
+        "scale": scale, "mask": mask, "window": window, "softcap": softcap, "sinks": sinks, "lse": lse, "heads": _values.kept(heads),
+    }  # fmt: skip
     sink, words = _collector(tokens, query_tokens)
     _parts.with_budget(sink, budget, head_budget)
     context = _native.Context(_values.text(device, "device"))
@@ -176,43 +188,12 @@ def extract(
         raise UnsupportedError("a budget is kept on the host; leave it out, or take out='host'")
     for label, (queries, keys) in pairs.items():
         queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
-        options = call_options(
-            threshold=threshold,
-            causal=causal,
-            query_offset=query_offset,
-            key_lengths=key_lengths,
-            top_k=top_k,
-            mass=mass,
-            query_range=query_range,
-            backend=backend,
-            threads=threads,
-            stats=stats,
-            token_ids=token_ids,
-            word_ids=word_ids,
-            has_tokens=_label_all(tokens),
-            nonfinite=nonfinite,
-            max_edges=max_edges,
+        options = dataclasses.replace(
+            of_all,
             layer=label,
-            window=of_layer(window, label, many),
-            heads=of_layer(heads, label, many and _per_layer("heads", heads)),
-            among=_heads_of(queries),
-        )
-        score_options(
-            options,
-            scale=of_layer(scale, label, many),
-            softcap=of_layer(softcap, label, many),
-            mask=of_layer(mask, label, many),
-            sinks=of_layer(sinks, label, many),
             alibi=of_layer(alibi, label, False),  # a list has a slope for each head
-            heads=len(_heads_of(queries)),
-            lse=of_layer(lse, label, many),
-            lse_base=lse_base,
-            allow_dense=allow_dense,
-            decision=decision,
-            products=products,
-        )
-        if stream is not None:
-            options.stream(stream_handle(stream))
+            **{name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()},
+        ).native(_heads_of(queries), _label_all(tokens))
         if on_device:
             return DeviceGraph(context.extract_on_device(queries, keys, options), keys.shape[-2], tokens, query_tokens)
         context.extract(queries, keys, options, sink)
@@ -286,12 +267,11 @@ def from_matrix(
     >>> [(e.query, e.key, e.weight) for e in g.top(3)]
     [(0, 0, 1.0), (1, 1, 0.75), (1, 0, 0.25)]
     """
-    how = {
-        "threshold": threshold, "causal": causal, "key_lengths": _values.kept(key_lengths), "top_k": top_k, "mass": mass,
-        "query_range": query_range, "backend": backend, "threads": threads, "stats": _values.kept(stats), "nonfinite": nonfinite,
-        "max_edges": max_edges, "token_ids": token_ids, "word_ids": word_ids,
-        "has_tokens": _label_all(tokens),
-    }  # fmt: skip
+    how = Options(
+        threshold=threshold, causal=causal, query_offset=query_offset, key_lengths=_values.kept(key_lengths), top_k=top_k,
+        mass=mass, query_range=query_range, backend=backend, threads=threads, stats=_values.kept(stats), nonfinite=nonfinite,
+        max_edges=max_edges, token_ids=token_ids, word_ids=word_ids,
+    )  # fmt: skip
     by_layer = {"mask": mask, "window": window, "heads": _values.kept(heads)}
     context = _native.Context(_values.text(device, "device"))
     if part is not None:
@@ -300,10 +280,9 @@ def from_matrix(
     if not _generated.is_steps(weights):
         matrices, many = _matrices(weights, layers, layer, layout)
         sink, words = _collector(tokens, query_tokens, part)
-        _filter(context, matrices, many, sink, by_layer, query_offset=query_offset, **how)
+        _filter(context, matrices, many, sink, by_layer, how, _label_all(tokens))
         return require_one_each(words, Graph(sink.take_result()))
 
-    how["has_tokens"] = False  # they label the whole
     given = {
         "token_ids": token_ids, "word_ids": word_ids, "mask": mask, "key_lengths": key_lengths,
         "query_range": query_range, "query_offset": query_offset,
@@ -318,7 +297,8 @@ def from_matrix(
         here = {label: matrices[label] for label in wanted if label in matrices}
         if here:
             sink = _native.Sink.collect()
-            _filter(context, here, True, sink, by_layer, query_offset=place.query_begin - place.key_begin, **how)
+            placed = dataclasses.replace(how, query_offset=place.query_begin - place.key_begin)
+            _filter(context, here, True, sink, by_layer, placed, False)  # tokens label the whole
             made.append((Graph(sink.take_result()), place))
     facts = {"query_offset": "0", **({} if part is None else {"attention": part})}
     # The word generated last was never read: it has a label, but no position.
@@ -334,17 +314,12 @@ def _label_all(tokens):
     return is_list and not is_many(tokens)
 
 
-def _filter(context, matrices, many, sink, by_layer, *, query_offset, **how):
+def _filter(context, matrices, many, sink, by_layer, how, has_tokens):
     """Send the edges of every matrix into a sink."""
     for label, matrix in matrices.items():
         matrix = numbers(matrix, "attn")
         own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
-        options = call_options(
-            layer=label, query_offset=query_offset, window=own["window"], heads=own["heads"], among=_heads_of(matrix), **how
-        )
-        if own["mask"] is not None:
-            options.mask(tensor(own["mask"], "mask"))
-        context.filter(matrix, options, sink)
+        context.filter(matrix, dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens), sink)
 
 
 def _collector(tokens, query_tokens, part=None):

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a call asks for, as the library reads it: the same words in every function that makes a graph."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
 from . import _native, _values
 from ._inputs import tensor
+from .device_graph import stream_handle
 from .errors import ArgumentError, DtypeError, ShapeError
 
 _STATS = {
@@ -16,83 +20,74 @@ _STATS = {
 }
 
 
-def call_options(
-    *,
-    threshold,
-    causal,
-    query_offset,
-    key_lengths,
-    top_k,
-    mass,
-    query_range,
-    backend,
-    threads,
-    stats,
-    nonfinite,
-    max_edges,
-    layer,
-    window,
-    heads,
-    among=None,
-    token_ids=None,
-    word_ids=None,
-    has_tokens=False,
-):
-    options = _native.Options()
-    options.threshold(_values.number(threshold, "threshold"))
-    options.causal(bool(causal))
-    options.layer(layer)
-    if query_offset is not None:
-        options.query_offset(_values.integer(query_offset, "query_offset"))
-    if key_lengths is not None:
-        options.key_lengths(_values.integers(key_lengths, "key_lengths"))
-    if window is not None:
-        options.window(_values.positive(window, "window"))
-    if top_k is not None:
-        options.top_k(_values.positive(top_k, "top_k"))
-    if mass is not None:
-        options.mass(_values.number(mass, "mass"))
-    if heads is not None:
-        options.heads(_values.chosen(heads, "heads", among))
-    if query_range is not None:
-        ends = _values.integers(query_range, "query_range")
-        if len(ends) != 2 or ends[0] >= ends[1]:
-            raise ArgumentError(f"query_range is {tuple(ends)}; it is (begin, end) and holds at least one query")
-        options.query_range(*ends)
-    if backend is not None:
-        options.backend(_values.text(backend, "backend"))
-    if threads is not None:
-        options.threads(min(_values.positive(threads, "threads"), 2**31 - 1))
-    if max_edges is not None:
-        options.max_edges(_values.positive(max_edges, "max_edges"))
-    options.nonfinite_skip(_values.one_of(nonfinite, "nonfinite", "error", "skip") == "skip")
-    options.stats(_stats_bits(stats, has_tokens or token_ids is not None))
-    if token_ids is not None:
-        options.token_ids(_ids(token_ids, "token_ids"))
-    if word_ids is not None:
-        options.word_ids(_ids(word_ids, "word_ids"))
-    return options
+@dataclasses.dataclass
+class Options:
+    """Every keyword that the library reads, under its own name: what a caller leaves out is not asked for."""
 
+    # what is an edge
+    threshold: Any = 0.05
+    top_k: Any = None
+    mass: Any = None
+    max_edges: Any = None
+    allow_dense: Any = False
+    decision: Any = "fast"
+    # the scores
+    scale: Any = None
+    softcap: Any = None
+    alibi: Any = None
+    # which keys a query may see
+    causal: Any = False
+    query_offset: Any = None
+    window: Any = None
+    key_lengths: Any = None
+    mask: Any = None
+    sinks: Any = None
+    lse: Any = None
+    lse_base: Any = "e"
+    nonfinite: Any = "error"
+    stats: Any = ()
+    token_ids: Any = None
+    word_ids: Any = None
+    # which part
+    query_range: Any = None
+    heads: Any = None
+    layer: int = 0
+    # how
+    backend: Any = None
+    threads: Any = None
+    products: Any = "auto"
+    stream: Any = None
+    workspace_bytes: Any = None
 
-def score_options(
-    options, *, scale, softcap, mask, sinks, lse, lse_base, allow_dense, decision, products="auto", alibi=None, heads=None
-):
-    options.certified(_values.one_of(decision, "decision", "fast", "certified") == "certified")
-    _values.one_of(lse_base, "lse_base", "e", "2", 2)
-    options.products_in_float(_values.one_of(products, "products", "auto", "float") == "float")
-    options.allow_dense(bool(allow_dense))
-    if scale is not None:
-        options.scale(_values.number(scale, "scale"))
-    if softcap is not None:
-        options.softcap(_values.number(softcap, "softcap"))
-    if alibi is not None:
-        options.alibi(_slopes(alibi, heads))
-    if mask is not None:
-        options.mask(tensor(mask, "mask"))
-    if sinks is not None:
-        options.sinks(tensor(sinks, "sinks"))
-    if lse is not None:
-        options.lse(tensor(lse, "lse"), lse_base != "e")
+    def native(self, among=None, has_tokens=False):
+        """As the library reads them; a wrong value is told by its name. `among`: the query heads there are, as far as they
+        are known. `has_tokens`: whether texts say which tokens are equal."""
+        options = _native.Options()
+        for name, of in _VALUES.items():
+            value = getattr(self, name)
+            if value is not None:
+                getattr(options, name)(of(value, name))
+        options.threshold(_values.number(self.threshold, "threshold"))
+        options.allow_dense(bool(self.allow_dense))
+        options.causal(bool(self.causal))
+        options.layer(self.layer)
+        options.certified(_values.one_of(self.decision, "decision", "fast", "certified") == "certified")
+        options.nonfinite_skip(_values.one_of(self.nonfinite, "nonfinite", "error", "skip") == "skip")
+        options.products_in_float(_values.one_of(self.products, "products", "auto", "float") == "float")
+        options.stats(_stats_bits(self.stats, has_tokens or self.token_ids is not None))
+        _values.one_of(self.lse_base, "lse_base", "e", "2", 2)
+        if self.heads is not None:
+            options.heads(_values.chosen(self.heads, "heads", among))
+        if self.alibi is not None:
+            options.alibi(_slopes(self.alibi, len(among or [0])))
+        if self.lse is not None:
+            options.lse(tensor(self.lse, "lse"), self.lse_base != "e")
+        if self.query_range is not None:
+            ends = _values.integers(self.query_range, "query_range")
+            if len(ends) != 2 or ends[0] >= ends[1]:
+                raise ArgumentError(f"query_range is {tuple(ends)}; it is (begin, end) and holds at least one query")
+            options.query_range(*ends)
+        return options
 
 
 def alibi_slopes(heads: int, max_bias: float = 8.0) -> np.ndarray:
@@ -146,6 +141,27 @@ def _ids(ids, name):
     if ids.dtype.kind not in "iu" and ids.size:
         raise DtypeError(f"{name} is an array of {ids.dtype}; it holds integers")
     return tensor(np.ascontiguousarray(ids, dtype=np.int64), name)
+
+
+# What of a keyword becomes the native option of its name, unless it is None.
+_VALUES = {
+    "top_k": _values.positive,
+    "mass": _values.number,
+    "max_edges": _values.positive,
+    "scale": _values.number,
+    "softcap": _values.number,
+    "query_offset": _values.integer,
+    "window": _values.positive,
+    "key_lengths": _values.integers,
+    "mask": tensor,
+    "sinks": tensor,
+    "token_ids": _ids,
+    "word_ids": _ids,
+    "backend": _values.text,
+    "threads": lambda value, name: min(_values.positive(value, name), 2**31 - 1),
+    "stream": lambda value, name: stream_handle(value),
+    "workspace_bytes": _values.positive,
+}
 
 
 def ids_at(ids, begin, count, name):

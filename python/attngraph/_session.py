@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from . import _native, _values
 from ._extract import _collector, _heads_of, _label_all, _laid_out
 from ._labels import Labels, require_one_each
-from ._options import call_options, score_options
+from ._options import Options
 from .errors import ArgumentError
 from .graph import Graph
 
@@ -43,7 +44,7 @@ class Session:
     >>> with ag.Session(threshold=0.05) as session:
     ...     steps = []
     ...     for begin, end in [(0, 90), (90, 91), (91, 100)]:
-    ...         session.append(k[:, begin:end])
+    ...         _ = session.append(k[:, begin:end])
     ...         steps.append(session.rows(q[:, begin:end]))
     >>> bool(ag.concat(steps).diff(ag.extract(q, k, threshold=0.05)))
     False
@@ -76,16 +77,13 @@ class Session:
         capacity: int | None = None,
     ) -> None:
         self._layout = _values.one_of(layout, "layout", "bhsd", "bshd")
-        self._call = {
-            "threshold": threshold, "causal": causal, "top_k": top_k, "mass": mass, "backend": backend, "threads": threads,
-            "stats": _values.kept(stats), "nonfinite": nonfinite, "max_edges": max_edges, "window": window,
-            "heads": _values.kept(heads), "layer": _values.integer(layer, "layer", least=0), "query_range": None,
-        }  # fmt: skip
-        self._score = {
-            "scale": scale, "softcap": softcap, "alibi": alibi, "sinks": sinks, "allow_dense": allow_dense, "decision": decision,
-            "products": products,
-        }  # fmt: skip
-        self._options(None, None, None, None, "e")  # wrong values are told here
+        self._how = Options(
+            threshold=threshold, causal=causal, top_k=top_k, mass=mass, backend=backend, threads=threads, stats=_values.kept(stats),
+            nonfinite=nonfinite, max_edges=max_edges, window=window, heads=_values.kept(heads), scale=scale, softcap=softcap,
+            layer=_values.integer(layer, "layer", least=0), alibi=alibi, sinks=sinks, allow_dense=allow_dense, decision=decision,
+            products=products,
+        )  # fmt: skip
+        self._how.native()  # wrong values are told here
         self._own = _native.Session(
             _native.Context(_values.text(device, "device")),
             0 if window is None else _values.positive(window, "window"),
@@ -128,8 +126,11 @@ class Session:
         """
         own, q = self._opened(), _laid_out(q, "q", self._layout)
         sink, words = _collector(tokens, None)
-        options = self._options(position, mask, key_lengths, lse, lse_base, _heads_of(q), token_ids, word_ids, _label_all(tokens))
-        own.rows(q, options, sink)
+        how = dataclasses.replace(
+            self._how, query_offset=position, mask=mask, key_lengths=key_lengths, lse=lse, lse_base=lse_base,
+            token_ids=token_ids, word_ids=word_ids,
+        )  # fmt: skip
+        own.rows(q, how.native(_heads_of(q), _label_all(tokens)), sink)
         return require_one_each(words, Graph(sink.take_result()))
 
     def common(self, k: Any) -> int:
@@ -181,13 +182,3 @@ class Session:
         if self._own is None:
             raise ArgumentError("the session is closed; begin a new one")
         return self._own
-
-    def _options(
-        self, position, mask, key_lengths, lse, lse_base, among=None, token_ids=None, word_ids=None, has_tokens=False
-    ):
-        options = call_options(
-            query_offset=position, key_lengths=_values.kept(key_lengths), among=among, token_ids=token_ids, word_ids=word_ids,
-            has_tokens=has_tokens, **self._call,
-        )  # fmt: skip
-        score_options(options, mask=mask, lse=lse, lse_base=lse_base, heads=len(among or [0]), **self._score)
-        return options

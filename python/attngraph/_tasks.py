@@ -11,7 +11,7 @@ import numpy as np
 from . import _native, _values
 from ._extract import _heads_of, _laid_out, _pairs, _per_layer
 from ._inputs import of_layer
-from ._options import call_options
+from ._options import Options
 
 PAIRS_PER_TASK = 2**31  # some three seconds of one core
 
@@ -91,11 +91,10 @@ def plan(
     for label, (queries, keys) in pairs.items():
         queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
         own = _values.chosen(of_layer(heads, label, many and _per_layer("heads", heads)), "heads", _heads_of(queries))
-        options = call_options(
-            threshold=0.5, causal=causal, query_offset=query_offset, key_lengths=key_lengths, top_k=None, mass=None,
-            query_range=query_range, backend=None, threads=None, stats=(), nonfinite="error", max_edges=None,
-            layer=label, window=of_layer(window, label, many), heads=own,
-        )  # fmt: skip
+        options = Options(
+            causal=causal, query_offset=query_offset, key_lengths=key_lengths, query_range=query_range, layer=label,
+            window=of_layer(window, label, many), heads=own,
+        ).native()  # fmt: skip
         among = list(_heads_of(queries)) if own is None else own
         for where, first, last, *rest in _native.plan_tasks(queries, keys, options, pairs_per_task):
             tasks.append(Task(where, tuple(among[first:last]), *rest))

@@ -38,8 +38,7 @@ class Graph(_export.Exports, Questions, Flows, _views.Views):
         for place, s in enumerate(self._slices):
             self._places.setdefault(s[:3], []).append(place)
         self._known_words = None  # not asked for yet
-        offset = result.metadata().get(b"query_offset", b"0")
-        self._query_offset = int(offset) if offset.lstrip(b"-").isdigit() else 0  # query i stands at this + i
+        self._query_offset = result.query_offset()  # query i stands at this + i
 
     # ------------------------------------------------------------------------------------------------------------
     # what it holds

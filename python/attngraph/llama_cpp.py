@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from . import _native, _values
-from ._attention_nodes import Listener, extract_options
+from ._attention_nodes import Listener
 from ._ggml import Library
 from ._labels import token_bytes
 from ._optional import optional
+from ._options import Options
 from ._questions import words_of
 from ._stitch import Place, stitched
 from .errors import ArgumentError, Error, FormatError, NotFoundError, UnsupportedError
@@ -104,17 +106,10 @@ def capture(
     ...     graph = ag.llama_cpp.capture(path, "In the beginning God created the heaven and the earth.", layers=[0])
     ...     assert len(graph.tokens) == graph.slices[0].key_count
     """
-    selection = {
-        "threshold": threshold,
-        "heads": heads,
-        "top_k": top_k,
-        "mass": mass,
-        "stats": stats,
-        "threads": threads,
-        "max_edges": max_edges,
-        "nonfinite": nonfinite,
-    }
-    extract_options(selection, 0)  # wrong values are told before a model is loaded
+    selection = Options(
+        threshold=threshold, heads=heads, top_k=top_k, mass=mass, stats=stats, threads=threads, max_edges=max_edges, nonfinite=nonfinite
+    )  # fmt: skip
+    selection.native()  # wrong values are told before a model is loaded
     layers = None if layers is None else set(_values.chosen(layers, "layers"))
     if not isinstance(cache_type, str) or cache_type not in _CACHE_TYPES:
         raise UnsupportedError(f"cache_type is {cache_type!r}; keys can be read from {', '.join(_CACHE_TYPES)}")
@@ -129,7 +124,7 @@ def capture(
         ids = _token_ids(api, model, prompt, add_special, parse_special)
         texts, name = _texts(api, model, ids), _name(gguf)
         # The cache has room beyond the prompt; llama.cpp rounds it up.
-        selection["token_ids"], selection["word_ids"] = ids, None if texts is None else words_of(texts)
+        selection = dataclasses.replace(selection, token_ids=ids, word_ids=None if texts is None else words_of(texts))
         listener = Listener(Library(api._lib), layers, selection)
         how = {"type_k": _CACHE_TYPES[cache_type], "type_v": 0 if cache_type == "f32" else 1}
         how["n_threads"] = how["n_threads_batch"] = threads or _cores()

@@ -7,6 +7,7 @@ scale, softcap and sinks are read on their way in.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import threading
@@ -19,7 +20,7 @@ from ._kept import KeptLayer
 from ._labels import Labels
 from ._making import with_words
 from ._optional import optional
-from ._options import call_options, ids_at, score_options
+from ._options import Options, ids_at
 from ._stacks import Modules
 from ._stitch import Place
 from ._streams import Print, Running, Streams, print_of
@@ -106,18 +107,10 @@ def capture(
     >>> len(cap.graph.slices), cap.graph.slices[0].key_count
     (8, 4)
     """
-    how = {
-        "threshold": threshold,
-        "heads": heads,
-        "top_k": top_k,
-        "mass": mass,
-        "stats": _values.kept(stats),
-        "token_ids": token_ids,
-        "word_ids": word_ids,
-        "threads": threads,
-        "max_edges": max_edges,
-        "nonfinite": nonfinite,
-    }
+    how = Options(
+        threshold=threshold, heads=heads, top_k=top_k, mass=mass, stats=_values.kept(stats), token_ids=token_ids,
+        word_ids=word_ids, threads=threads, max_edges=max_edges, nonfinite=nonfinite,
+    )  # fmt: skip
     return Capture(model, layers, tokens, how, tokenizer, keep_keys)
 
 
@@ -131,7 +124,7 @@ class Capture:
     tokens: Labels | dict[str, Labels] | None
 
     def __init__(
-        self, model: Any, layers: Any, tokens: Any, how: dict[str, Any], tokenizer: Any = None, keep_keys: bool = True
+        self, model: Any, layers: Any, tokens: Any, how: Options, tokenizer: Any = None, keep_keys: bool = True
     ) -> None:
         transformers = optional("transformers", "capture")
         torch = optional("torch", "capture")
@@ -473,17 +466,12 @@ class Capture:
         return not any(stream.stack == where.stack for stream in self._streams.all)
 
     def _call_options(self, layer, kwargs, mask, causal, among, place, keys, move=_live.on_host):
-        ids = {name: ids_at(self._how[name], place.key_begin, keys, name) for name in ("token_ids", "word_ids")}
-        options = call_options(
-            causal=causal, query_offset=0 if causal else None, key_lengths=None, query_range=None, backend=None,
-            layer=layer, window=None, among=among, **{**self._how, **ids},
-        )  # fmt: skip
-        score_options(
-            options, scale=kwargs.get("scaling"), softcap=kwargs.get("softcap"), mask=mask,
-            sinks=move(kwargs.get("s_aux")), lse=None, lse_base="e", allow_dense=False, decision="fast",
-            alibi=_slopes_of_batch(kwargs.get("alibi")),
-        )  # fmt: skip
-        return options
+        ids = {name: ids_at(getattr(self._how, name), place.key_begin, keys, name) for name in ("token_ids", "word_ids")}
+        return dataclasses.replace(
+            self._how, causal=causal, query_offset=0 if causal else None, layer=layer, scale=kwargs.get("scaling"),
+            softcap=kwargs.get("softcap"), mask=mask, sinks=move(kwargs.get("s_aux")), alibi=_slopes_of_batch(kwargs.get("alibi")),
+            **ids,
+        ).native(among)  # fmt: skip
 
 
 def _slopes_of_batch(slopes):

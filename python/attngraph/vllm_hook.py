@@ -8,6 +8,7 @@ passes side by side (padded, or in lists), one key sequence with the lengths it 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -21,16 +22,13 @@ from ._inputs import chosen_layers, of_layer
 from ._inputs import tensor as view_of
 from ._labels import token_bytes
 from ._optional import optional
-from ._options import call_options, ids_at, score_options
+from ._options import Options, ids_at
 from ._questions import words_of
 from ._stitch import Place, stitched
 from .errors import ArgumentError, FormatError, NotFoundError, ShapeError, UnsupportedError
 from .graph import Graph
 
 __all__ = ["read"]
-
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-_HEADER_LIMIT = 100_000_000  # bytes, as safetensors itself has it
 
 
 def read(
@@ -103,10 +101,10 @@ def read(
     for name, given in (("tokens", tokens), ("token_ids", token_ids)):
         if given is not None and len(given) != count:
             raise ArgumentError(f"{name} is of {len(given)} sequences; the run has {count}")
-    selection = {
-        "threshold": threshold, "top_k": top_k, "mass": mass, "threads": threads, "max_edges": max_edges,
-        "nonfinite": nonfinite, "stats": _values.kept(stats),
-    }  # fmt: skip
+    selection = Options(
+        threshold=threshold, top_k=top_k, mass=mass, threads=threads, max_edges=max_edges, nonfinite=nonfinite,
+        stats=_values.kept(stats), causal=True,
+    )  # fmt: skip
     scores = {"heads": heads, "scale": scale, "window": window, "softcap": softcap, "sinks": sinks, "alibi": alibi}
     context = _native.Context("cpu")
     return [
@@ -198,7 +196,8 @@ def _refuse_other_captures(file, module, entry):
 
 
 def _safetensors_shard(file):
-    tensors, bfloat16 = _safetensors(file)
+    tensors = _native.File(file)
+    names = set(tensors.names())
     sidecar = file.removesuffix(".safetensors") + ".json"
     try:
         with open(sidecar, encoding="utf-8") as text:
@@ -208,12 +207,13 @@ def _safetensors_shard(file):
         raise NotFoundError(f"{sidecar} is missing; it says what the tensors of {file} are") from None
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"{sidecar} does not say what the tensors are: {error!r}") from None
-    layers = {}
+    layers, bfloat16 = {}, False
     for item in order:
-        try:
-            q, k = tensors[item["key_q"]], tensors[item["key_k"]]
-        except KeyError as error:
-            raise FormatError(f"{sidecar} names {error}, which {file} does not hold") from None
+        wanted = [item.get(side) for side in ("key_q", "key_k")]
+        if not names.issuperset(wanted):
+            raise FormatError(f"{sidecar} names {set(wanted) - names}, which {file} does not hold")
+        q, k = map(tensors.read, wanted)
+        bfloat16 = tensors.dtype(wanted[0]) == "bf16"
         mode = item.get("hookq_mode", facts.get("hookq_mode", "all_tokens"))
         layers[_number(item, item.get("module_name"))] = _sequences(q, k, mode, facts, file)
     return _Shard(config, layers, facts.get("tp_shard") or {}, bfloat16, file)
@@ -267,30 +267,6 @@ def _number(entry, module):
         return int(entry["layer_num"])
     except (KeyError, TypeError, ValueError):
         raise FormatError(f"{module} does not say which layer it is") from None
-
-
-def _safetensors(file):
-    """{name: array} of a safetensors file, and whether they are bfloat16 (as bits). Every length is checked."""
-    with open(file, "rb") as data:
-        raw = np.frombuffer(data.read(), np.uint8)
-    size = int.from_bytes(raw[:8].tobytes(), "little")
-    if len(raw) < 8 or size > min(_HEADER_LIMIT, len(raw) - 8):
-        raise FormatError(f"{file} is no safetensors file: its header would have {size} bytes")
-    body, arrays, kinds = raw[8 + size :], {}, set()
-    try:
-        header = json.loads(raw[8 : 8 + size].tobytes())
-        for name, tensor in header.items():
-            if name == "__metadata__":
-                continue
-            kind, shape, (begin, end) = np.dtype(_DTYPES[tensor["dtype"]]), tensor["shape"], tensor["data_offsets"]
-            count = int(np.prod([int(n) for n in shape], dtype=object))
-            if min([0, *shape]) < 0 or not 0 <= begin <= end <= len(body) or end - begin != count * kind.itemsize:
-                raise ValueError(f"{name} does not fit its place")
-            arrays[name] = np.frombuffer(body[begin:end].tobytes(), kind).reshape(shape)
-            kinds.add(tensor["dtype"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FormatError(f"{file} is no safetensors file of queries and keys: {error}") from None
-    return arrays, "BF16" in kinds
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -364,16 +340,10 @@ def _graph(run, wanted, sequence, context, selection, scores, tokens, token_ids)
             q, k = run.layers[layer][sequence][j]
             own = {name: of_layer(value, layer, False) for name, value in scores.items()}
             heads, key_heads, size, scale = _heads_of(run, q, k, own["scale"])
-            options = call_options(
-                causal=True, query_offset=None, key_lengths=None, query_range=None, backend=None, layer=layer,
-                heads=own["heads"], among=range(heads), window=own["window"],
-                token_ids=ids_at(token_ids, 0, len(k), "token_ids"), word_ids=ids_at(words, 0, len(k), "tokens"),
-                **selection,
-            )  # fmt: skip
-            score_options(
-                options, scale=scale, softcap=own["softcap"], mask=None, sinks=own["sinks"], lse=None, lse_base="e",
-                allow_dense=False, decision="fast", alibi=own["alibi"], heads=heads,
-            )  # fmt: skip
+            options = dataclasses.replace(
+                selection, **{**own, "scale": scale}, layer=layer, token_ids=ids_at(token_ids, 0, len(k), "token_ids"),
+                word_ids=ids_at(words, 0, len(k), "tokens"),
+            ).native(range(heads))  # fmt: skip
             views = (
                 _view(array.reshape(len(array), count, size).transpose(1, 0, 2), run.bfloat16)
                 for array, count in ((q, heads), (k, key_heads))

@@ -53,6 +53,7 @@ NB_MODULE(_native, m) {
   using namespace attngraph_python;
   bind_errors(m);
   bind_tensor(m);
+  bind_file(m);
   bind_run(m);
   bind_result(m);
   bind_device(m);

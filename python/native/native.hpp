@@ -19,7 +19,7 @@ class Tensor {
   // name is for messages. as_bfloat16: the 16-bit integers are bfloat16 (NumPy cannot say so itself).
   Tensor(nb::handle array, std::string name, bool as_bfloat16);
   // With axes a and b exchanged; nothing moves.
-  Tensor swapped(std::int64_t a, std::int64_t b) const;
+  Tensor swapped(std::size_t a, std::size_t b) const;
   // Element i of the first axis.
   Tensor at(std::int64_t i) const;
   const attngraph::tensor& view() const { return view_; }
@@ -34,6 +34,7 @@ class Tensor {
 
 void bind_errors(nb::module_& m);
 void bind_tensor(nb::module_& m);
+void bind_file(nb::module_& m);
 void bind_run(nb::module_& m);
 void bind_device(nb::module_& m);
 void bind_result(nb::module_& m);

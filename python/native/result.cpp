@@ -191,6 +191,7 @@ void bind_result(nb::module_& m) {
       .def("tokens", &tokens)
       .def("labels", &labels, nb::arg("queries"))
       .def("two_sided", &result::two_sided)
+      .def("query_offset", &result::query_offset)
       .def("metadata", &metadata)
       .def("top",
            [](const result& r, std::int64_t n) {

@@ -65,6 +65,7 @@ void bind_options(nb::module_& m) {
       .def("query_range", [](Options& o, std::int64_t begin, std::int64_t end) { o.c.query_range(begin, end); })
       .def("heads", setter<std::vector<std::int64_t>>(&C::heads))
       .def("layer", setter<std::int64_t>(&C::layer))
+      .def("workspace_bytes", setter<std::size_t>(&C::workspace_bytes))
       .def("stream", [](Options& o, std::uintptr_t stream) { o.c.stream(reinterpret_cast<void*>(stream)); })
       .def("backend", [](Options& o, const std::string& name) { o.c.backend(name); })
       .def("threads", setter<std::int32_t>(&C::threads))

@@ -61,26 +61,15 @@ attngraph::tensor view_of(const Array& array, const std::string& name, bool as_b
   return view;
 }
 
-attngraph::tensor with_dims(const attngraph::tensor& t, const void* data, const Dims& shape, const Dims& strides) {
-  attngraph::tensor view(data, t.dtype(), shape, strides);
-  view.on_device(static_cast<attngraph_device_type>(t.c()->device_type), t.c()->device_id);
-  return view;
-}
-
-std::size_t bytes_of(attngraph_dtype dtype) {
-  switch (dtype) {
-    case ATTNGRAPH_F64:
-    case ATTNGRAPH_I64: return 8;
-    case ATTNGRAPH_F32:
-    case ATTNGRAPH_I32: return 4;
-    case ATTNGRAPH_F16:
-    case ATTNGRAPH_BF16: return 2;
-    case ATTNGRAPH_BOOL: return 1;
+// The library's refusals, with the name of the array before them.
+template <class View>
+attngraph::tensor named(const std::string& name, View&& view) {
+  try {
+    return view();
+  } catch (const attngraph::error& e) {
+    fail(e.status(), name + ": " + e.what());
   }
-  return 1;
 }
-
-Dims dims_of(attngraph::tensor::dims dims) { return Dims(dims.begin(), dims.end()); }
 
 nb::tuple tuple_of(attngraph::tensor::dims dims) {
   nb::list all;
@@ -120,28 +109,12 @@ nb::object floats_of(nb::handle nested) {
 Tensor::Tensor(nb::handle array, std::string name, bool as_bfloat16)
     : array_(array_of(array, name)), name_(std::move(name)), view_(view_of(array_, name_, as_bfloat16)) {}
 
-Tensor Tensor::swapped(std::int64_t a, std::int64_t b) const {
-  Dims shape = dims_of(view_.shape()), strides = dims_of(view_.strides());
-  const auto i = static_cast<std::size_t>(a), j = static_cast<std::size_t>(b);
-  if (a < 0 || b < 0 || std::max(i, j) >= shape.size()) {
-    fail(ATTNGRAPH_ERROR_SHAPE, name_ + " has " + std::to_string(shape.size()) + " dimensions; too few to exchange " +
-                                    std::to_string(a) + " and " + std::to_string(b));
-  }
-  std::swap(shape[i], shape[j]);
-  std::swap(strides[i], strides[j]);
-  return Tensor(*this, with_dims(view_, view_.data(), shape, strides));
+Tensor Tensor::swapped(std::size_t a, std::size_t b) const {
+  return Tensor(*this, named(name_, [&] { return view_.swapped(a, b); }));
 }
 
 Tensor Tensor::at(std::int64_t i) const {
-  Dims shape = dims_of(view_.shape()), strides = dims_of(view_.strides());
-  if (shape.empty() || i < 0 || i >= shape[0]) {
-    fail(ATTNGRAPH_ERROR_SHAPE, name_ + " has no element " + std::to_string(i) + " on its first axis");
-  }
-  const auto* const bytes = static_cast<const char*>(view_.data());
-  const char* const data = bytes + i * strides[0] * static_cast<std::int64_t>(bytes_of(view_.dtype()));
-  shape.erase(shape.begin());
-  strides.erase(strides.begin());
-  return Tensor(*this, with_dims(view_, data, shape, strides));
+  return Tensor(*this, named(name_, [&] { return view_.at(i); }));
 }
 
 void bind_tensor(nb::module_& m) {

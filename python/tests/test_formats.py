@@ -7,9 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from conftest import edge_dict
+from conftest import DATA, edge_dict
 
 import attngraph as ag
+from attngraph import _export
 
 
 @pytest.fixture
@@ -29,6 +30,38 @@ def table(graph):
 
 def texts(graph, end):
     return [graph.tokens[position] for position in graph.edges[end]]
+
+
+def test_the_librarys_reader_of_tensors_agrees_with_one_by_hand(genesis):
+    file = ag._native.File(str(DATA / "genesis-1k.safetensors"))
+    assert set(file.names()) == set(genesis[0])
+    for name, array in genesis[0].items():
+        assert file.dtype(name) == "f16"
+        np.testing.assert_array_equal(file.read(name), array, strict=True)
+    with pytest.raises(ag.errors.NotFoundError, match="q.5"):
+        file.read("q.6")
+
+
+def test_arrays_of_a_file_outlive_it(tmp_path):
+    kinds = {"a": np.float64, "b": np.float32, "c": np.int32, "d": np.int64, "e": bool}
+    np.savez(tmp_path / "a.npz", **{name: np.arange(6).reshape(2, 3).astype(kind) for name, kind in kinds.items()})
+    file = ag._native.File(str(tmp_path / "a.npz"))
+    arrays = {name: file.read(name) for name in file.names()}
+    del file
+    for name, kind in kinds.items():
+        np.testing.assert_array_equal(arrays[name], np.arange(6).reshape(2, 3).astype(kind), strict=True)
+
+
+def test_formats_are_those_that_the_library_lists(graph, tmp_path):
+    written = {name.removeprefix("to_") for name in dir(ag.Graph) if name.removeprefix("to_") in ag._native.formats()}
+    assert written == set(ag._native.formats()), "a to_NAME for every format, and a format for every to_NAME"
+    for name in written:
+        if name in _export.formats(ag._native.FORMAT_WHOLE):
+            graph.save(tmp_path / f"g.{name.upper()}")
+            assert not graph.diff(ag.load(tmp_path / f"g.{name.upper()}"))
+        else:
+            with pytest.raises(ag.errors.ArgumentError, match="a saved graph is .npz or .safetensors"):
+                graph.save(tmp_path / f"g.{name}")
 
 
 def test_importing_brings_no_optional_package():

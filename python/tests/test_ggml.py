@@ -13,6 +13,7 @@ from conftest import assert_same_edges, softmax_weights
 import attngraph as ag
 from attngraph import _ggml
 from attngraph._attention_nodes import Listener
+from attngraph._options import Options
 
 OPERATIONS = {1: "MUL_MAT", 2: "SCALE", 3: "TANH", 4: "SOFT_MAX", 5: "FLASH_ATTN_EXT", 6: "ADD", 7: "RMS_NORM"}
 TYPES = {0: "f32", 1: "f16", 2: "q4_0", 8: "q8_0", 30: "bf16"}
@@ -131,9 +132,7 @@ def unfused(ggml, q, keys, mask=None, sinks=None, between=(), scale=0.2, max_bia
 
 def listen(ggml, nodes, overwrite=None, **how):
     """Show nodes as llama.cpp does: asked first, computed, shown. overwrite: called after each node is shown."""
-    selection = {"threshold": 0.05, "heads": None, "top_k": None, "mass": None}
-    selection |= {"threads": None, "stats": (), "max_edges": None}
-    listener = Listener(ggml, how.pop("layers", None), {**selection, "nonfinite": "error", **how})
+    listener = Listener(ggml, how.pop("layers", None), Options(**how))
     listener.begin(OFFSET, NQ)
     for node in nodes:
         if listener.saw(ctypes.addressof(node), True, None):

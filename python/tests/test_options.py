@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every keyword of the functions that make graphs, and a call that it changes: one without a row here is found."""
 
+import dataclasses
 import inspect
 
 import numpy as np
 import pytest
 
 import attngraph as ag
+from attngraph._options import Options
 
 RNG = np.random.default_rng(5)
 Q, K = RNG.standard_normal((2, 2, 6, 16)).astype(np.float32)
@@ -58,6 +60,7 @@ EXTRACT = {
     "head_budget": ({}, {"head_budget": 3}),
     "out": ({}, {"out": "device"}),  # of a GPU: refused without one, and tests/device and test_device.py have one
     "stream": ({}, {"stream": "none"}),
+    "workspace_bytes": ({}, {"workspace_bytes": 0}),  # of a GPU, too: `attngraph plan` says what it does there
 }
 MATRIX = {
     "attn": ({}, {"attn": HALF[::-1].copy()}),
@@ -116,3 +119,11 @@ def test_every_keyword_changes_something(function, table, plain):
         assert name in change
         before, after = answer(function, **plain | both), answer(function, **plain | both | change)
         assert before != after, name
+
+
+def test_the_record_of_options_has_every_keyword_that_the_library_reads():
+    # What is done with tensors before, and with the graph after.
+    elsewhere = {"q", "k", "layers", "layout", "tokens", "query_tokens", "device", "budget", "head_budget", "out"}
+    own, keywords = {field.name: field.default for field in dataclasses.fields(Options)}, inspect.signature(ag.extract).parameters
+    assert set(own) == set(keywords) - elsewhere
+    assert {name for name, default in own.items() if default != keywords[name].default} == {"causal"}

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .. import _native
+from .._export import formats
 from .._operations import parts as slices_of
 from ..errors import ArgumentError, FormatError, NotFoundError, UnsupportedError
 from ..graph import Graph
@@ -101,7 +102,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format_version {manifest.get('format_version')}, written by attngraph "
             f"{manifest.get('attngraph')}; this is {_native.version()}, which reads {VERSION}"
         )
-    if manifest.get("form") not in ("npz", "safetensors") or not isinstance(manifest.get("parts"), (list, type(None))):
+    if manifest.get("form") not in formats(_native.FORMAT_WHOLE) or not isinstance(manifest.get("parts"), (list, type(None))):
         raise FormatError(f"{path} is damaged: its form or its list of parts is none")
     return manifest
 

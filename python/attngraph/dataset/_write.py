@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import _native, _values
+from .._export import formats
 from .._optional import optional
 from ..errors import ArgumentError, FormatError
 from ..graph import Graph
@@ -123,7 +124,7 @@ def create(
     <attngraph.Dataset: 1 document, 1 part, 2 edges, 87.5 % of the mass kept>
     """
     folder = Path(_values.path(folder))
-    _values.one_of(form, "form", "npz", "safetensors")
+    _values.one_of(form, "form", *formats(_native.FORMAT_WHOLE))
     if tables:
         optional("pyarrow.parquet", "tables=True", "pyarrow")
     new = {
