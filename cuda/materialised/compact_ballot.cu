@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads)
   for_each_bit(team, work.candidates, 0, s_counts, [&](std::int64_t place, std::int64_t column) {
     if (place >= row.capacity) return;
     work.out.keys[row.begin + place] = static_cast<std::int32_t>(work.scores.key_begin + column);
-    work.out.scores[row.begin + place] = pair_score(chunk, rule, work.scores, team.row, column);
+    work.out.scores[row.begin + place] = candidate_score(chunk, rule, work.scores, team.row, column);
   });
 }
 

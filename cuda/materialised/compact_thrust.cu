@@ -39,7 +39,7 @@ struct CandidateOf {
     const std::int64_t row = pair / columns, column = pair % columns;
     const Chunk& chunk = work.batch.chunks[chunk_of_row(work.batch, row)];
     return {static_cast<std::int32_t>(work.scores.key_begin + column),
-            pair_score(chunk, rule, work.scores, row, column)};
+            candidate_score(chunk, rule, work.scores, row, column)};
   }
 };
 

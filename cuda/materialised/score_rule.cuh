@@ -41,8 +41,8 @@ __device__ __forceinline__ float score_log2(const FloatScoreRule& rule, float ra
 __device__ __forceinline__ float bias_log2(double bias) { return static_cast<float>(fmax(bias * kLog2E, -1e37)); }
 
 // The score of column c of row r of the batch once more, for the few pairs that become candidates.
-__device__ __forceinline__ float pair_score(const Chunk& chunk, const FloatScoreRule& rule, const ScoreMatrix& scores,
-                                            std::int64_t row, std::int64_t column) {
+__device__ __forceinline__ float candidate_score(const Chunk& chunk, const FloatScoreRule& rule,
+                                                 const ScoreMatrix& scores, std::int64_t row, std::int64_t column) {
   const float x = score_log2<true>(rule, scores.data[row * scores.pitch + column]);
   if (chunk.mask.tensor.data == nullptr && chunk.mask.slopes == nullptr) return x;
   const std::int64_t local = row - chunk.first_row, g = local / chunk.queries;

@@ -10,29 +10,29 @@ namespace attngraph::cli {
 
 void add_extract(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("extract", "Edges from queries and keys: scores, softmax and threshold");
-  const auto request = std::make_shared<Request>();
-  command->add_option("files", request->input.files, "A file with q.<layer> and k.<layer>, or two files: Q and K")
+  const auto flags = std::make_shared<GraphFlags>();
+  command->add_option("files", flags->input.files, "A file with q.<layer> and k.<layer>, or two files: Q and K")
       ->required()
       ->expected(1, 2)
       ->type_name("FILE");
-  request->selection.add(*command, true);
-  request->output.add_path(*command);
-  request->output.add_format(*command);
-  request->input.add_qk(*command);
-  request->input.add_part(*command);
-  request->scores.add(*command, true);
-  request->run.add(*command);
-  command->add_flag("--explain", request->explain, "Print the plan and where each value came from; run nothing");
-  command->callback([request, &run] {
-    run = [request] {
-      if (!request->explain) request->output.require_path();
-      if (request->selection.keeps_all() && !request->selection.allow_dense)
+  flags->selection.add(*command, true);
+  flags->output.add_path(*command);
+  flags->output.add_format(*command);
+  flags->input.add_qk(*command);
+  flags->input.add_part(*command);
+  flags->scores.add(*command, true);
+  flags->run.add(*command);
+  command->add_flag("--explain", flags->explain, "Print the plan and where each value came from; run nothing");
+  command->callback([flags, &run] {
+    run = [flags] {
+      if (!flags->explain) flags->output.require_path();
+      if (flags->selection.keeps_all() && !flags->selection.allow_dense)
         throw error(ATTNGRAPH_ERROR_ARGUMENT,
                     "--threshold is 0, so every allowed pair would be an edge; give one above 0, --top-k or --mass, or "
                     "--allow-dense");
       std::vector<std::unique_ptr<OpenFile>> files;
-      for (const std::string& path : request->input.files) files.push_back(std::make_unique<OpenFile>(path));
-      return make_graph(*open_qk(std::move(files), request->input, request->scores), *request);
+      for (const std::string& path : flags->input.files) files.push_back(std::make_unique<OpenFile>(path));
+      return make_graph(*open_qk(std::move(files), flags->input, flags->scores), *flags);
     };
   });
 }

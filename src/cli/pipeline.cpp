@@ -55,7 +55,7 @@ bool add_words(const Source& source, attngraph_side side, const std::string& pat
   return !path.empty() || stored;
 }
 
-void summarise(const Source& source, const Request& request, const sink& to, double elapsed) {
+void summarise(const Source& source, const GraphFlags& flags, const sink& to, double elapsed) {
   const report r = to.report();
   const std::vector<std::string> remarks = source.remarks();
   say("attngraph: {} edges from {} {}{}{}, {} of the attention kept", grouped(to.edge_count()), source.layer_count(),
@@ -66,36 +66,36 @@ void summarise(const Source& source, const Request& request, const sink& to, dou
   if (r.skipped_nonfinite > 0) say(", {} not finite left out", grouped(r.skipped_nonfinite));
   say("\nattngraph: {} on {}", sanitised(r.backend), sanitised(r.target));
   if (r.threads > 0) say(", {} {}", r.threads, r.threads == 1 ? "thread" : "threads");
-  say(", {}{}\n", seconds(elapsed), request.output.path == "-" ? "" : ": wrote " + sanitised(request.output.path));
+  say(", {}{}\n", seconds(elapsed), flags.output.path == "-" ? "" : ": wrote " + sanitised(flags.output.path));
   if (*r.note != '\0') say("attngraph: note: {}\n", sanitised(r.note));
   for (std::size_t n = 1; n < remarks.size(); ++n) say("attngraph: note: {}\n", sanitised(remarks[n]));
 }
 
 }  // namespace
 
-options Request::base() const {
+options GraphFlags::base() const {
   options o;
   selection.apply(o);
   run.apply(o);
   return o.heads(input.head_list());
 }
 
-void feed(Source& source, context& c, const Request& request, const options& base, sink& to) {
-  const bool keys = add_words(source, ATTNGRAPH_KEYS, request.input.tokens, "tokens", to);
-  const bool queries = add_words(source, ATTNGRAPH_QUERIES, request.input.query_tokens, "query_tokens", to);
-  if (!keys && !queries && request.output.labels && !request.run.quiet)
+void feed(Source& source, context& c, const GraphFlags& flags, const options& base, sink& to) {
+  const bool keys = add_words(source, ATTNGRAPH_KEYS, flags.input.tokens, "tokens", to);
+  const bool queries = add_words(source, ATTNGRAPH_QUERIES, flags.input.query_tokens, "query_tokens", to);
+  if (!keys && !queries && flags.output.labels && !flags.run.quiet)
     say("attngraph: note: --labels: no tokens are known; give --tokens FILE\n");
   if (const auto model = source.metadata("model")) to.set_metadata("model", *model);
 
-  Progress progress(!request.run.quiet, source.layer_count());
+  Progress progress(!flags.run.quiet, source.layer_count());
   options o = base;
-  if (request.selection.wants_heads() && keys) o.stats(request.selection.stats_bits() | ATTNGRAPH_STATS_TOKENS);
+  if (flags.selection.wants_heads() && keys) o.stats(flags.selection.stats_bits() | ATTNGRAPH_STATS_TOKENS);
   o.cancelled(interrupted).progress([&](double fraction) { progress.update(fraction); });
   for (std::size_t i = 0; i < source.layer_count(); ++i) {
     stop_if_interrupted();
     progress.begin(i, fmt::format("layer {}", source.layer(i)));
     try {
-      if (const auto limit = request.selection.max_edges)
+      if (const auto limit = flags.selection.max_edges)
         run_within_limit(source, c, i, o, static_cast<std::uint64_t>(*limit), to);
       else
         source.run(c, i, o, to);
@@ -106,16 +106,16 @@ void feed(Source& source, context& c, const Request& request, const options& bas
   stop_if_interrupted();
 }
 
-void print_explanation(const Source& source, const context& c, const Request& request) {
-  const options base = request.base();
+void print_explanation(const Source& source, const context& c, const GraphFlags& flags) {
+  const options base = flags.base();
   Table table({"<", "<", "<"});
   const auto line = [&](const char* name, std::string value, std::string origin) {
     table.row({name, std::move(value), std::move(origin)});
   };
   for (std::size_t i = 0; i < source.layer_count(); ++i)
     line("input", fmt::format("layer {}: {}", source.layer(i), sanitised(source.tensors(i))),
-         request.input.layers.empty() ? "file" : "flag");
-  const SelectionFlags& s = request.selection;
+         flags.input.layers.empty() ? "file" : "flag");
+  const SelectionFlags& s = flags.selection;
   const double threshold = s.effective_threshold();
   line("threshold", threshold == 0 ? "none" : shortest(threshold), s.threshold_origin());
   if (s.top_k) line("top-k", fmt::format("{}", *s.top_k), "flag");
@@ -124,13 +124,13 @@ void print_explanation(const Source& source, const context& c, const Request& re
   if (s.budget.graph) line("budget", fmt::format("{}", *s.budget.graph), "flag");
   if (s.budget.head) line("head budget", fmt::format("{}", *s.budget.head), "flag");
   for (const Explanation& e : source.settings()) line(e.name.c_str(), e.value, e.origin);
-  line("heads", request.input.heads.empty() ? "all" : numbers(request.input.head_list()),
-       request.input.heads.empty() ? "default" : "flag");
-  line("queries", request.input.query_range.empty() ? "all" : request.input.query_range,
-       request.input.query_range.empty() ? "default" : "flag");
-  const bool named = !request.input.tokens.empty(), stored = source.metadata("tokens").has_value();
+  line("heads", flags.input.heads.empty() ? "all" : numbers(flags.input.head_list()),
+       flags.input.heads.empty() ? "default" : "flag");
+  line("queries", flags.input.query_range.empty() ? "all" : flags.input.query_range,
+       flags.input.query_range.empty() ? "default" : "flag");
+  const bool named = !flags.input.tokens.empty(), stored = source.metadata("tokens").has_value();
   line("tokens",
-       named    ? sanitised(request.input.tokens)
+       named    ? sanitised(flags.input.tokens)
        : stored ? "from the file"
                 : "none",
        named    ? "flag"
@@ -148,24 +148,24 @@ void print_explanation(const Source& source, const context& c, const Request& re
   }
 }
 
-int make_graph(Source& source, const Request& request) {
-  const options base = request.base();
-  context c(request.run.device);
-  if (request.explain) {
-    print_explanation(source, c, request);
+int make_graph(Source& source, const GraphFlags& flags) {
+  const options base = flags.base();
+  context c(flags.run.device);
+  if (flags.explain) {
+    print_explanation(source, c, flags);
     return kSuccess;
   }
   watch_interrupts();
   const auto start = std::chrono::steady_clock::now();
-  sink to = request.output.open(request.input.files);
-  request.selection.budget.apply(to);
-  feed(source, c, request, base, to);
+  sink to = flags.output.open(flags.input.files);
+  flags.selection.budget.apply(to);
+  feed(source, c, flags, base, to);
   to.finish();
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   // The output is in its place: nothing that goes wrong while it is talked about makes a failure of it.
-  if (!request.run.quiet) {
+  if (!flags.run.quiet) {
     try {
-      summarise(source, request, to, elapsed);
+      summarise(source, flags, to, elapsed);
     } catch (const std::exception&) {
       return kSuccess;
     }

@@ -7,7 +7,8 @@
 
 namespace attngraph::cli {
 
-struct Request {
+// Everything that a subcommand which makes a graph is told.
+struct GraphFlags {
   InputFlags input;
   ScoreFlags scores;
   SelectionFlags selection;
@@ -19,12 +20,12 @@ struct Request {
 };
 
 // Tokens and facts, then every layer, with progress, Ctrl-C and --max-edges over all layers. Does not finish the sink.
-void feed(Source& source, context& c, const Request& request, const options& base, sink& to);
+void feed(Source& source, context& c, const GraphFlags& flags, const options& base, sink& to);
 
 // The plan of each layer and where every value came from, on standard output. Nothing runs.
-void print_explanation(const Source& source, const context& c, const Request& request);
+void print_explanation(const Source& source, const context& c, const GraphFlags& flags);
 
 // extract and filter: the whole way, to a file and a summary.
-int make_graph(Source& source, const Request& request);
+int make_graph(Source& source, const GraphFlags& flags);
 
 }  // namespace attngraph::cli

@@ -14,8 +14,7 @@
 namespace attngraph::cli {
 namespace {
 
-struct PlanFlags {
-  Request request;
+struct PlanFlags : GraphFlags {
   std::int64_t pairs_per_task = std::int64_t{1} << 31;
   bool json = false;
 };
@@ -38,8 +37,8 @@ std::string ranges(const std::vector<std::int64_t>& values) {
 }
 
 std::vector<LayerTask> tasks_of(const QkSource& source, const PlanFlags& flags) {
-  const options base = flags.request.base();
-  const std::vector<std::int64_t> chosen = flags.request.input.head_list();
+  const options base = flags.base();
+  const std::vector<std::int64_t> chosen = flags.input.head_list();
   std::vector<LayerTask> all;
   for (std::size_t i = 0; i < source.layer_count(); ++i) {
     for (const task& part : source.tasks(i, base, flags.pairs_per_task)) {
@@ -88,8 +87,7 @@ void print_plan_table(const std::vector<LayerTask>& tasks) {
 void add_plan(CLI::App& app, Run& run) {
   CLI::App* command = app.add_subcommand("plan", "Cut a problem into tasks that any launcher can run");
   const auto flags = std::make_shared<PlanFlags>();
-  Request& request = flags->request;
-  command->add_option("files", request.input.files, "A file with q.<layer> and k.<layer>, or two files: Q and K")
+  command->add_option("files", flags->input.files, "A file with q.<layer> and k.<layer>, or two files: Q and K")
       ->required()
       ->expected(1, 2)
       ->type_name("FILE");
@@ -100,15 +98,15 @@ void add_plan(CLI::App& app, Run& run) {
       ->type_name("N")
       ->capture_default_str();
   command->add_flag("--json", flags->json, "Print JSON, with the arguments that make extract do each task");
-  request.input.add_qk(*command);
-  request.input.add_part(*command);
-  request.scores.add(*command, true);
+  flags->input.add_qk(*command);
+  flags->input.add_part(*command);
+  flags->scores.add(*command, true);
   command->callback([flags, &run] {
     run = [flags] {
-      const InputFlags& input = flags->request.input;
+      const InputFlags& input = flags->input;
       std::vector<std::unique_ptr<OpenFile>> files;
       for (const std::string& path : input.files) files.push_back(std::make_unique<OpenFile>(path));
-      const auto source = open_qk(std::move(files), input, flags->request.scores);
+      const auto source = open_qk(std::move(files), input, flags->scores);
       const std::vector<LayerTask> tasks = tasks_of(*source, *flags);
       if (flags->json) {
         print_plan_json(tasks, *flags, input.files.size() == 2 || !input.q.empty());

@@ -15,7 +15,7 @@
 namespace attngraph::cli {
 namespace {
 
-struct SweepFlags : Request {
+struct SweepFlags : GraphFlags {
   std::string thresholds = "0.01,0.02,0.05,0.1,0.2,0.5";
   bool json = false;
 };
