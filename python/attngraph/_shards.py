@@ -21,7 +21,7 @@ from .records import Csr, Rows, Slice, together
 _ROUNDING = 2.0**-23  # of a weight to float32, relative, with room
 _TAKEN = (
     "scale", "causal", "query_offset", "mask", "key_lengths", "window", "softcap", "alibi", "sinks", "layer", "heads", "query_range",
-    "layout", "device", "backend", "threads", "products", "nonfinite", "max_edges", "tokens",
+    "layout", "device", "backend", "threads", "products", "nonfinite", "max_edges", "workspace_bytes", "tokens",
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def extract_sharded(q: Any, shards: Sequence[Any], threshold: float = 0.05, **ho
         Above 0.
     **how
         Of `extract`: scale, causal, query_offset, mask, key_lengths, window, softcap, alibi, sinks, layer, heads, query_range,
-        layout, device, backend, threads, products, nonfinite, max_edges (of a shard), tokens.
+        layout, device, backend, threads, products, nonfinite, max_edges (of a shard), workspace_bytes, tokens.
 
     Returns
     -------

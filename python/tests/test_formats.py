@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What other programs get. Their packages are optional: without one, its test is skipped."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -247,3 +249,14 @@ def test_half_characters_go_to_every_other_program(tmp_path):
 def test_suffixes_may_be_in_capitals(graph, tmp_path):
     graph.save(tmp_path / "G.NPZ")
     assert len(ag.load(tmp_path / "G.NPZ")) == len(graph)
+
+
+def test_no_module_keeps_a_list_of_formats():
+    """Tuples, lists and sets that name several; annotations say for readers what is taken."""
+    names = set(ag._native.formats())
+    for path in sorted(Path(ag.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        annotations = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.Subscript) for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Tuple, ast.List, ast.Set)) and id(node) not in annotations:
+                assert len({item.value for item in node.elts if isinstance(item, ast.Constant)} & names) < 2, (path, node.lineno)

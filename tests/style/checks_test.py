@@ -14,6 +14,7 @@ import doc_links
 import doc_words
 import include_arrows
 import source_style
+import two_faces
 
 ROOT = Path(".")
 
@@ -117,6 +118,13 @@ class SourceStyle(Planted):
     def test_scripts_without_suffix_count(self):
         found = self.new_problems(source_style.check, [("scripts/planted", "#!/bin/sh\ntrue\n")])
         self.assertEqual(len(found[0]), 1)
+
+
+class TwoFaces(Planted):
+    def test_a_call_without_a_face_is_found(self):
+        call = "/* SPDX */\nATTNGRAPH_API const char*\nattngraph_{}(int32_t i);\n"
+        found = self.new_problems(two_faces.check, [("include/attngraph/planted.h", call.format(n)) for n in ("gone", "version")])
+        self.assertEqual([len(problems) for problems in found], [1, 0], found)
 
 
 class Pages(Planted):
