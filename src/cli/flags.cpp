@@ -266,7 +266,7 @@ sink OutputFlags::open(const std::vector<std::string>& inputs) const {
       throw error(ATTNGRAPH_ERROR_ARGUMENT,
                   fmt::format("'{}' is an input of this command; choose another output", path));
   }
-  return sink::file(path, path == "-" && format.empty() ? "csv" : format, how());
+  return sink::file(path, format, how());
 }
 
 }  // namespace attngraph::cli

@@ -46,7 +46,7 @@ std::unique_ptr<GraphSink> open_graph_writer(const std::string& path, GraphForma
     fail(Status::kArgument, "standard output takes {}; write {} to a file", format_names(kStreams),
          format_names(kStreams, false));
   if (options.rows && (info.abilities & kRows) == 0)
-    fail(Status::kArgument, "{}: {} has no place for row statistics; {} have", in_quotes(path), info.name,
+    fail(Status::kArgument, "{}: {} has no place for row statistics; write one of {}", in_quotes(path), info.name,
          format_names(kRows));
   switch (format) {
     case GraphFormat::kCsv:
