@@ -606,7 +606,7 @@ typedef struct attngraph_part {
   int64_t query_begin, query_end;     /* queries [begin, end); both 0: all. The rows of the others are left out */
   int64_t key_begin, key_end;         /* keys [begin, end); both 0: all */
   int64_t distance_min, distance_max; /* of query + query_offset - key, both included */
-  const int64_t* query_positions;     /* positions where a query may stand; rows of the others stay, without edges */
+  const int64_t* query_positions;     /* where a query may stand (two-sided: queries); other rows stay, without edges */
   int64_t query_position_count;       /* 0: all */
   const int64_t* key_positions;
   int64_t key_position_count; /* 0: all */

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ._labels import is_many
+from ._labels import is_many, listed
 from ._making import with_words
 from ._token_texts import token_texts
 from .errors import ArgumentError, Error, NotFoundError
@@ -92,8 +92,8 @@ def _cut(tokens, count):
     """A token that was generated last has not been read by the model: it has a label, but no position."""
     if tokens is None:
         return None
-    tokens = list(tokens)
-    return [list(own)[:count] for own in tokens] if is_many(tokens) else tokens[:count]
+    tokens = listed(tokens)
+    return [listed(own)[:count] for own in tokens] if is_many(tokens) else tokens[:count]
 
 
 def _padded(lists, count):

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple, Union
 
 import numpy as np
 
 from ._token_texts import token_texts
+from ._values import integer_of, is_collection
 from .errors import ArgumentError, DtypeError, ShapeError
 
 Labels = Union[Sequence[Union[str, bytes]], Sequence[Sequence[Union[str, bytes]]]]
@@ -102,14 +103,14 @@ def require_one_each(counts, graph):
 
 def is_many(texts):
     """Whether these are lists, one per sequence."""
-    return any(not isinstance(text, (str, bytes)) and hasattr(text, "__iter__") for text in texts)
+    return any(not isinstance(text, (str, bytes, bytearray)) and is_collection(text) for text in texts)
 
 
 def without_last(texts, count):
     """Texts of `count` positions out of as many, or one more."""
-    if texts is None or not hasattr(texts, "__iter__") or isinstance(texts, (str, bytes)):
-        return texts
-    texts = list(texts)
+    if texts is None:
+        return None
+    texts = listed(texts, "tokens")
     if is_many(texts):
         return [without_last(own, count) for own in texts]
     return texts[:count] if len(texts) == count + 1 else texts
@@ -117,37 +118,37 @@ def without_last(texts, count):
 
 def token_bytes(tokens, name="tokens"):
     """Token texts as the library keeps them: bytes, UTF-8 for str."""
-    if isinstance(tokens, (str, bytes)):
-        raise ArgumentError(f"{name} is one text; it must be a list with one text per position")
     texts = []
-    for position, token in enumerate(_listed(tokens, name)):
-        if isinstance(token, bytes):
-            texts.append(token)
+    for position, token in enumerate(listed(tokens, name)):
+        if isinstance(token, (bytes, bytearray)):
+            texts.append(bytes(token))
         elif isinstance(token, str):
             texts.append(_encoded(token))
         else:
-            raise DtypeError(f"{name}[{position}] is {type(token).__name__}; a token is str or bytes")
+            hint = "" if integer_of(token) is None else "; attngraph.token_texts(ids, tokenizer) makes texts of token ids"
+            raise DtypeError(f"{name}[{position}] is {type(token).__name__}; a token is str or bytes{hint}")
     return texts
 
 
 def _lists(texts, name):
     """(number of the sequence, texts); -1 stands for all."""
-    if isinstance(texts, (str, bytes)):
-        raise ArgumentError(f"{name} is one text; it must be a list with one text per position")
-    if getattr(texts, "encodings", None):  # what a fast tokenizer of transformers answers
-        texts = [token_texts(encoding.tokens) for encoding in texts.encodings]
-        texts = texts[0] if len(texts) == 1 else texts
-    texts = _listed(texts, name)
+    texts = listed(texts, name)
     if not is_many(texts):
         return [(-1, token_bytes(texts, name))]
     return [(batch, token_bytes(own, f"{name}[{batch}]")) for batch, own in enumerate(texts)]
 
 
-def _listed(texts, name):
-    try:
-        return list(texts)
-    except TypeError:
-        raise ArgumentError(f"{name} is {type(texts).__name__}; it must be a list with one text per position") from None
+def listed(texts, name="tokens"):
+    """A list of what is one; a text, a dict (a vocabulary) and a set (which has no order) are none."""
+    wanted = "it must be a list with one text per position"
+    if getattr(texts, "encodings", None):  # what a fast tokenizer of transformers answers
+        texts = [token_texts(encoding.tokens) for encoding in texts.encodings]
+        return texts[0] if len(texts) == 1 else texts
+    if isinstance(texts, (str, bytes, bytearray)):
+        raise ArgumentError(f"{name} is one text; {wanted}")
+    if isinstance(texts, (Mapping, Set)) or not is_collection(texts):
+        raise ArgumentError(f"{name} is {type(texts).__name__}; {wanted}")
+    return texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)  # of pyarrow, whose elements are no str
 
 
 def _encoded(token):

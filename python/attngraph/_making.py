@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 
 from . import _native, _operations, _values
-from ._labels import Labels, is_many, require_one_each, set_labels, token_bytes
+from ._labels import Labels, is_many, listed, require_one_each, set_labels, token_bytes
 from .errors import ArgumentError
 from .graph import Graph
 from .records import Csr, Report, Rows, Slice
@@ -70,17 +70,24 @@ def from_slices(
     """
     sink = _native.Sink.collect()
     set_labels(sink, tokens, query_tokens)
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise ArgumentError(f"metadata is {type(metadata).__name__}; it is a dict of texts")
-    for name, value in (metadata or {}).items():
+    for name, value in facts_of(metadata).items():
         sink.set_metadata(str(name), str(value))
-    if not hasattr(slices, "__iter__"):
+    if report is not None and not isinstance(report, Report):
+        raise ArgumentError(f"report is {type(report).__name__}; it is a Report, as another graph's .report is")
+    if not _values.is_collection(slices):
         raise ArgumentError(f"slices is {type(slices).__name__}; it is a list of (Slice, Csr) or (Slice, Csr, Rows)")
     for s, csr, *rows in map(_operations.slice_parts, slices):
         sink.add_slice(list(s[:6]), *_operations.plain_csr(csr), _operations.plain_rows(rows[0]) if rows else None)
     if report is not None:
         sink.set_report(*report[:2], *report[3:5], *report[6:11])
     return Graph(sink.take_result())
+
+
+def facts_of(metadata):
+    """What a caller gave as facts, as a dict."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ArgumentError(f"metadata is {type(metadata).__name__}; it is a dict of texts")
+    return dict(metadata or {})
 
 
 def with_words(graph, tokens=None, query_tokens=None, facts=None):
@@ -117,11 +124,13 @@ def concat(
     >>> bool(ag.concat(steps).diff(ag.from_matrix(whole)))
     False
     """
-    graphs = list(graphs) if hasattr(graphs, "__iter__") else [graphs]
+    graphs = list(graphs) if _values.is_collection(graphs) else [graphs]
     for graph in graphs:
         if not isinstance(graph, Graph):
             raise ArgumentError(f"concat joins graphs; {type(graph).__name__} is none")
-    if tokens is None:
+    if tokens is not None:
+        tokens = listed(tokens)
+    else:
         tokens = next((g.labels("keys") for g in reversed(graphs) if g.labels("keys") is not None), None)
     if query_tokens is None:
         query_tokens = next((g.labels("queries") for g in reversed(graphs) if g.labels("queries") is not None), None)

@@ -41,12 +41,12 @@ def part_of(
         part["query_begin"], part["query_end"] = _range(queries, "queries")
     if keys is not None:
         part["key_begin"], part["key_end"] = _range(keys, "keys")
-    if without_first:
+    if _values.flag(without_first, "without_first"):
         part["key_begin"], part["key_end"] = max(part.get("key_begin", 0), 1), part.get("key_end", _MOST)
     if distance is not None:
-        least, most = _ends(distance, "distance")
-        part["distance_min"] = np.iinfo(np.int64).min if least is None else _values.integer(least, "distance")
-        part["distance_max"] = _MOST if most is None else _values.integer(most, "distance")
+        least, most = _values.span(distance, "distance")
+        part["distance_min"] = np.iinfo(np.int64).min if least is None else least
+        part["distance_max"] = _MOST if most is None else most
     for name, wanted in (("query", query_tokens), ("key", key_tokens)):
         if wanted is not None:
             part[f"{name}_positions"] = _positions(graph, wanted, f"{name}_tokens")
@@ -60,34 +60,29 @@ def with_budget(sink, budget, head_budget):
     return sink
 
 
-def _ends(pair, name):
-    try:
-        first, last = pair
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{name} is {pair!r}; it is a pair, where None leaves an end open") from None
-    return first, last
-
-
 def _pair(pair, name):
-    layer, head = _ends(pair, name)
+    layer, head = _values.span(pair, name)
     return _values.integer(layer, name), _values.integer(head, name)
 
 
 def _range(pair, name):
-    begin, end = _ends(pair, name)
-    begin = 0 if begin is None else _values.integer(begin, name)
-    end = _MOST if end is None else _values.integer(end, name)
+    begin, end = _values.span(pair, name)
+    begin, end = 0 if begin is None else begin, _MOST if end is None else end
     if not 0 <= begin < end:
         raise ArgumentError(f"{name} is {pair!r}, which holds nothing; it is (begin, end) with 0 <= begin < end")
     return begin, end
 
 
 def _positions(graph, wanted, name):
-    """Where tokens stand whose text is one of those wanted."""
-    tokens = graph.tokens
-    if tokens is None:
-        raise ArgumentError(f"{name} names tokens, but the graph has none; make it with tokens=")
-    wanted = {wanted} if isinstance(wanted, str) else set(wanted)
+    """Where tokens stand whose text is one of those wanted: among the keys, or, when the queries are another sequence,
+    among those."""
+    side = "queries" if name == "query_tokens" and graph._result.two_sided() else "keys"
+    tokens = graph.labels(side)
+    if not tokens:
+        raise ArgumentError(f"{name} names tokens, but the {side} have none; make the graph with tokens=")
+    if isinstance(tokens[0], list):
+        raise ArgumentError(f"{name}: every sequence has words of its own, and a position is one for all; give {side}=")
+    wanted = {wanted} if isinstance(wanted, str) else set(map(str, _values.listed(wanted, name)))
     found = [p for p, token in enumerate(tokens) if token in wanted or token.strip(" \n\t\u0120\u010a\u2581") in wanted]
     if not found:
         raise NotFoundError(f"none of the tokens is {' or '.join(map(repr, sorted(wanted)))}")

@@ -16,6 +16,8 @@ def heaviest_path(graph, query, key, residual, batch):
     query, key, batch = (
         _values.integer(value, name, least=0) for value, name in ((query, "query"), (key, "key"), (batch, "batch"))
     )
+    if graph._result.two_sided():
+        raise ShapeError("a path needs queries and keys of one sequence; these are two")
     layers = {}
     for s, csr, _ in parts(graph):
         if s.batch != batch:

@@ -20,6 +20,8 @@ def layer_matrices(graph, residual, fusion, without_first, caller):
     if not 0 <= residual <= 1:
         raise ArgumentError(f"residual is {residual}; it is in [0, 1]")
     _values.one_of(fusion, "fusion", "mean", "max")
+    if graph._result.two_sided():
+        raise ShapeError(f"{caller} needs queries and keys of one sequence; these are two")
     sparse = optional("scipy.sparse", caller, "scipy")
     for s, csr, _ in parts(aggregate(graph.filter(without_first=True) if without_first else graph, fusion, "head")):
         if s.query_begin != 0 or s.query_count != s.key_count:
@@ -46,7 +48,7 @@ def rollout(graph, residual, threshold, fusion, without_first):
 
     facts = {"weights": f"rollout, residual {residual:g}", "threshold": repr(float(threshold))}
     slices = (_kept(batch, product.tocsr(), threshold) for batch, product in sorted(products.items()))
-    return from_slices(slices, graph.labels("keys"), facts, query_tokens=graph.labels("queries"), report=graph.report)
+    return from_slices(slices, graph.labels("keys"), facts, report=graph.report)
 
 
 def _kept(batch, matrix, threshold):

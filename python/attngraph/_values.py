@@ -12,7 +12,7 @@ _LARGEST = 2**63 - 1
 def number(value, name):
     """A float: Python's, or a scalar of any library."""
     try:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes)) or _is_bool(value):
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -21,7 +21,7 @@ def number(value, name):
 
 def integer(value, name, least=None):
     """An int that the library can hold; 3.0 is one, 3.5 and True are not."""
-    found = _integer(value)
+    found = integer_of(value)
     if found is None:
         raise ArgumentError(f"{name} is {_shown(value)}; it is an integer")
     if not -_LARGEST <= found <= _LARGEST or (least is not None and found < least):
@@ -32,10 +32,30 @@ def integer(value, name, least=None):
 
 def positive(value, name):
     """0 means "none" in C; in Python that is None, so 0 is a mistake."""
-    found = _integer(value)
+    found = integer_of(value)
     if found is None or not 1 <= found <= _LARGEST:
         raise ArgumentError(f"{name} is {_shown(value)}; it is an integer, at least 1, or None")
     return found
+
+
+def flag(value, name):
+    """A bool: Python's, a scalar of any library, or 0 and 1. A text or None would count as one of them by chance."""
+    found = bool(value) if _is_bool(value) else integer_of(value)
+    if found not in (0, 1):
+        raise ArgumentError(f"{name} is {_shown(value)}; it is True or False")
+    return bool(found)
+
+
+def span(value, name, form="it is a pair, where None leaves an end open"):
+    """A pair of ints, where None leaves an end open: a tuple, list or array of two, a slice or range without a step."""
+    ends = value
+    if isinstance(value, (slice, range)):
+        ends = (value.start, value.stop) if value.step in (None, 1) else ()
+    elif is_collection(value) and not isinstance(value, (str, bytes, dict, set, frozenset)):
+        ends = list(value)
+    if not isinstance(ends, (tuple, list)) or len(ends) != 2:
+        raise ArgumentError(f"{name} is {_shown(value)}; {form}")
+    return tuple(None if end is None else integer(end, name) for end in ends)
 
 
 def integers(values, name):
@@ -51,10 +71,12 @@ def chosen(values, name, among=None):
     """
     if values is None:
         return None
-    items = _items(values, name) if _is_collection(values) else [values]
+    if not is_collection(values):
+        return [integer(values, name)]
+    items = _items(values, name)
     if not items:
         raise ArgumentError(f"{name} is empty; leave it out for all {name}")
-    if all(_is_bool(item) for item in items) and _is_collection(values):
+    if all(_is_bool(item) for item in items):
         among = range(len(items)) if among is None else among
         if len(items) != len(among):
             raise ArgumentError(f"{name} is a mask of {len(items)} values; there are {len(among)} {name}")
@@ -67,7 +89,7 @@ def chosen(values, name, among=None):
 
 def listed(values, name, of="texts"):
     """A list of whatever a caller gave in order; a single text is none."""
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+    if isinstance(values, (str, bytes)) or not is_collection(values):
         raise ArgumentError(f"{name} is {_shown(values)}; it is a list of {of}")
     return list(values)
 
@@ -79,7 +101,8 @@ def kept(values):
 
 def one_of(value, name, *choices):
     if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
-        raise ArgumentError(f"{name} is {_shown(value)}; it is {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
+        known = " or ".join(filter(None, [", ".join(map(repr, choices[:-1])), repr(choices[-1])]))
+        raise ArgumentError(f"{name} is {_shown(value)}; it is {known}")
     return value
 
 
@@ -89,14 +112,22 @@ def text(value, name):
     return value
 
 
+def device(value):
+    """A text, or PyTorch's object, whose text is the same."""
+    return str(value) if type(value).__module__ == "torch" else text(value, "device")
+
+
 def path(value):
     try:
-        return os.fsdecode(value)
+        found = os.fsdecode(value)
     except TypeError:
         raise ArgumentError(f"the path is {_shown(value)}; it is a text or an os.PathLike") from None
+    if not found:
+        raise ArgumentError("the path is empty")
+    return found
 
 
-def _integer(value):
+def integer_of(value):
     if _is_bool(value) or isinstance(value, (str, bytes)):
         return None
     try:
@@ -117,14 +148,14 @@ def _is_bool(value):
     )
 
 
-def _is_collection(value):
+def is_collection(value):
     """Arrays without a dimension are numbers, though they have all the methods of a sequence."""
-    return getattr(value, "shape", None) != () and (hasattr(value, "__len__") or hasattr(value, "__iter__"))
+    return getattr(value, "shape", None) != () and hasattr(value, "__iter__")
 
 
 def _items(values, name):
     """The elements of a sequence, as Python's own numbers where an array can give them."""
-    if isinstance(values, (str, bytes, dict)) or not _is_collection(values):
+    if isinstance(values, (str, bytes, dict)) or not is_collection(values):
         raise ArgumentError(f"{name} is {_shown(values)}; it is a sequence or array of integers")
     if len(getattr(values, "shape", (0,))) > 1:
         raise ArgumentError(f"{name} is an array of shape {list(values.shape)}; it has one dimension")

@@ -97,6 +97,68 @@ def test_what_is_shown_has_the_right_words():
     assert "&#x27;x&#x27;" in ag.from_matrix(BATCH[1:], 0, [PAIR[1]], layout="bhqk").edges._repr_html_()
 
 
+def test_words_choose_the_side_that_has_them():
+    graph = ag.from_matrix(CROSS, 0, ["the", "dog", "x", "y", "z"], query_tokens=["dog", "the", "end"])
+    for place, word in enumerate(["dog", "the", "end"]):
+        assert {e.query for e in graph.filter(query_tokens=word).top(15)} == {place}
+        assert {e.query for e in graph.top(15, query_tokens=word)} == {place}
+    assert {e.key for e in graph.filter(key_tokens="dog").top(15)} == {1}
+    with pytest.raises(ag.errors.NotFoundError):
+        graph.filter(query_tokens="x")
+    # A step of decoding: its one query stands at the last key.
+    step = ag.from_matrix(CROSS[:, :1], 0, list("abcde"))
+    assert len(step.filter(query_tokens="e")) == 5 and len(step.filter(query_tokens="a")) == 0
+    with pytest.raises(ag.errors.ArgumentError, match="every sequence has words of its own"):
+        batch().filter(key_tokens="a")
+
+
+def test_what_needs_one_sequence_refuses_two():
+    square = ag.from_matrix(CROSS[:, :, :3], 0, ENGLISH, query_tokens=list("abc"))
+    for call in (
+        square.group, square.rollout, square.pagerank, lambda: square.flow(2, 0), lambda: square.heaviest_path(2, 0),
+        lambda: square.filter(distance=(0, 1)), lambda: square.diff_heads(square, align="tokens"),
+        lambda: square.diff_pairs(square, align=[0, 1, 2]),
+    ):  # fmt: skip
+        with pytest.raises(ag.Error, match="sequence"):
+            call()
+    assert square.diff_heads(square)["variation_min"].tolist() == [0]
+
+
+def test_lists_of_other_libraries_and_what_is_no_list():
+    pyarrow = pytest.importorskip("pyarrow")
+    for words in (pyarrow.array(FRENCH), np.array(FRENCH), (word for word in FRENCH), [word.encode() for word in FRENCH],
+                  [bytearray(word.encode()) for word in FRENCH]):  # fmt: skip
+        assert ag.from_matrix(CROSS, 0.05, words).tokens == FRENCH
+    with pytest.raises(ag.errors.DtypeError, match=r"tokens\[0\] is int; .* attngraph.token_texts\(ids, tokenizer\)"):
+        ag.from_matrix(CROSS, 0.05, [1, 2, 3, 4, 5])
+    for words in ({word: 1 for word in FRENCH}, set(FRENCH), "abcde", b"abcde"):
+        with pytest.raises(ag.errors.ArgumentError, match="it must be a list with one text per position"):
+            ag.from_matrix(CROSS, 0.05, words)
+
+
+def test_networkx_and_graphml_keep_the_words_of_both_sides(tmp_path):
+    networkx = pytest.importorskip("networkx")
+    pairs = ag.from_matrix(BATCH[:, :, :2], 0.05, PAIR, layout="bhqk", query_tokens=[["p", "q"], ["r", "s"]], part="cross")
+    for graph in (cross(), batch(), pairs, ag.from_matrix(CROSS[:, :, :3], 0.05)):
+        graph.to_graphml(tmp_path / "g.graphml")
+        for back in (
+            ag.from_networkx(graph.to_networkx()),
+            ag.from_networkx(graph.to_networkx("key_to_query"), direction="key_to_query"),
+            ag.from_networkx(networkx.read_graphml(tmp_path / "g.graphml")),
+        ):
+            assert not graph.diff(back)
+            assert [back.labels(side) for side in ("keys", "queries")] == [graph.labels(side) for side in ("keys", "queries")]
+    for nodes, text in (
+        ([("a", {})], "node 'a' stands nowhere"),
+        ([(0, {"side": "key"}), (1, {})], "some have none"),
+        ([("a", {"position": 1}), (1, {})], "two nodes stand at one position"),
+    ):
+        odd = networkx.DiGraph()
+        odd.add_nodes_from(nodes)
+        with pytest.raises(ag.errors.ArgumentError, match=text):
+            ag.from_networkx(odd)
+
+
 def test_lists_that_do_not_fit_are_told():
     for how, text in (
         ({"tokens": [list("abc")] * 3}, "words for 3 sequences, but the batch has 2"),

@@ -80,12 +80,21 @@ std::string_view bare(std::string_view token) {
   return token;
 }
 
-std::vector<std::int64_t> positions(const result& graph, const std::vector<std::string>& wanted, const char* flag) {
+// Where such words stand: among the keys, or, when the queries are another sequence, among those.
+std::vector<std::int64_t> positions(const result& graph, attngraph_side side, const std::vector<std::string>& wanted,
+                                    const char* flag) {
   std::vector<std::int64_t> found;
   if (wanted.empty()) return found;
-  if (graph.token_count() == 0) throw error(ATTNGRAPH_ERROR_ARGUMENT, fmt::format("{}: the graph has no tokens", flag));
-  for (std::int64_t i = 0; i < graph.token_count(); ++i) {
-    const std::string_view token = graph.token(i).value_or("");
+  if (!graph.two_sided()) side = ATTNGRAPH_KEYS;
+  const std::int64_t lists = graph.label_lists(side), count = lists == 1 ? graph.label_count(side, 0) : 0;
+  if (lists > 1)
+    throw error(ATTNGRAPH_ERROR_ARGUMENT,
+                fmt::format("{}: every sequence has words of its own, and a position is one for all; give --queries or "
+                            "--keys",
+                            flag));
+  if (count == 0) throw error(ATTNGRAPH_ERROR_ARGUMENT, fmt::format("{}: the graph has no tokens", flag));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::string_view token = graph.label(side, 0, i).value_or("");
     const auto is = [&](const std::string& text) { return token == text || bare(token) == text; };
     if (std::any_of(wanted.begin(), wanted.end(), is)) found.push_back(i);
   }
@@ -141,8 +150,8 @@ part PartFlags::of(const result& graph) const {
     if (p.distance_min > p.distance_max)
       throw UsageError(fmt::format("--distance: '{}' holds nothing; give A <= B", distance));
   }
-  p.query_positions = positions(graph, query_tokens, "--query-token");
-  p.key_positions = positions(graph, key_tokens, "--key-token");
+  p.query_positions = positions(graph, ATTNGRAPH_QUERIES, query_tokens, "--query-token");
+  p.key_positions = positions(graph, ATTNGRAPH_KEYS, key_tokens, "--key-token");
   return p;
 }
 

@@ -12,7 +12,8 @@ namespace ag {
 
 class Choice {
  public:
-  // kNotFound when a layer, a head or a pair of them is not in the graph.
+  // kNotFound when a layer, a head or a pair of them is not in the graph; kArgument for a distance between queries and
+  // keys that are different sequences.
   Choice(const EdgeList& graph, const Part& part);
 
   bool wants_slice(const SliceId& id) const;
@@ -26,6 +27,8 @@ class Choice {
     return part_.has_query_range() ? std::clamp<std::int64_t>(part_.query_end - slice.query_begin, 0, slice.query_count)
                                    : slice.query_count;
   }
+  // Where a query stands: among the keys, or, when these are another sequence, among the queries.
+  std::int64_t position_of_query(std::int64_t query) const { return position_of(query, offset_); }
   bool wants_query(std::int64_t position) const { return allows(queries_, position); }
   bool wants_edge(std::int64_t position, std::int64_t key, double weight) const {
     if (!(weight >= cut_)) return false;
@@ -49,6 +52,7 @@ class Choice {
   }
 
   const Part& part_;
+  std::int64_t offset_;
   double cut_;
   std::int64_t key_begin_, key_end_;
   bool plain_;  // the weight decides alone

@@ -32,6 +32,10 @@ class Grouping {
  public:
   Grouping(const EdgeList& graph, const Spans& spans)
       : graph_(graph), offset_(query_offset(graph.metadata)), group_of_(idx(position_count(graph)), kNoGroup) {
+    if (graph.metadata.two_sided())
+      fail(Status::kArgument,
+           "queries and keys of this graph are different sequences, and spans are of one; such a graph cannot be "
+           "grouped");
     const auto count = static_cast<std::int64_t>(group_of_.size());
     std::int64_t next = 0;
     for (std::size_t n = 0; n < spans.begins.size(); ++n) {

@@ -74,6 +74,10 @@ class Comparison {
         unkept_b_(largest_unkept(b.metadata)),
         alignment_(alignment) {
     if (alignment_.empty()) return;
+    if (a.metadata.two_sided() || b.metadata.two_sided())
+      fail(
+          Status::kArgument,
+          "queries and keys of these graphs are different sequences, and an alignment is of one; compare them without");
     std::int64_t last = -1;
     for (std::size_t n = 0; n < alignment_.size(); ++n) {
       if (alignment_[n] < -1 || (alignment_[n] >= 0 && alignment_[n] <= last))

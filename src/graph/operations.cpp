@@ -74,13 +74,12 @@ std::vector<Edge> top(const EdgeList& graph, std::int64_t n) {
 std::vector<Edge> top_of(const EdgeList& graph, const Part& part, std::int64_t n) {
   if (part.top_k > 0) return top(part_of(graph, part), n);
   const Choice choice(graph, part);
-  const std::int64_t offset = query_offset(graph.metadata);
   return heaviest(graph, n, [&](auto&& offer) {
     for (const Slice& slice : graph.slices) {
       if (!choice.wants_slice(slice.info.id)) continue;
       const std::int64_t* offsets = graph.offsets.data() + slice.first_offset;
       for (std::int64_t r = choice.first_row(slice.info); r < choice.end_row(slice.info); ++r) {
-        const std::int64_t query = slice.info.query_begin + r, position = position_of(query, offset);
+        const std::int64_t query = slice.info.query_begin + r, position = choice.position_of_query(query);
         if (!choice.wants_query(position)) continue;
         for (std::int64_t e = slice.first_edge + offsets[r]; e < slice.first_edge + offsets[r + 1]; ++e) {
           const Edge edge{slice.info.id, query, graph.keys[static_cast<std::size_t>(e)], graph.weight(e)};

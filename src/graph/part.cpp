@@ -84,6 +84,7 @@ void push_weight(EdgeList& graph, double weight) {
 
 Choice::Choice(const EdgeList& graph, const Part& part)
     : part_(part),
+      offset_(graph.metadata.two_sided() ? 0 : query_offset(graph.metadata)),
       cut_(stored_cut(graph.metadata, graph.weight_dtype, part.threshold)),
       key_begin_(part.key_begin),
       key_end_(part.has_key_range() ? part.key_end : std::numeric_limits<std::int64_t>::max()),
@@ -91,6 +92,12 @@ Choice::Choice(const EdgeList& graph, const Part& part)
       queries_(positions(part.query_positions)),
       keys_(positions(part.key_positions)) {
   require_present(graph, part);
+  if (part.has_distances() && graph.metadata.two_sided()) {
+    fail(Status::kArgument,
+         "queries and keys of this graph are different sequences, between which there is no distance; choose queries "
+         "and "
+         "keys instead");
+  }
 }
 
 Choice::Positions Choice::positions(const std::vector<std::int64_t>& list) {
@@ -124,7 +131,6 @@ EdgeList part_of(const EdgeList& graph, const Part& part) {
   (out.weight_dtype == DType::kF32 ? out.weights_f32.reserve(graph.keys.size())
                                    : out.weights_f64.reserve(graph.keys.size()));
 
-  const std::int64_t offset = query_offset(graph.metadata);
   const Selection selection{.threshold = 0, .top_k = part.top_k};
   std::vector<RowEdge> row_edges;
   for (const Slice& slice : graph.slices) {
@@ -140,7 +146,7 @@ EdgeList part_of(const EdgeList& graph, const Part& part) {
     const std::int64_t* offsets = graph.offsets.data() + slice.first_offset;
     out.offsets.push_back(0);
     for (std::int64_t r = first_row; r < end_row; ++r) {
-      const std::int64_t position = position_of(slice.info.query_begin + r, offset);
+      const std::int64_t position = choice.position_of_query(slice.info.query_begin + r);
       row_edges.clear();
       if (choice.wants_query(position)) {
         for (std::int64_t e = slice.first_edge + offsets[r]; e < slice.first_edge + offsets[r + 1]; ++e) {

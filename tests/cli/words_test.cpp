@@ -53,6 +53,21 @@ TEST_F(Words, QueriesMayHaveTheirOwn) {
   expect_error(1, {"filter", "x.npy", "--query-tokens", "keys.json", "-o", "e.csv"}, {"3 query tokens", "2 queries"});
 }
 
+TEST_F(Words, OfQueriesChooseQueriesWhereTheseAreAnotherSequence) {
+  write("keys.json", R"(["a","b","c"])");
+  write("queries.json", R"(["b","d"])");  // query 0 is called as key 1 is
+  output({"filter", "x.npy", "--tokens", "keys.json", "--query-tokens", "queries.json", "-o", "x.npz", "--quiet"});
+  const auto part = [&](const std::string& word) { return output({"part", "x.npz", "-", "--query-token", word}); };
+  EXPECT_EQ(part("b"),
+            "batch,layer,head,query,key,weight,query_token,key_token\n0,0,0,0,0,0.5,b,a\n0,0,0,0,2,0.5,b,c\n");
+  EXPECT_EQ(part("d"), "batch,layer,head,query,key,weight,query_token,key_token\n0,0,0,1,1,1,d,b\n");
+  EXPECT_THAT(output({"top", "x.npz", "--query-token", "d"}), HasSubstr("\"d\"  → \"b\""));
+  expect_error(1, {"part", "x.npz", "-", "--query-token", "a"}, {"no token of the graph is 'a'"});
+  expect_error(1, {"part", "x.npz", "-", "--distance", "0:1"}, {"different sequences", "no distance"});
+  expect_error(1, {"group", "x.npz", "-"}, {"different sequences", "cannot be grouped"});
+  expect_error(1, {"diff", "x.npz", "x.npz", "--by", "head", "--align", "tokens"}, {"different sequences"});
+}
+
 TEST_F(Words, OfEachSequenceOfABatchAreItsOwn) {
   write("words.json", R"([["a","b"],["x","y"]])");
   const Arguments given = {"two.npy", "--leading", "batch", "--tokens", "words.json"};
@@ -61,6 +76,7 @@ TEST_F(Words, OfEachSequenceOfABatchAreItsOwn) {
   EXPECT_THAT(output({"top", "two.npz"}), testing::AllOf(HasSubstr("\"b\"  → \"b\""), HasSubstr("\"y\"  → \"y\"")));
   output({"convert", "two.npz", "two.dot"});
   EXPECT_THAT(text("two.dot"), HasSubstr("b1_1 [label=\"y\"];"));
+  expect_error(1, {"part", "two.npz", "-", "--key-token", "x"}, {"--key-token", "every sequence has words of its own"});
   write("three.json", R"([["a","b"],["x","y"],["u","v"]])");
   expect_error(1, {"filter", "two.npy", "--leading", "batch", "--tokens", "three.json", "-o", "e.csv"},
                {"words for 3 sequences", "the batch has 2"});
