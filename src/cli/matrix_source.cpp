@@ -95,10 +95,13 @@ class MatrixSource : public Source {
       return candidates[0];
     }
     if (candidates.empty())
-      throw error(ATTNGRAPH_ERROR_NOT_FOUND, fmt::format("'{}' has {}; it holds {}", file_->path,
-                                                         wanted.empty() ? "no float tensor of 2 to 5 dimensions"
-                                                                        : fmt::format("no tensor '{}'", wanted),
-                                                         join(file_->file.names())));
+      throw error(
+          ATTNGRAPH_ERROR_NOT_FOUND,
+          fmt::format("'{}' has {}; it holds {}", file_->path,
+                      wanted.empty() ? "no float tensor of 2 to 5 dimensions" : fmt::format("no tensor '{}'", wanted),
+                      names.empty()                           ? "no tensors"
+                      : names == std::vector<std::string>{""} ? "one array without a name"
+                                                              : join(names)));
     throw error(ATTNGRAPH_ERROR_ARGUMENT,
                 fmt::format("'{}' holds several matrices; choose one with --name: {}", file_->path, join(candidates)));
   }

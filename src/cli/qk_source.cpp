@@ -26,6 +26,7 @@ std::string listed(const attngraph::file& file) {
   constexpr std::size_t kShown = 12;
   const std::size_t hidden = names.size() - std::min(names.size(), kShown);
   names.resize(names.size() - hidden);
+  if (names == std::vector<std::string>{""}) return "it holds one array without a name";
   return names.empty()
              ? "it holds no tensors"
              : fmt::format("it holds {}{}", join(names), hidden > 0 ? fmt::format(" and {} more", hidden) : "");
@@ -201,6 +202,9 @@ class FileQkSource final : public QkSource {
   void find_by_convention(const InputFlags& input) {
     const std::string& path = files_[0]->path;
     std::vector<std::int64_t> labels;
+    if (q_file().names() == std::vector<std::string>{""})
+      throw error(ATTNGRAPH_ERROR_NOT_FOUND,
+                  fmt::format("'{}' holds one array; give two files, the queries and the keys", path));
     for (const std::string& name : q_file().names())
       if (const auto label = layer_suffix(name); label && name == fmt::format("q.{}", *label)) labels.push_back(*label);
     if (labels.empty())

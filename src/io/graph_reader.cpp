@@ -245,7 +245,15 @@ EdgeList read_graph(const std::string& path) {
     is_table = is_json || head.starts_with("batch,");
   }
   if (is_table) return read_table(path, is_json);
-  const auto file = open_tensor_file(path);
+  for (const char* const drawn : {".graphml", ".dot", ".html"}) {
+    if (has_suffix(path, drawn))
+      fail(Status::kUnsupported, "{}: {} files are written for other programs, and not read; keep an .npz beside it",
+           in_quotes(path), drawn);
+  }
+  const auto file =
+      open_tensor_file(path,
+                       "neither a graph (.npz, .safetensors) nor a table of edges "
+                       "(batch,layer,head,query,key,weight, or lines of {\"batch\": ...}) begins like this");
   if (file->names() == std::vector<std::string>{""}) {
     fail(Status::kFormat, "{}: an .npy file holds a matrix, not a graph; filter it first", in_quotes(path));
   }

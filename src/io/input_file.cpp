@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 #include <system_error>
 
 #include "escape.hpp"
@@ -57,6 +58,16 @@ void InputFile::read(std::uint64_t offset, void* out, std::size_t count, const c
     offset += static_cast<std::uint64_t>(got);
     count -= static_cast<std::size_t>(got);
   }
+}
+
+void InputFile::refuse_pointer() const {
+  constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
+  char line[kPointer.size()] = {};
+  if (size_ < sizeof line) return;
+  read(0, line, sizeof line, "the first line");
+  if (std::string_view(line, sizeof line) == kPointer)
+    fail(Status::kFormat, "{}: a pointer of Git LFS, not the file that it stands for; `git lfs pull` brings that",
+         name_);
 }
 
 void FileSource::read(void* out, std::size_t count, const char* what) {

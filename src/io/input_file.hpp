@@ -31,6 +31,8 @@ class InputFile {
   std::uint64_t size() const { return size_; }
   // Bytes [offset, offset + count); kFormat when they reach beyond the end, kIo when reading fails.
   void read(std::uint64_t offset, void* out, std::size_t count, const char* what) const;
+  // kFormat when this is not the file itself, but the pointer to it that Git LFS leaves in its place.
+  void refuse_pointer() const;
 
   template <class... Args>
   [[noreturn]] void bad(std::uint64_t byte, fmt::format_string<Args...> format, Args&&... args) const {

@@ -25,20 +25,25 @@ void refuse_strangers(const InputFile& file, std::string_view head) {
          "safetensors or numpy.save",
          file.name());
   }
-  if (head.starts_with("version ")) {
-    constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
-    char line[kPointer.size()] = {};
-    if (file.size() >= sizeof line) file.read(0, line, sizeof line, "the first line");
-    if (std::string_view(line, sizeof line) == kPointer) {
-      fail(Status::kFormat, "{}: a pointer of Git LFS, not the file that it stands for; `git lfs pull` brings that",
-           file.name());
-    }
+  constexpr std::pair<std::string_view, const char*> kCompressed[] = {{"\x1F\x8B", "gzip"},
+                                                                      {"BZh", "bzip2"},
+                                                                      {"\xFD"
+                                                                       "7zXZ",
+                                                                       "xz"},
+                                                                      {"\x28\xB5\x2F\xFD", "zstd"}};
+  for (const auto& [magic, program] : kCompressed) {
+    if (head.starts_with(magic))
+      fail(Status::kUnsupported, "{}: compressed by {}; unpack it first", file.name(), program);
   }
+  if (head.starts_with("\x89HDF")) {
+    fail(Status::kUnsupported, "{}: an HDF5 file; save its arrays with safetensors or numpy.save", file.name());
+  }
+  file.refuse_pointer();
 }
 
 }  // namespace
 
-std::unique_ptr<TensorFile> open_tensor_file(const std::string& path) {
+std::unique_ptr<TensorFile> open_tensor_file(const std::string& path, std::string_view stranger) {
   auto file = std::make_unique<InputFile>(path);
   char bytes[9] = {};
   const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), sizeof bytes));
@@ -52,7 +57,7 @@ std::unique_ptr<TensorFile> open_tensor_file(const std::string& path) {
   refuse_strangers(*file, head);
   if (has_suffix(path, ".safetensors")) return open_safetensors(std::move(file));
   if (file->size() == 0) file->bad(0, "the file is empty");
-  file->bad(0, "neither a safetensors nor an .npy nor an .npz file begins like this");
+  file->bad(0, "{}", stranger);
 }
 
 }  // namespace ag

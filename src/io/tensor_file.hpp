@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../core/tensor_view.hpp"
@@ -26,7 +27,8 @@ class TensorFile {
   virtual const std::map<std::string, std::string>& metadata() const = 0;  // safetensors __metadata__; else empty
 };
 
-// Chooses the format by the first bytes, not by the name.
-std::unique_ptr<TensorFile> open_tensor_file(const std::string& path);
+// Chooses the format by the first bytes, not by the name. `stranger`: what is said of a file that is none of them.
+std::unique_ptr<TensorFile> open_tensor_file(
+    const std::string& path, std::string_view stranger = "no .safetensors, .npy or .npz file begins like this");
 
 }  // namespace ag

@@ -158,6 +158,7 @@ Labels read_tokens(const std::string& path) {
   if (file.size() > kMaxTokenFile) {
     fail(Status::kLimit, "{}: a token file of {} bytes; the limit is {}", file.name(), file.size(), kMaxTokenFile);
   }
+  file.refuse_pointer();
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   file.read(0, text.data(), text.size(), "the tokens");
   for (const std::string_view mark : {"\xFF\xFE", "\xFE\xFF"}) {

@@ -77,7 +77,7 @@ TEST_F(Errors, UnknownBackendsDevicesAndFormats) {
 
 TEST_F(Errors, MissingTensorsAndLayers) {
   expect_error(1, {"extract", "missing.safetensors", "-o", "e.csv"}, {"missing.safetensors"});
-  expect_error(1, {"extract", "q.npy", "-o", "e.csv"}, {"q.npy", "--q", "--k"});
+  expect_error(1, {"extract", "q.npy", "-o", "e.csv"}, {"q.npy", "one array", "give two files"});
   expect_error(1, {"extract", genesis(), "--layers", "5-7", "-o", "e.csv"}, {"layer 6", "5, 12"});
   expect_error(1, {"extract", genesis(), "--q", "q.5", "--k", "k.7", "-o", "e.csv"}, {"k.7", "k.5"});
   expect_error(2, {"extract", genesis(), "--q", "q.5", "-o", "e.csv"}, {"--k"});

@@ -64,6 +64,18 @@ TEST_F(Inputs, FilesThatAreTakenForTensorsAreCalledByTheirName) {
     expect_error(1, {command, "old.pt", "-o", "e.csv"}, {"old.pt", "pickle", "numpy.save"});
   }
   expect_error(1, {"top", "a.npy"}, {"Git LFS"});
+  write("a.npz", "\x1F\x8B");
+  expect_error(1, {"filter", "a.npz", "-o", "e.csv"}, {"compressed by gzip", "unpack it"});
+  write("g.csv", "Source,Target\n0,1\n");
+  expect_error(1, {"top", "g.csv"}, {"batch,layer,head,query,key,weight"});
+  write("g.graphml", "<graphml/>");
+  expect_error(1, {"top", "g.graphml"}, {"written for other programs", ".npz"});
+  write_npy("q.npy", {2, 2}, std::vector<float>{1, 0, 0, 1});
+  expect_error(1, {"extract", "q.npy", "-o", "e.csv"}, {"'q.npy' holds one array", "give two files"});
+  expect_error(1, {"extract", "q.npy", "q.npy", "--q", "x", "-o", "e.csv"}, {"one array without a name"});
+  expect_error(1, {"filter", "q.npy", "--name", "x", "-o", "e.csv"}, {"no tensor 'x'", "one array without a name"});
+  write("empty.npz", std::string("PK\x05\x06", 4) + std::string(18, '\0'));
+  expect_error(1, {"filter", "empty.npz", "-o", "e.csv"}, {"it holds no tensors"});
 }
 
 TEST_F(Inputs, SuffixesMayBeInCapitals) {

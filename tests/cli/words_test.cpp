@@ -57,7 +57,9 @@ TEST_F(Words, OfQueriesChooseQueriesWhereTheseAreAnotherSequence) {
   write("keys.json", R"(["a","b","c"])");
   write("queries.json", R"(["b","d"])");  // query 0 is called as key 1 is
   output({"filter", "x.npy", "--tokens", "keys.json", "--query-tokens", "queries.json", "-o", "x.npz", "--quiet"});
-  const auto part = [&](const std::string& word) { return output({"part", "x.npz", "-", "--query-token", word}); };
+  const auto part = [&](const std::string& word) {
+    return output({"part", "x.npz", "-", "--labels", "--query-token", word});
+  };
   EXPECT_EQ(part("b"),
             "batch,layer,head,query,key,weight,query_token,key_token\n0,0,0,0,0,0.5,b,a\n0,0,0,0,2,0.5,b,c\n");
   EXPECT_EQ(part("d"), "batch,layer,head,query,key,weight,query_token,key_token\n0,0,0,1,1,1,d,b\n");

@@ -42,6 +42,12 @@ TEST(Tokens, AreAJsonList) {
             (Tokens{"\xFF", "\xF0\x9F\x98\x80", std::string("\xED\xA0\x80\0", 4), ""}));
 }
 
+TEST(Tokens, ArePointersToNoFile) {
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n";
+  for (const char* const name : {"tokens.txt", "tokens.json"})
+    expect_error(Status::kFormat, {"git lfs pull"}, [&] { read(pointer, name); });
+}
+
 TEST(Tokens, AByteOrderMarkIsNoPartOfThem) {
   EXPECT_EQ(read("\xEF\xBB\xBFthe\ncat\n"), (Tokens{"the", "cat"}));
   EXPECT_EQ(read("\xEF\xBB\xBFthe\r\ncat"), (Tokens{"the", "cat"}));
