@@ -14,8 +14,9 @@ from ._streams import Print, print_of
 
 
 class KeptLayer:
-    def __init__(self, context):
+    def __init__(self, context, skip_nonfinite):
         self._context = context
+        self._skip = skip_nonfinite
         self._session = None
         self._kind = None  # shape without positions, and type
         self._prints = None  # [B, room, 16], of the first _count keys
@@ -26,7 +27,7 @@ class KeptLayer:
         """Edges of the queries [B, Hq, n, D] among all keys [B, Hkv, N, D] into a sink; and the Print of the keys."""
         kind = (key.shape[0], key.shape[1], key.shape[3], key.dtype)
         if kind != self._kind:
-            self._session, self._kind, self._count = _native.Session(self._context), kind, 0
+            self._session, self._kind, self._count = _native.Session(self._context, 0, 0, self._skip), kind, 0
             self._prints, self._chain = None, object()
         same = self._session.common(tensor(key, "key"))
         if same < self._session.describe()[0]:

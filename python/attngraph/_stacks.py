@@ -24,8 +24,9 @@ class Modules:
         for name, module in model.named_modules():
             self._names[module] = name.replace("_orig_mod.", "")
         self._by_name = {name: module for module, name in self._names.items()}
-        self._cross = {}  # modules that are being called: whether with another sequence
+        self._cross = {}  # modules: whether they are called with another sequence, or were
         self._places = {}
+        self._generating = [self._names[part] for part in map(_decoder_of, model.modules()) if part in self._names]
 
     def __contains__(self, module):
         return module in self._names
@@ -49,7 +50,7 @@ class Modules:
         return undo
 
     def place(self, module):
-        cross = self._cross.get(module, False)
+        cross = self._cross.get(module, False) or "CrossAttention" in type(module).__name__
         known = self._places.get((module, cross))
         if known is None:
             known = self._places[module, cross] = self._find(module, cross)
@@ -72,17 +73,32 @@ class Modules:
         stack = ".".join(parts[: chosen[0]]) if chosen else ""
         return Place(stack, layer, "cross" if cross else self._kind(name, module))
 
-    @staticmethod
-    def _kind(name, module):
+    def _kind(self, name, module):
         causal = getattr(module, "is_causal", None)
         if "decoder" in name or causal is True:
             return "decoder"
-        return "encoder" if "encoder" in name or causal is False else "decoder"
+        if "encoder" in name:
+            return "encoder"
+        # What a model generates with decodes, though it may see all of a prompt at once (PaliGemma).
+        if any((name + ".").startswith(part + "." if part else "") for part in self._generating):
+            return "decoder"
+        return "encoder" if causal is False or self._generating else "decoder"
+
+
+def _decoder_of(module):
+    """The part that a model generates tokens with, where it is one that does."""
+    if getattr(module, "generation_config", None) is None:
+        return None
+    try:
+        return module.get_decoder()
+    except Exception:  # models are a wide family, and this is a question that they may not know
+        return None
 
 
 def _noting(cross, named, positions):
     def hook(module, args, kwargs):
-        cross[module] = any(
+        # Later steps may find the other sequence in the cache alone (Mllama).
+        cross[module] = cross.get(module, False) or any(
             (kwargs.get(name) if name in kwargs else args[positions[name]] if positions[name] < len(args) else None)
             is not None
             for name in named

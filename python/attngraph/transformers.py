@@ -81,7 +81,8 @@ def capture(
         As in `attngraph.extract`; `max_edges` holds for every layer and pass apart.
     keep_keys : bool
         Once a model on the CPU decodes, keep the keys of its layers packed (`attngraph.Session`, whose memory it takes for
-        every layer), so that a step packs its own keys alone. The graph is the same, bit for bit, without.
+        every layer), so that a step packs its own keys alone. The graph is the same, bit for bit, without; of keys that
+        ``nonfinite="skip"`` leaves out, ``report.skipped_nonfinite`` counts each once, not in every pass.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def capture(
     (8, 4)
     """
     how = Options(
-        threshold=threshold, heads=heads, top_k=top_k, mass=mass, stats=_values.kept(stats), token_ids=token_ids,
+        threshold=threshold, heads=_values.kept(heads), top_k=top_k, mass=mass, stats=_values.kept(stats), token_ids=token_ids,
         word_ids=word_ids, threads=threads, max_edges=max_edges, nonfinite=nonfinite,
     )  # fmt: skip
     return Capture(model, layers, tokens, how, tokenizer, keep_keys)
@@ -142,7 +143,7 @@ class Capture:
                 "itself: capture(model.module)"
             )
         chosen = _values.chosen(layers, "layers")
-        self.tokens = tokens
+        self.tokens = _values.kept(tokens)
         self._tokenizer = tokenizer
         self._model = model
         self._chosen = None if chosen is None else set(chosen)
@@ -163,6 +164,8 @@ class Capture:
         self._depth = 0  # models within models
         self._thread = None  # that runs the model
         self._undo = []
+        self._named = []  # (configuration, name of the attention that it was given)
+        self._changed = False  # somebody else gave it another
 
     def __repr__(self) -> str:
         layers = {where.layer for where in self._of_layer}
@@ -230,13 +233,15 @@ class Capture:
 
     def _only(self, found, what):
         if not found:
+            there = ", ".join(sorted({kind for stream in self._streams.all for kind in stream.kinds()}))
             nothing = "nothing is captured; run the model inside the with block"
-            raise NotFoundError(f"there are no {what}" if self._streams.all else nothing)
+            raise NotFoundError(f"there are no {what}; captured are those of: {there}" if there else nothing)
         if len(found) > 1:
-            names = ", ".join(sorted({kind for _, kind in found}))
+            kinds = sorted({kind for _, kind in found})
+            by_kind = f", or {', '.join(f'.{kind}' for kind in kinds)}" if len(kinds) > 1 else ""
             raise ArgumentError(
-                f"{len(found)} {what} are captured ({names}), since the model ran over several sequences or has several "
-                "attentions; take one of .graphs, or .encoder, .decoder, .cross"
+                f"{len(found)} {what} are captured ({', '.join(kinds)}), since the model ran over several sequences or has "
+                f"several attentions; take one of .graphs{by_kind}"
             )
         return self._graph(*found[0])
 
@@ -266,7 +271,9 @@ class Capture:
             for config in configs:
                 # The private attribute, as transformers itself sets it: the public one also changes every part's.
                 self._undo.append(_setter(config, config._attn_implementation))
-                config._attn_implementation_internal = registered[config._attn_implementation]
+                name = registered[config._attn_implementation]
+                config._attn_implementation_internal = name
+                self._named.append((config, name))
             for module in self._model.modules():
                 if isinstance(module, attention.PreTrainedModel):
                     self._undo.append(module.register_forward_pre_hook(self._begin_pass, with_kwargs=True).remove)
@@ -286,6 +293,10 @@ class Capture:
         self._settle()
         if error_type is not None or not self._passes:
             return
+        if not self._of_layer and self._changed:
+            raise UnsupportedError(
+                "the attention implementation of the model was changed inside the with block; change it before, or after"
+            )
         if not self._of_layer:
             raise UnsupportedError(
                 f"{type(self._model).__name__} ran without calling the attention interface of transformers: its "
@@ -296,7 +307,14 @@ class Capture:
         if missing:
             raise NotFoundError(f"layers {missing} did not run; the layers that did are {sorted(there)}")
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UnsupportedError(
+            "a capture cannot be copied or pickled, nor the model that it listens to; copy that outside of the with block"
+        )
+
     def _restore(self):
+        self._changed = any(config._attn_implementation != name for config, name in self._named)
+        self._named = []
         if self._kept:
             self._kept.clear()
         while self._undo:
@@ -435,6 +453,11 @@ class Capture:
             place = Place(running.begin or 0, 0)
         else:
             place = self._masks.get((queries, keys), Place(keys - queries, 0))
+            if place.query_begin < 0:
+                raise UnsupportedError(
+                    f"{name} attends from {queries} queries to {keys} keys, which it made out of the same positions: where "
+                    "those stand cannot be told"
+                )
             running.begin = place.query_begin if running.begin is None else running.begin
             # A static cache has room for keys that are still to come.
             keys = min(keys, queries if causal else place.query_begin + queries - place.key_begin)
@@ -450,7 +473,7 @@ class Capture:
             heads = range(query.shape[1])
             options = self._call_options(where.layer, kwargs, move(added), causal, heads, place, key.shape[2], move)
             if context is self._devices.host and self._keeps(where, place):
-                kept = self._kept.setdefault(where, KeptLayer(context))
+                kept = self._kept.setdefault(where, KeptLayer(context, self._how.nonfinite == "skip"))
                 return kept.rows(move(query), move(key), options, sink)
             return context.extract(tensor(move(query), "query"), tensor(move(key), "key"), options, sink)
 

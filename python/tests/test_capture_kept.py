@@ -69,6 +69,21 @@ def test_two_caches_in_turn_do_not_mix():
         assert_identical(kept, plain, sums=False)
 
 
+def test_positions_that_are_skipped_are_skipped_while_it_decodes():
+    model, graphs = model_of(), []
+    with torch.no_grad():
+        model.model.layers[1].self_attn.k_proj.weight[0] = float("nan")
+    for keep in (True, False):
+        with capture(model, 0.03, nonfinite="skip", keep_keys=keep) as cap, torch.no_grad():
+            cache = transformers.DynamicCache()
+            for step in range(4):
+                model(prompt(1, 5 if step == 0 else 1, seed=step), past_key_values=cache)
+        graphs.append(cap.graph)
+    # A kept key is counted when it comes, others in every pass that reads them.
+    assert 0 < graphs[0].report.skipped_nonfinite < graphs[1].report.skipped_nonfinite
+    assert_identical(*graphs, sums=False, report=False)
+
+
 def test_a_window_keeps_nothing():
     model = model_of("Mistral", sliding_window=6)
     with capture(model, 0.03) as cap, torch.no_grad():
