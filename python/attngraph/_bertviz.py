@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from . import _values
 from ._extract import from_matrix
+from ._labels import listed
 from ._views import Page
 from .errors import ArgumentError
 from .graph import Graph
@@ -97,8 +99,7 @@ def _show(
     attention, tokens, layers, heads, encoder, decoder, cross, encoder_tokens, decoder_tokens, action, threshold,
     height,
 ):  # fmt: skip
-    if action not in ("view", "return"):
-        raise ArgumentError(f"html_action is {action!r}; it is 'view' or 'return'")
+    _values.one_of(action, "html_action", "view", "return")
     given = {
         "attention": (attention, tokens, None),
         "encoder_attention": (encoder, encoder_tokens, None),
@@ -114,7 +115,8 @@ def _show(
     else:
         if keys is None:
             raise ArgumentError(f"{present[0]} needs its tokens")
-        graph = from_matrix(weights, threshold, tokens=[str(word) for word in keys])
+        words = [word if isinstance(word, (str, bytes)) else str(word) for word in listed(keys)]
+        graph = from_matrix(weights, threshold, tokens=words)
     page = graph.view(height=height, query_tokens=queries, layers=layers, heads=heads)
     if action == "return":
         return page

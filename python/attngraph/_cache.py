@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import _values
 from ._extract import extract
 from ._inputs import layers_of
 from .errors import ArgumentError, NotFoundError, ShapeError
@@ -32,7 +33,8 @@ class CacheLoss(NamedTuple):
 
 def cache_of(window, first, keys, heavy):
     cache = Cache(
-        _count(window, "window"), _count(first, "first"), np.unique(np.asarray([] if keys is None else keys, int)),
+        _count(window, "window"), _count(first, "first"),
+        np.unique(np.array([] if keys is None else _values.integers(keys, "keys"), np.int64)),
         _count(heavy, "heavy"),
     )  # fmt: skip
     if not (cache.window or cache.first or cache.heavy or cache.keys.size):
@@ -43,10 +45,7 @@ def cache_of(window, first, keys, heavy):
 
 
 def _count(value, name):
-    number = 0 if value is None else int(value)
-    if number < 0:
-        raise ArgumentError(f"{name} is {value}; it is at least 0, or None")
-    return number
+    return 0 if value is None else _values.integer(value, name, least=0)
 
 
 def kept_keys(cache, received, key_count):
@@ -161,8 +160,8 @@ def cache_loss(
     q, k = _of_four(q, layout), _of_four(k, layout)
     sinks = None if sinks is None else np.broadcast_to(np.asarray(sinks, np.float64), (q.shape[0], q.shape[1]))
     offset = how.get("query_offset")
-    offset = k.shape[2] - q.shape[2] if offset is None else int(offset)
-    how["query_offset"], causal = offset, bool(how.pop("causal", True))
+    offset = k.shape[2] - q.shape[2] if offset is None else _values.integer(offset, "query_offset")
+    how["query_offset"], causal = offset, _values.flag(how.pop("causal", True), "causal")
     stats = "columns" if cache.heavy else ()
     graph = extract(q, k, threshold=1.0, causal=causal, stats=stats, **how)
     near = extract(q, k, threshold=1.0, causal=causal, window=cache.window, **how) if cache.window else None

@@ -6,16 +6,13 @@ from __future__ import annotations
 import altair as alt
 import numpy as np
 
-from . import _plot
+from . import _plot, _values
 from ._picture import STOPS, label
-from .errors import ArgumentError
 
 
 def chart(graph, kind, layer, head, batch, max_edges):
-    if kind not in ("heatmap", "arc", "bipartite"):
-        raise ArgumentError(f"kind is {kind!r}; it is 'heatmap', 'arc' or 'bipartite'")
-    if max_edges < 1:
-        raise ArgumentError(f"max_edges is {max_edges}; it is at least 1")
+    _values.one_of(kind, "kind", "heatmap", "arc", "bipartite")
+    max_edges = _values.positive(max_edges, "max_edges")
     s = graph._slices[graph._place(layer, head, batch)]
     everything = (s.query_begin, s.query_begin + s.query_count)
     q, k, w = _plot.edges_in(graph, layer, head, batch, everything, (0, s.key_count), 0)

@@ -294,7 +294,8 @@ class Exports:
         if labels is None:
             labels = self._words.there and kind in formats(_native.FORMAT_LABELS)
         key_to_query = _ends(direction)[0] == "key"
-        sink = _native.Sink.file(_values.path(path), kind, key_to_query, bool(labels), bool(raw), bool(rows))
+        flags = (_values.flag(value, name) for name, value in (("labels", labels), ("raw", raw), ("rows", rows)))
+        sink = _native.Sink.file(_values.path(path), kind, key_to_query, *flags)
         self._result.write(sink)
         sink.finish()
 

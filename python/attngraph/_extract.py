@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from . import _generated, _native, _parts, _values
 from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
-from ._labels import Labels, is_many, require_one_each, set_labels, without_last
+from ._labels import Labels, is_many, listed, require_one_each, set_labels, without_last
 from ._options import Options
 from ._stitch import stitched
 from .device_graph import DeviceGraph
@@ -180,7 +180,7 @@ def extract(
     }  # fmt: skip
     sink, words = _collector(tokens, query_tokens)
     _parts.with_budget(sink, budget, head_budget)
-    context = _native.Context(_values.text(device, "device"))
+    context = _native.Context(_values.device(device))
     on_device = _values.one_of(out, "out", "host", "device") == "device"
     if on_device and len(pairs) != 1:
         raise ArgumentError(f"out='device' is of one layer, and there are {len(pairs)}; call extract for each")
@@ -193,7 +193,7 @@ def extract(
             layer=label,
             alibi=of_layer(alibi, label, False),  # a list has a slope for each head
             **{name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()},
-        ).native(_heads_of(queries), _label_all(tokens))
+        ).native(_heads_of(queries), _label_all(tokens), _batch_of(queries))
         if on_device:
             return DeviceGraph(context.extract_on_device(queries, keys, options), keys.shape[-2], tokens, query_tokens)
         context.extract(queries, keys, options, sink)
@@ -273,7 +273,7 @@ def from_matrix(
         max_edges=max_edges, token_ids=token_ids, word_ids=word_ids,
     )  # fmt: skip
     by_layer = {"mask": mask, "window": window, "heads": _values.kept(heads)}
-    context = _native.Context(_values.text(device, "device"))
+    context = _native.Context(_values.device(device))
     if part is not None:
         _values.one_of(part, "part", "encoder", "decoder", "cross")
     weights, beams = _generated.weights_of(attn, part)
@@ -310,8 +310,7 @@ def from_matrix(
 
 def _label_all(tokens):
     """Whether tokens label the positions of every sequence alike: then they say which tokens are equal, too."""
-    is_list = hasattr(tokens, "__len__") and hasattr(tokens, "__iter__") and not isinstance(tokens, (str, bytes))
-    return is_list and not is_many(tokens)
+    return tokens is not None and hasattr(tokens, "__len__") and not is_many(listed(tokens))
 
 
 def _filter(context, matrices, many, sink, by_layer, how, has_tokens):
@@ -319,7 +318,8 @@ def _filter(context, matrices, many, sink, by_layer, how, has_tokens):
     for label, matrix in matrices.items():
         matrix = numbers(matrix, "attn")
         own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
-        context.filter(matrix, dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens), sink)
+        options = dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens, _batch_of(matrix))
+        context.filter(matrix, options, sink)
 
 
 def _collector(tokens, query_tokens, part=None):
@@ -381,6 +381,10 @@ def _per_layer(name, value):
 
 def _heads_of(view):
     return range(view.shape[-3] if len(view.shape) >= 3 else 1)
+
+
+def _batch_of(view):
+    return view.shape[0] if len(view.shape) == 4 else 1
 
 
 def _laid_out(array, name, layout):

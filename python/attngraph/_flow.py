@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from . import _values
 from .tables import Table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Flows:
         """
         from ._token_graph import rollout
 
-        return rollout(self, residual, threshold, fusion, bool(without_first))
+        return rollout(self, residual, threshold, fusion, _values.flag(without_first, "without_first"))
 
     def heaviest_path(self, query: int, key: int, *, residual: float = 0.5, batch: int = 0) -> Table:
         """The heaviest way from an input position through all layers of the graph to a query: one step a layer.
@@ -102,7 +103,7 @@ class Flows:
         """
         from ._token_graph import flow
 
-        return flow(self, query, key, residual, fusion, bool(without_first), batch)
+        return flow(self, query, key, residual, fusion, _values.flag(without_first, "without_first"), batch)
 
     def pagerank(self, *, damping: float = 0.85, batch: int = 0) -> np.ndarray:
         """PageRank of every position: where a walk along the edges, from query to key, is found in the long run.

@@ -22,6 +22,7 @@ def tensor(array, name):
         array = array.detach()
     if isinstance(array, np.ma.MaskedArray):
         raise DtypeError(f"{name} is a masked array, whose mask would be lost; give the data and mask= apart")
+    _refuse_strangers(array, name)
     if not isinstance(array, np.ndarray) and not hasattr(array, "__dlpack__"):
         try:
             array = np.asarray(array)
@@ -30,6 +31,19 @@ def tensor(array, name):
     if isinstance(array, np.ndarray):
         return _numpy_tensor(array, name)
     return _native.Tensor(_handed_over(array), name)
+
+
+def _refuse_strangers(array, name):
+    """What has a shape and a type like an array, but not one number after the other."""
+    if hasattr(array, "todense") or str(getattr(array, "layout", "")).startswith("torch.sparse"):
+        how = "toarray" if hasattr(array, "toarray") else "to_dense" if hasattr(array, "to_dense") else "todense"
+        raise DtypeError(f"{name} is a sparse {type(array).__name__}, in which what is not stored is 0; give {name}.{how}()")
+    if getattr(array, "is_quantized", False):
+        raise DtypeError(f"{name} is quantised; give {name}.dequantize()")
+    if getattr(array, "is_nested", False):
+        raise ShapeError(f"{name} is a nested tensor; give a padded one, with key_lengths=")
+    if getattr(array, "is_meta", False):
+        raise DtypeError(f"{name} is on the device 'meta', and has no numbers")
 
 
 def _handed_over(array):
@@ -46,7 +60,7 @@ def _numpy_tensor(array, name):
     dtype = array.dtype
     if dtype.name == "bfloat16":  # ml_dtypes; NumPy refuses to export what it does not know itself
         return _native.Tensor(array.view(np.uint16), name, as_bfloat16=True)
-    if dtype.kind not in "fbiu":
+    if dtype.kind not in "fbiu" or (dtype.kind == "f" and dtype.itemsize > 8):
         raise DtypeError(f"{name} is an array of {dtype}; it may be float16, bfloat16, float32 or float64")
     if not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))
@@ -57,8 +71,11 @@ def _numpy_tensor(array, name):
 
 def numbers(array, name):
     """As tensor(), but integers (a matrix of 0 and 1, say) become float64."""
+    _refuse_strangers(array, name)
     if isinstance(array, np.ma.MaskedArray):
         return tensor(array, name)  # which refuses it
+    if hasattr(array, "double") and str(getattr(array, "dtype", "")).startswith(("torch.int", "torch.uint", "torch.bool")):
+        array = array.double()
     if isinstance(array, np.ndarray) or not (hasattr(array, "__dlpack__") or isinstance(array, _native.Tensor)):
         try:
             array = np.asarray(array)

@@ -11,8 +11,9 @@ from .records import Csr, Rows, Slice
 def slice_parts(given):
     """A slice that somebody made: (Slice, Csr) or (Slice, Csr, Rows), as plain tuples."""
     parts = given if isinstance(given, (tuple, list)) else ()
-    if len(parts) not in (2, 3) or any(not hasattr(part, "__len__") or isinstance(part, str) for part in parts):
+    if len(parts) not in (2, 3) or any(not _values.is_collection(part) or isinstance(part, str) for part in parts):
         raise ArgumentError(f"a slice is {type(given).__name__}; it is (Slice, Csr) or (Slice, Csr, Rows)")
+    parts = [part if hasattr(part, "__len__") else list(part) for part in parts]
     for part, least, name in zip(parts, (6, 3, 5), ("Slice", "Csr", "Rows")):
         if len(part) < least or (name != "Slice" and len(part) != least):
             raise ArgumentError(f"a {name} has {least} fields; one that was given has {len(part)}")

@@ -59,23 +59,30 @@ class Options:
     stream: Any = None
     workspace_bytes: Any = None
 
-    def native(self, among=None, has_tokens=False):
-        """As the library reads them; a wrong value is told by its name. `among`: the query heads there are, as far as they
-        are known. `has_tokens`: whether texts say which tokens are equal."""
+    def native(self, among=None, has_tokens=False, batch=None):
+        """As the library reads them; a wrong value is told by its name. `among`, `batch`: the query heads and the number of
+        sequences there are, as far as they are known. `has_tokens`: whether texts say which tokens are equal."""
         options = _native.Options()
         for name, of in _VALUES.items():
             value = getattr(self, name)
             if value is not None:
                 getattr(options, name)(of(value, name))
         options.threshold(_values.number(self.threshold, "threshold"))
-        options.allow_dense(bool(self.allow_dense))
-        options.causal(bool(self.causal))
+        options.allow_dense(_values.flag(self.allow_dense, "allow_dense"))
+        options.causal(_values.flag(self.causal, "causal"))
         options.layer(self.layer)
         options.certified(_values.one_of(self.decision, "decision", "fast", "certified") == "certified")
         options.nonfinite_skip(_values.one_of(self.nonfinite, "nonfinite", "error", "skip") == "skip")
         options.products_in_float(_values.one_of(self.products, "products", "auto", "float") == "float")
-        options.stats(_stats_bits(self.stats, has_tokens or self.token_ids is not None))
+        # Words alone say no token: the library tells what is missing.
+        ids_given = self.token_ids is not None or self.word_ids is not None
+        options.stats(_stats_bits(self.stats, has_tokens or ids_given))
         _values.one_of(self.lse_base, "lse_base", "e", "2", 2)
+        if self.key_lengths is not None:
+            lengths = _values.integers(self.key_lengths, "key_lengths")
+            if batch is not None and len(lengths) != batch:
+                raise ShapeError(f"key_lengths has {len(lengths)} entries; there are {batch} sequences, and each has one")
+            options.key_lengths(lengths)
         if self.heads is not None:
             options.heads(_values.chosen(self.heads, "heads", among))
         if self.alibi is not None:
@@ -117,12 +124,16 @@ def _slopes(alibi, heads):
         return tensor(alibi_slopes(heads), "alibi")
     if hasattr(alibi, "detach"):
         alibi = alibi.detach().cpu().double()
-    return tensor(np.ascontiguousarray(np.asarray(alibi, np.float64)), "alibi")
+    try:
+        slopes = np.asarray(alibi, np.float64)
+    except (TypeError, ValueError):
+        raise DtypeError("alibi holds what is no number; it is 'standard', or a slope for every query head") from None
+    return tensor(np.ascontiguousarray(slopes), "alibi")
 
 
 def _stats_bits(stats, has_tokens=False):
     bits = 0
-    for name in [stats] if isinstance(stats, str) or not hasattr(stats, "__iter__") else stats:
+    for name in [stats] if isinstance(stats, str) or not _values.is_collection(stats) else stats:
         if not isinstance(name, str) or name not in _STATS:
             raise ArgumentError(f"stats names {name!r}; it may name {', '.join(map(repr, _STATS))}")
         bits |= _STATS[name]
@@ -133,14 +144,23 @@ def _stats_bits(stats, has_tokens=False):
 
 def _ids(ids, name):
     """Integers as the library reads them; None in a list (a special token is in no word) is -1."""
-    if isinstance(ids, (list, tuple)) and any(n is None for n in ids):
-        ids = [-1 if n is None else n for n in ids]
+    ids = without_none(ids)
     if hasattr(ids, "detach"):
         ids = ids.detach().cpu()
-    ids = np.asarray(ids)
+    try:
+        ids = np.asarray(ids)
+    except ValueError:
+        raise ShapeError(f"{name} has sequences of different lengths; give every one as many entries as there are keys") from None
     if ids.dtype.kind not in "iu" and ids.size:
         raise DtypeError(f"{name} is an array of {ids.dtype}; it holds integers")
     return tensor(np.ascontiguousarray(ids, dtype=np.int64), name)
+
+
+def without_none(ids):
+    """The same, where None in a list, or in a list of lists, is -1."""
+    if isinstance(ids, (list, tuple)):
+        return [-1 if n is None else without_none(n) for n in ids]
+    return ids
 
 
 # What of a keyword becomes the native option of its name, unless it is None.
@@ -152,7 +172,6 @@ _VALUES = {
     "softcap": _values.number,
     "query_offset": _values.integer,
     "window": _values.positive,
-    "key_lengths": _values.integers,
     "mask": tensor,
     "sinks": tensor,
     "token_ids": _ids,
@@ -169,7 +188,7 @@ def ids_at(ids, begin, count, name):
     if ids is None or count is None:
         return ids
     if isinstance(ids, (list, tuple)):
-        ids = np.array([-1 if n is None else n for n in ids])
+        ids = np.array(without_none(ids))
     if ids.shape[-1] < begin + count:
         raise ShapeError(
             f"{name} has {ids.shape[-1]} entries, but the model has read {begin + count} tokens; give one for each"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import _picture as pic
+from . import _values
 from .errors import ArgumentError, LimitError
 
 _MOST_WORDS = 96  # on an axis; more are not legible
@@ -42,12 +43,20 @@ def two_texts(graph):
     return graph._result.two_sided() or first < 0 or last > max((s.key_count for s in slices), default=0)
 
 
+def size_of(size):
+    """A size in pixels."""
+    size = _values.number(size, "size")
+    if not 1 <= size <= 1e5:
+        raise ArgumentError(f"size is {size:g}; it is 1 to 100000 pixels")
+    return size
+
+
 def window(span, begin, end, what):
     """A range of positions as (begin, end), None meaning all."""
     if span is None:
         return begin, end
-    first, last = (span.start, span.stop) if isinstance(span, (range, slice)) else span
-    first, last = begin if first is None else int(first), end if last is None else int(last)
+    first, last = _values.span(span, what)
+    first, last = begin if first is None else first, end if last is None else last
     if not begin <= first < last <= end:
         raise ArgumentError(f"{what} is {first}:{last}; the head has {begin}:{end}")
     return first, last

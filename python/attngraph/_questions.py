@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from . import _native
+from . import _native, _values
 from ._labels import token_bytes
 from .errors import ArgumentError, NotFoundError, ShapeError
 from .tables import Table
@@ -64,7 +64,7 @@ class Questions:
         >>> table["first_share"].tolist(), table["mean_distance"].tolist()
         ([0.625], [0.125])
         """
-        columns = self._result.heads(int(window))
+        columns = self._result.heads(_values.positive(window, "window"))
         missing = [
             stat
             for stat in ("entropy", "columns", "distances")
@@ -129,9 +129,7 @@ class Questions:
             words = word_ids if word_ids is not None else _words_at(offsets) if offsets is not None else self.words()
             begins, ends = _runs(words, self._positions())
         rests = ("error", "drop", "own")
-        rest = ("error" if spans is not None else "own") if rest is None else rest
-        if rest not in rests:
-            raise ArgumentError(f"rest is {rest!r}; it is 'error', 'drop' or 'own'")
+        rest = ("error" if spans is not None else "own") if rest is None else _values.one_of(rest, "rest", *rests)
         texts = None if labels is None else token_bytes(labels)
         if texts is not None and len(texts) != len(begins):
             raise ShapeError(f"there are {len(texts)} labels for {len(begins)} spans")
@@ -149,7 +147,7 @@ class Questions:
         >>> a.align(b).tolist()
         [0, -1, 1]
         """
-        return self._result.align(other._result)
+        return self._result.align(_other(other))
 
     def diff_heads(self, other: Graph, *, align: str | Iterable[int | None] | None = None) -> Table:
         """How far every head is from itself in another graph, which holds the same (batch, layer, head).
@@ -180,7 +178,7 @@ class Questions:
         >>> table["variation_min"].tolist(), table["variation_max"].tolist()
         ([0.125], [0.125])
         """
-        return Table(self._result.diff_heads(other._result, _alignment(self, other, align)))
+        return Table(self._result.diff_heads(_other(other), _alignment(self, other, align)))
 
     def diff_pairs(self, other: Graph, n: int = 20, *, align: str | Iterable[int | None] | None = None) -> Table:
         """The n pairs of query and key whose weight moved most from this graph to another.
@@ -199,7 +197,8 @@ class Questions:
         >>> next(iter(a.diff_pairs(b, 1)))["change"]
         0.25
         """
-        return Table(self._result.diff_pairs(other._result, int(n), _alignment(self, other, align)))
+        n = _values.integer(n, "n", least=0)
+        return Table(self._result.diff_pairs(_other(other), n, _alignment(self, other, align)))
 
     def cache_loss(
         self,
@@ -268,7 +267,15 @@ def _alignment(graph, other, align):
         if align != "tokens":
             raise ArgumentError(f"align is {align!r}; it is 'tokens', positions, or None")
         return graph.align(other).tolist()
-    return [-1 if position is None else int(position) for position in align]
+    positions = _values.listed(align, "align", "positions")
+    return [-1 if position is None else _values.integer(position, "align") for position in positions]
+
+
+def _other(graph):
+    result = getattr(graph, "_result", None)
+    if not isinstance(result, _native.Result):
+        raise ArgumentError(f"other is {type(graph).__name__}; it is a Graph")
+    return result
 
 
 def words_of(tokens):
@@ -280,20 +287,18 @@ def words_of(tokens):
 
 def _span_ends(spans):
     begins, ends = [], []
-    for number, span in enumerate(spans):
-        try:
-            begin, end = span
-        except (TypeError, ValueError):
-            raise ArgumentError(f"spans[{number}] is {span!r}; a span is (begin, end) in token positions") from None
-        begins.append(int(begin))
-        ends.append(int(end))
+    for number, span in enumerate(_values.listed(spans, "spans", "(begin, end) in token positions")):
+        both = _values.span(span, f"spans[{number}]", "a span is (begin, end) in token positions")
+        for to, end in zip((begins, ends), both):
+            to.append(_values.integer(end, f"spans[{number}]"))
     return begins, ends
 
 
 def _words_at(offsets):
     """Words out of places in a text: tokens that touch are one."""
     words, last = [], None
-    for begin, end in offsets:
+    for number, offset in enumerate(_values.listed(offsets, "offsets", "(begin, end) in the text")):
+        begin, end = _values.span(offset, f"offsets[{number}]", "an offset is (begin, end) in the text")
         if begin == end:
             words.append(None)
             last = None
@@ -305,7 +310,8 @@ def _words_at(offsets):
 
 def _runs(words, positions):
     """Spans of tokens with the same number, side by side."""
-    words = [None if w is None or w < 0 else int(w) for w in words]
+    words = [None if w is None else _values.integer(w, "word_ids") for w in _values.listed(words, "word_ids", "numbers")]
+    words = [None if w is None or w < 0 else w for w in words]
     if len(words) != positions:
         raise ShapeError(f"there are words of {len(words)} tokens; the graph has {positions} positions")
     begins, ends = [], []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from . import _native, _values
-from ._extract import _collector, _heads_of, _label_all, _laid_out
+from ._extract import _batch_of, _collector, _heads_of, _label_all, _laid_out
 from ._labels import Labels, require_one_each
 from ._options import Options
 from .errors import ArgumentError
@@ -32,7 +32,8 @@ class Session:
     decision, products, stats, nonfinite, max_edges : optional
         As in `attngraph.extract`, for all rows.
     window : int, optional
-        Sliding window: only keys nearer than this; those farther behind the end are dropped, a strip at a time.
+        Sliding window: only keys nearer than this; those farther behind the end are dropped, a strip at a time, unless
+        `decision` is "certified", which needs them.
     capacity : int, optional
         Make room for so many keys at once.
 
@@ -85,8 +86,9 @@ class Session:
         )  # fmt: skip
         self._how.native()  # wrong values are told here
         self._own = _native.Session(
-            _native.Context(_values.text(device, "device")),
-            0 if window is None else _values.positive(window, "window"),
+            _native.Context(_values.device(device)),
+            # Certified decisions look at all keys again: then none is dropped.
+            0 if window is None or decision == "certified" else _values.positive(window, "window"),
             0 if capacity is None else _values.positive(capacity, "capacity"),
             nonfinite == "skip",
         )
@@ -130,7 +132,7 @@ class Session:
             self._how, query_offset=position, mask=mask, key_lengths=key_lengths, lse=lse, lse_base=lse_base,
             token_ids=token_ids, word_ids=word_ids,
         )  # fmt: skip
-        own.rows(q, how.native(_heads_of(q), _label_all(tokens)), sink)
+        own.rows(q, how.native(_heads_of(q), _label_all(tokens), _batch_of(q)), sink)
         return require_one_each(words, Graph(sink.take_result()))
 
     def common(self, k: Any) -> int:

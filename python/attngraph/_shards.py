@@ -72,11 +72,13 @@ class Sharded:
     """The calls of both passes, for whoever makes them, and what becomes of their answers."""
 
     def __init__(self, q, shards, threshold, how):
-        if is_array(shards) or not hasattr(shards, "__len__") or not len(shards) or not all(map(is_array, shards)):
+        if is_array(shards) or not isinstance(shards, Sequence) or not shards or not all(map(is_array, shards)):
             raise ArgumentError("shards is a list of arrays: the keys, one piece after the other")
         for name in how:
             if name not in _TAKEN:
                 raise UnsupportedError(f"{name} does not go with shards of keys; they take {', '.join(_TAKEN)}")
+        if not is_array(q) or not 2 <= len(q.shape) <= 4:
+            raise ShapeError("q is an array [B, Hq, Nq, D], [Hq, Nq, D] or [Nq, D]")
         if not _values.number(threshold, "threshold") > 0:
             raise ArgumentError(f"threshold is {threshold}; with shards of keys it is above 0")
         self._q, self._shards, self._threshold, self._how = q, shards, threshold, dict(how)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 import numpy as np
 
-from . import _native, _picture, _plot
+from . import _native, _picture, _plot, _values
 from ._labels import set_labels
 from ._optional import optional
 from .errors import ArgumentError, LimitError
@@ -89,10 +89,10 @@ class Views:
         >>> g = ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], tokens=["a", "b"])
         >>> g.to_html(os.path.join(tempfile.mkdtemp(), "graph.html"))
         """
-        graph = self
+        graph, threshold = self, _values.number(threshold, "threshold")
         if threshold > 0 or layers is not None or heads is not None:
             graph = self.filter(threshold, layers=layers, heads=heads)
-        sink = _native.Sink.file(os.fspath(path), "html", False, False, False, False)
+        sink = _native.Sink.file(_values.path(path), "html", False, False, False, False)
         if query_tokens is not None:
             set_labels(sink, None, query_tokens)
         graph._result.write(sink)
@@ -110,6 +110,7 @@ class Views:
         >>> "srcdoc" in ag.from_matrix([[1.0, 0.0], [0.25, 0.75]]).view()._repr_html_()
         True
         """
+        height, max_bytes = (_values.positive(n, name) for n, name in ((height, "height"), (max_bytes, "max_bytes")))
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "page.html")
             self.to_html(path, **part)
@@ -120,7 +121,7 @@ class Views:
                     "raise threshold=, choose layers= and heads=, or write a file with to_html"
                 )
             with open(path, encoding="utf-8") as file:
-                return Page(file.read(), int(height))
+                return Page(file.read(), height)
 
     def bins(
         self,
@@ -145,13 +146,18 @@ class Views:
         [[1.0, 0.75]]
         """
         kinds = {"max": 0, "mean": 1, "sum": 2}
-        if value not in kinds:
-            raise ArgumentError(f"value is {value!r}; it is 'max', 'mean' or 'sum'")
+        _values.one_of(value, "value", *kinds)
+        cells = _values.integers(shape, "shape")
+        if len(cells) != 2:
+            raise ArgumentError(f"shape is {shape!r}; it is (rows, columns)")
         place = self._place(layer, head, batch)
         s = self._slices[place]
-        q = _plot.window(queries, s.query_begin, s.query_begin + s.query_count, "queries") if queries else (0, 0)
-        k = _plot.window(keys, 0, s.key_count, "keys") if keys else (0, 0)
-        return self._result.bins(place, int(shape[0]), int(shape[1]), kinds[value], *q, *k)
+        q, k = (0, 0), (0, 0)
+        if queries is not None:
+            q = _plot.window(queries, s.query_begin, s.query_begin + s.query_count, "queries")
+        if keys is not None:
+            k = _plot.window(keys, 0, s.key_count, "keys")
+        return self._result.bins(place, *cells, kinds[value], *q, *k)
 
     # ------------------------------------------------------------------------------------------------------------
     # pictures for papers
@@ -173,7 +179,7 @@ class Views:
 
         Parameters
         ----------
-        layer, head, batch : which; without layer and head the first slice
+        layer, head, batch : which; without layer and head the first slice of the batch
         kind : "map" (queries down, keys across; with words and weights up to 96 of them) or "arcs" (from each query's
             word to its keys', at most 200 words)
         queries, keys : (begin, end), a part
@@ -187,19 +193,12 @@ class Views:
         >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]], tokens=["a", "b"]).plot(kind="arcs")
         <attngraph.Picture: layer 0, head 0: arcs, 300 x 208>
         """
-        if (layer is None) != (head is None):
-            raise ArgumentError("plot takes a layer and a head, or neither for the first slice")
-        if layer is None:
-            if not self._slices:
-                raise ArgumentError("the graph has no slice to draw")
-            batch, layer, head = self._slices[0][:3]
-        if kind == "map":
-            if value not in ("max", "share"):
-                raise ArgumentError(f"value is {value!r}; it is 'max' or 'share'")
+        layer, head = self._drawn(layer, head, batch)
+        threshold, size = _values.number(threshold, "threshold"), _plot.size_of(size)
+        if _values.one_of(kind, "kind", "map", "arcs") == "map":
+            _values.one_of(value, "value", "max", "share")
             return _plot.plot_map(self, layer, head, batch, queries, keys, threshold, value, size)
-        if kind == "arcs":
-            return _plot.plot_arcs(self, layer, head, batch, queries, keys, threshold, size)
-        raise ArgumentError(f"kind is {kind!r}; it is 'map' or 'arcs'")
+        return _plot.plot_arcs(self, layer, head, batch, queries, keys, threshold, size)
 
     def plot_heads(
         self, layers: Iterable[int] | None = None, *, batch: int = 0, size: float = 56, columns: int | None = None
@@ -215,7 +214,9 @@ class Views:
         >>> ag.from_matrix([[1.0, 0.0], [0.25, 0.75]]).plot_heads()
         <attngraph.Picture: 1 heads, 112 x 88>
         """
-        return _plot.plot_heads(self, None if layers is None else list(layers), batch, size, columns)
+        layers = _values.chosen(layers, "layers", sorted({s.layer for s in self._slices}))
+        columns = None if columns is None else _values.positive(columns, "columns")
+        return _plot.plot_heads(self, layers, _values.integer(batch, "batch"), _plot.size_of(size), columns)
 
     def chart(
         self,
@@ -238,11 +239,20 @@ class Views:
         from ._chart import chart
 
         optional("altair", "chart")
-        if layer is None or head is None:
-            if not self._slices:
-                raise ArgumentError("the graph has no slice to draw")
-            batch, layer, head = self._slices[0][:3]
+        layer, head = self._drawn(layer, head, batch)
         return chart(self, kind, layer, head, batch, max_edges)
+
+    def _drawn(self, layer, head, batch):
+        """The layer and head to draw: those given, or the first of the batch."""
+        if (layer is None) != (head is None):
+            raise ArgumentError("give a layer and a head, or neither for the first slice")
+        if layer is not None:
+            return layer, head
+        batch = _values.integer(batch, "batch")
+        first = next((s for s in self._slices if s.batch == batch), None)
+        if first is None:
+            raise ArgumentError(f"the graph has no slice of batch {batch} to draw")
+        return first.layer, first.head
 
     def _repr_html_(self) -> str:
         cell = lambda text, tag="td": (

@@ -228,8 +228,7 @@ class Graph(_export.Exports, Questions, Flows, _views.Views):
         >>> [row.edges for row in g.sweep([0, 0.25, 0.5])]
         [4, 3, 2]
         """
-        if not hasattr(thresholds, "__iter__") or isinstance(thresholds, (str, bytes)):
-            raise ArgumentError(f"thresholds is {thresholds!r}; it is a sequence of numbers")
+        thresholds = _values.listed(thresholds, "thresholds", "numbers")
         wanted = [_values.number(t, f"thresholds[{place}]") for place, t in enumerate(thresholds)]
         return [SweepRow(*row) for row in self._result.sweep(wanted)]
 

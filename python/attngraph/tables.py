@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _values
 from ._optional import optional
-from .errors import ArgumentError
+from .errors import ColumnNotFoundError
 
 if TYPE_CHECKING:
     import pandas
@@ -45,10 +46,9 @@ class Table:
         return list(self._columns)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self._columns[name]
-        except KeyError:
-            raise KeyError(f"there is no column {name!r}; there are {', '.join(self._columns)}") from None
+        if not isinstance(name, str) or name not in self._columns:
+            raise ColumnNotFoundError(f"there is no column {name!r}; there are {', '.join(self._columns)}")
+        return self._columns[name]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows, as dictionaries."""
@@ -66,13 +66,12 @@ class Table:
         [1, 0]
         """
         values = self[by]
-        order = np.argsort(values if ascending else -values.astype(np.float64), kind="stable")
+        order = np.argsort(values if _values.flag(ascending, "ascending") else -values.astype(np.float64), kind="stable")
         return Table({name: column[order] for name, column in self._columns.items()})
 
     def head(self, n: int = 5) -> Table:
         """The first n rows."""
-        if n < 0:
-            raise ArgumentError(f"n is {n}; it is at least 0")
+        n = _values.integer(n, "n", least=0)
         return Table({name: column[:n] for name, column in self._columns.items()})
 
     def to_dict(self) -> dict[str, np.ndarray]:

@@ -224,3 +224,15 @@ def test_queries_that_cannot_stand_among_the_keys_are_another_text():
         said = texts(picture)
         assert [said.count(word) for word in ("E0", "E1", "E2")] == [1, 1, 1]
         assert all(str(query) in said for query in range(5))
+
+
+def test_the_head_that_is_drawn_is_the_one_that_was_asked_for():
+    pytest.importorskip("altair")
+    pair = ag.from_matrix(np.stack([np.eye(3)[None], np.ones((1, 3, 3)) / 3]), 0.1, layout="bhqk")
+    assert "9 edges" in pair.plot(batch=1).svg() and "3 edges" in pair.plot().svg()
+    assert len(pair.chart(batch=1).to_dict()["data"]["values"]) == 9
+    for draw in (pair.plot, pair.chart):
+        with pytest.raises(ag.errors.ArgumentError, match="give a layer and a head, or neither"):
+            draw(layer=0)
+        with pytest.raises(ag.errors.ArgumentError, match="no slice of batch 2"):
+            draw(batch=2)

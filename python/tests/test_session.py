@@ -72,6 +72,15 @@ def test_drafts_are_forgotten():
     assert not ag.extract(q, k).diff(session.rows(q))
 
 
+def test_certified_decisions_keep_all_keys_of_a_window():
+    q, k = random_qk(9, 2, 2, 1100, d=8)
+    how = {"threshold": 0.05, "window": 100, "decision": "certified"}
+    with ag.Session(**how) as session:
+        joined = ag.concat(steps(session, q, k, [0, 900, 1050, 1100]))
+        assert session.first_key == 0
+    assert_identical(joined, ag.extract(q, k, **how), sums=False)
+
+
 def test_what_does_not_fit_is_refused():
     q, k = random_qk(7, 2, 1, 20)
     session = ag.Session(window=10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers, choices and lists of any library; what is none of them is told as an attngraph.Error that names it."""
+"""Numbers, choices and lists of any library; messages name what is none of them."""
 
 import numpy as np
 import pytest
@@ -68,74 +68,6 @@ def test_scalars_of_any_library():
     assert want.top(np.int64(1)) == want.top(1)
 
 
-ODD = [None, "x", b"x", object(), [], {}, (3, 0), [None], 1.5, float("nan"), 2**70, -(2**70), True, np.eye(2), 1j, ["a"]]
-SCORES = ("scale", "softcap", "sinks", "lse", "lse_base", "decision", "products")  # not of from_matrix
-EXTRACT = [
-    "threshold", "scale", "query_offset", "mask", "key_lengths", "window", "softcap", "sinks", "lse", "lse_base", "top_k",
-    "mass", "layers", "layer", "heads", "query_range", "layout", "tokens", "query_tokens", "device", "backend", "threads",
-    "decision", "products", "stats", "nonfinite", "max_edges",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", EXTRACT)
-def test_every_parameter_fails_as_an_error_of_attngraph(name):
-    for odd in ODD:
-        calls = [lambda **how: ag.extract(Q, Q, **how), lambda **how: ag.from_matrix(WEIGHTS, **how)]
-        for call in calls[: 1 if name in SCORES else 2]:
-            try:
-                call(**{name: odd})
-            except ag.Error as error:
-                assert str(error)
-
-
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_every_method_fails_as_an_error_of_attngraph(odd, tmp_path):
-    graph = ag.from_matrix(WEIGHTS, tokens=list("abcde"))
-    calls = [
-        lambda: graph.top(odd), lambda: graph.sweep(odd), lambda: graph.csr(odd), lambda: graph.csr(0, odd),
-        lambda: graph.stats(odd, odd), lambda: graph.diff(odd), lambda: graph.diff(graph, odd), lambda: graph.filter(odd),
-        lambda: graph.filter(top_k=odd), lambda: graph.filter(layers=odd), lambda: graph.filter(heads=odd),
-        lambda: graph.aggregate(odd), lambda: graph.aggregate("mean", odd), lambda: ag.concat(odd),
-        lambda: ag.concat([graph, odd]), lambda: ag.load(odd), lambda: ag.from_matrix(odd), lambda: ag.extract(odd, odd),
-        lambda: ag.extract(odd), lambda: ag.extract(Q, odd), lambda: graph.labels(odd), lambda: ag.vllm_hook.read(odd),
-    ]  # fmt: skip
-    for call in calls:
-        try:
-            call()
-        except ag.Error as error:
-            assert str(error)
-
-
-SLICE = ag.Slice(0, 0, 0, 0, 1, 1, 1)
-CSR = ag.Csr(np.array([0, 1]), np.array([0], np.int32), np.array([0.5], np.float32))
-
-
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_every_function_fails_as_an_error_of_attngraph(odd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    eye, builders = np.eye(2), ag.compat.GraphistryBuilders
-    graph = ag.from_matrix(eye)
-    calls = [
-        lambda: ag.attention_graph(odd, ["a", "b"]), lambda: ag.attention_graph(eye, odd),
-        lambda: ag.attention_graph(eye, ["a", "b"], odd), lambda: ag.attention_graph(eye, ["a", "b"], nonfinite=odd),
-        lambda: builders.attention_graph(odd), lambda: builders.attention_graph(eye, odd),
-        lambda: builders.attention_graph(eye, None, odd), lambda: ag.from_slices(odd),
-        lambda: ag.from_slices([(SLICE, odd)]), lambda: ag.from_slices([(odd, CSR)]),
-        lambda: ag.from_slices([(SLICE, CSR, odd)]), lambda: ag.from_slices([(SLICE, CSR)], odd),
-        lambda: ag.from_slices([(SLICE, CSR)], None, odd), lambda: ag.token_texts(odd),
-        lambda: ag.token_texts([1], odd), lambda: graph.edges[odd], lambda: graph.to_networkx(odd),
-        lambda: graph.to_csv(odd), lambda: graph.save(odd), lambda: graph.to_parquet(odd),
-        lambda: graph.to_parquet("p", odd), lambda: graph.to_graphml("x.graphml", direction=odd),
-        lambda: graph.to_scipy(odd), lambda: graph.rollout(residual=odd), lambda: graph.rollout(threshold=odd),
-        lambda: graph.rows(odd), lambda: graph.columns(odd),
-    ]  # fmt: skip
-    for call in calls:
-        try:
-            call()
-        except ag.Error as error:
-            assert str(error)
-
-
 def test_messages_name_the_value():
     for how, text in (
         ({"threshold": None}, "threshold is None; it is a number"),
@@ -144,6 +76,12 @@ def test_messages_name_the_value():
         ({"heads": np.eye(2, dtype=int)}, r"heads is an array of shape \[2, 2\]"),
         ({"window": (3, 0)}, r"window is \(3, 0\); it is an integer, at least 1, or None"),
         ({"tokens": 5}, "tokens is int; it must be a list"),
+        ({"tokens": {"a": 0}}, "tokens is dict; it must be a list"),
+        ({"tokens": {"a"}}, "tokens is set; it must be a list"),
+        ({"causal": "no"}, "causal is 'no'; it is True or False"),
+        ({"causal": None}, "causal is None; it is True or False"),
+        ({"threshold": True}, "threshold is True; it is a number"),
+        ({"layout": "xy"}, "layout is 'xy'; it is 'lhqk' or 'bhqk'"),
     ):
         with pytest.raises(ag.errors.ArgumentError, match=text):
             ag.from_matrix(WEIGHTS[0], **how)
@@ -153,3 +91,40 @@ def test_lone_surrogates_are_bytes_or_the_replacement_character():
     half, byte = "\ud83d", b"\xf0\x9f".decode("utf-8", "surrogateescape")
     graph = ag.from_matrix(np.eye(4), tokens=["?", half, byte, half + "x"])
     assert graph.tokens == ["?", "\ufffd", byte, "\ufffdx"]
+
+
+def test_key_lengths_are_one_for_each_sequence():
+    pair = np.stack([Q, Q])
+    assert ag.extract(pair, pair, key_lengths=np.array([2, 5])).slices[0].batch == 0
+    for call in (ag.extract, ag.plan, lambda q, k, **how: ag.Session().append(k).rows(q, **how)):
+        for lengths in ([2], [2, 2, 2]):
+            with pytest.raises(ag.errors.ShapeError, match=f"key_lengths has {len(lengths)} entries; there are 2 sequences"):
+                call(pair, pair, key_lengths=lengths)
+    with pytest.raises(ag.errors.ShapeError, match="key_lengths has 2 entries; there are 1 sequences"):
+        ag.from_matrix(WEIGHTS[0], key_lengths=[2, 2])
+
+
+def test_none_in_ids_is_no_token():
+    words = [[None, 0, 0, 1, 1, None]]
+    share = [
+        ag.extract(Q, Q, stats="heads", token_ids=range(6), word_ids=ids).heads()["same_word_share"].tolist()
+        for ids in (words, words[0], [-1, 0, 0, 1, 1, -1])
+    ]
+    assert share[0] == share[1] == share[2]
+
+
+def test_arrays_that_are_none_are_called_by_what_they_are():
+    torch, sparse = pytest.importorskip("torch"), pytest.importorskip("scipy.sparse")
+    matrix = torch.tensor(WEIGHTS[0, 0])
+    for array, text in (
+        (matrix.to_sparse(), r"attn is a sparse Tensor, .* give attn.to_dense\(\)"),
+        (matrix.to_sparse_csr(), "sparse Tensor"),
+        (sparse.csr_array(WEIGHTS[0, 0]), r"attn is a sparse csr_array, .* give attn.toarray\(\)"),
+        (matrix.to("meta"), "attn is on the device 'meta'"),
+        (np.eye(2, dtype=np.longdouble), "attn is an array of"),
+    ):
+        with pytest.raises(ag.errors.DtypeError, match=text):
+            ag.from_matrix(array)
+    ones = matrix > 0.3
+    assert not ag.from_matrix(ones).diff(ag.from_matrix(ones.numpy())) and len(ag.from_matrix(ones.int()))
+    assert not ag.extract(Q, Q, device=torch.device("cpu")).diff(ag.extract(Q, Q, device="cpu"))
