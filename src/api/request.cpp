@@ -5,7 +5,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <numbers>
 #include <numeric>
 
@@ -17,7 +16,6 @@
 namespace ag::api {
 namespace {
 
-constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
 constexpr std::int64_t kMaxKeylessRows = std::int64_t{1} << 24;
 constexpr std::int32_t kMaxThreads = 4096;
 constexpr std::uint32_t kKnownStats =

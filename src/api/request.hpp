@@ -5,12 +5,16 @@
 
 #include <attngraph/attngraph.h>
 
+#include <cstdint>
+#include <limits>
+
 #include "../core/problem.hpp"
 
 namespace ag::api {
 
 // Positions, offsets and windows below it can be added without overflow; no memory holds as many.
 inline constexpr std::int64_t kMaxPosition = std::int64_t{1} << 60;
+inline constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();  // keys are stored as i32
 // Heads of 576 are real: latent attention, absorbed. CUDA: kMaxHeadDim.
 inline constexpr std::int64_t kLargestHeadDim = 1024;
 

@@ -3,7 +3,6 @@
 #include <attngraph/attngraph.h>
 
 #include <cstring>
-#include <limits>
 #include <memory>
 
 #include "../core/kept_keys.hpp"
@@ -25,8 +24,6 @@ struct attngraph_session {
 
 namespace ag::api {
 namespace {
-
-constexpr std::int64_t kMaxKeys = std::numeric_limits<std::int32_t>::max();
 
 constexpr auto kSessionStarts = ATTNGRAPH_FIELD_STARTS(
     attngraph_session_options, nonfinite, offsetof(attngraph_session_options, window),

@@ -15,17 +15,17 @@
 namespace attngraph_test {
 namespace {
 
-constexpr std::int64_t kHeads = 2, kQueries = 5, kKeys = 7;
+constexpr std::int64_t kFewHeads = 2, kFewQueries = 5, kFewKeys = 7;
 
 // What a call may be given, and all that it answers as one text.
 struct Inputs {
-  Tensor<float> q = random_tensor({kHeads, kQueries, 16}, 1), k = random_tensor({kHeads, kKeys, 16}, 2);
-  Tensor<double> slopes{{kHeads}, {0.5, 0.25}, ATTNGRAPH_F64};
-  Tensor<float> sinks{{kHeads}, {2, 2}, ATTNGRAPH_F32};
-  Tensor<float> mask{{kQueries, kKeys}, std::vector<float>(kQueries* kKeys), ATTNGRAPH_F32};
-  Tensor<float> lse{{1, kHeads, kQueries}, std::vector<float>(kHeads* kQueries, 2), ATTNGRAPH_F32};
-  Tensor<std::int64_t> tokens{{kKeys}, {1, 2, 1, 2, 1, 2, 1}, ATTNGRAPH_I64};
-  Tensor<std::int64_t> words{{kKeys}, {0, 0, 1, 1, 2, 2, 2}, ATTNGRAPH_I64};
+  Tensor<float> q = random_tensor({kFewHeads, kFewQueries, 16}, 1), k = random_tensor({kFewHeads, kFewKeys, 16}, 2);
+  Tensor<double> slopes{{kFewHeads}, {0.5, 0.25}, ATTNGRAPH_F64};
+  Tensor<float> sinks{{kFewHeads}, {2, 2}, ATTNGRAPH_F32};
+  Tensor<float> mask{{kFewQueries, kFewKeys}, std::vector<float>(kFewQueries* kFewKeys), ATTNGRAPH_F32};
+  Tensor<float> lse{{1, kFewHeads, kFewQueries}, std::vector<float>(kFewHeads* kFewQueries, 2), ATTNGRAPH_F32};
+  Tensor<std::int64_t> tokens{{kFewKeys}, {1, 2, 1, 2, 1, 2, 1}, ATTNGRAPH_I64};
+  Tensor<std::int64_t> words{{kFewKeys}, {0, 0, 1, 1, 2, 2, 2}, ATTNGRAPH_I64};
   attngraph_tensor slopes_view = slopes.view(), sinks_view = sinks.view(), mask_view = mask.view(),
                    lse_view = lse.view(), tokens_view = tokens.view(), words_view = words.view();
   std::int64_t numbers[1] = {1};
@@ -58,9 +58,9 @@ std::string answer(Inputs& in, const attngraph_options& options) {
     attngraph_result_rows(made, s, &rows);
     attngraph_result_columns(made, s, &columns);
     put(out, rows.entropy, 1);
-    put(out, columns.received, columns.received == nullptr ? 0 : kKeys);
+    put(out, columns.received, columns.received == nullptr ? 0 : kFewKeys);
   }
-  std::vector<attngraph_head> heads(kHeads);
+  std::vector<attngraph_head> heads(kFewHeads);
   if ((options.stats & ATTNGRAPH_STATS_TOKENS) != 0 && attngraph_result_heads(made, 1, heads.data()) == ATTNGRAPH_OK) {
     for (const attngraph_head& h : heads) out << h.induction_share << ' ' << h.same_word_share << '\n';
   }
@@ -133,7 +133,7 @@ std::vector<Field> fields() {
           FIELD(sinks, o.sinks = &in.sinks_view), FIELD(lse, o.lse = &in.lse_view),
           after(FIELD(lse_base, o.lse_base = ATTNGRAPH_LSE_BASE_2), AFTER(o.lse = &in.lse_view)),
           FIELD(stats, o.stats = ATTNGRAPH_STATS_ENTROPY),
-          after(FIELD(query_begin, o.query_begin = 2), AFTER(o.query_end = kQueries)),
+          after(FIELD(query_begin, o.query_begin = 2), AFTER(o.query_end = kFewQueries)),
           FIELD(query_end, o.query_end = 2), after(FIELD(heads, o.heads = in.numbers), AFTER(o.head_count = 1)),
           after(FIELD(head_count, o.head_count = 1), AFTER(o.heads = in.numbers)), FIELD(layer, o.layer = 4),
           FIELD(backend, o.backend = "reference"), FIELD(threads, o.threads = 3),
@@ -201,8 +201,8 @@ std::string written(const char* name, const attngraph_write_options& how, attngr
   status = attngraph_sink_create_file(&made, (folder / name).c_str(), nullptr, &how);
   const Sink sink(made);
   if (status != ATTNGRAPH_OK) return "";
-  const char* const tokens[kKeys] = {"=1", "b", "c", "d", "e", "f", "g"};
-  attngraph_sink_set_tokens(made, tokens, nullptr, kKeys);
+  const char* const tokens[kFewKeys] = {"=1", "b", "c", "d", "e", "f", "g"};
+  attngraph_sink_set_tokens(made, tokens, nullptr, kFewKeys);
   const attngraph_tensor q = in.q.view(), k = in.k.view();
   EXPECT_EQ(attngraph_extract_to(make_context().get(), &q, &k, nullptr, made), ATTNGRAPH_OK) << attngraph_last_error();
   EXPECT_EQ(attngraph_sink_finish(made), ATTNGRAPH_OK) << attngraph_last_error();
