@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _native
 from ._ggml import Tensor
-from ._options import Options, alibi_slopes, ids_at
+from ._options import alibi_slopes, ids_at
 from .errors import NotFoundError, UnsupportedError
 from .graph import Graph
 
