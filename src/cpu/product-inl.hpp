@@ -7,7 +7,6 @@
 #define ATTNGRAPH_CPU_PRODUCT_INL_HPP
 #endif
 
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstdint>
@@ -76,8 +75,7 @@ void score_strip(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std::int64_t 
   }
 }
 
-// kN rows by kP panels: sums enough to keep up with memory, and no more streams than it foresees. Every sum is the
-// chain of score_strip.
+// kN rows by kP panels: sums enough to keep up with memory. Every sum is the chain of score_strip.
 template <int kN, int kP, class T>
 HWY_INLINE void score_panels(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std::int64_t d, T* HWY_RESTRICT scores) {
   const hn::ScalableTag<T> dt;
@@ -92,7 +90,6 @@ HWY_INLINE void score_panels(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, s
 #pragma GCC unroll 4
     for (int p = 0; p < kP; ++p) {
       const T* keys = k + p * panel + c * 2 * step;
-      hwy::Prefetch(keys + kP * panel);
       const auto k0 = hn::Load(dt, keys), k1 = hn::Load(dt, keys + step);
 #pragma GCC unroll 4
       for (int r = 0; r < kN; ++r) {
@@ -124,7 +121,7 @@ void score_panels_of_strip(const T* HWY_RESTRICT q, const T* HWY_RESTRICT k, std
 template <class T>
 void score_few(const T* q, const T* k, std::int64_t d, std::int64_t rows, std::int64_t panels, T* scores) {
   switch (rows) {
-    case 1: return score_panels_of_strip<1, 2>(q, k, d, panels, scores);
+    case 1: return score_panels_of_strip<1, 4>(q, k, d, panels, scores);
     case 2: return score_panels_of_strip<2, 1>(q, k, d, panels, scores);
     case 3: return score_panels_of_strip<3, 1>(q, k, d, panels, scores);
     default: return score_panels_of_strip<4, 1>(q, k, d, panels, scores);
