@@ -13,10 +13,9 @@
  * status; ATTNGRAPH_OK is 0. attngraph_last_error() is the sentence for this thread's latest failure. On failure
  * outputs are left as they were. The library never prints, aborts or exits. Threads: one context, session, sink or
  * result per thread at a time; separate objects are independent. One of the first three in use answers
- * ATTNGRAPH_ERROR_BUSY. The
- * caller's rounding mode and flush-to-zero settings neither matter nor change. Growth: structs that a caller fills
- * begin with struct_size, set by their _INIT macro; fields are only ever added at the end. What a shorter struct lacks
- * takes its default; what a longer one adds must be zero.
+ * ATTNGRAPH_ERROR_BUSY. The caller's rounding mode and flush-to-zero settings neither matter nor change. Growth:
+ * structs that a caller fills begin with struct_size, set by their _INIT macro; fields are only ever added at the end.
+ * What a shorter struct lacks takes its default; what a longer one adds must be zero.
  */
 #ifndef ATTNGRAPH_H
 #define ATTNGRAPH_H
@@ -699,7 +698,8 @@ ATTNGRAPH_API attngraph_status attngraph_results_align(const attngraph_result* a
 typedef struct attngraph_session_options {
   size_t struct_size;
   int64_t window;   /* > 0: rows see keys nearer than this alone (attngraph_options.window), so that keys farther behind
-                       the end may be dropped; 0: all stay */
+                       the end may be dropped, after which no certified decision and no other backend than cpu can be
+                       asked for; 0: all stay */
   int64_t capacity; /* make room for so many keys at once; 0: as they come */
   int32_t nonfinite; /* attngraph_nonfinite: of keys */
 } attngraph_session_options;

@@ -265,8 +265,16 @@ class options {
 
   // One call with these options: the C struct with its pointers set, and what a callback threw.
   struct call {
-    explicit call(const options& o) : from(o), c(o.c_) {
-      if (!o.key_lengths_.empty()) c.key_lengths = o.key_lengths_.data();
+    // `of`: queries or a matrix; the first of four dimensions counts the sequences.
+    call(const options& o, const tensor& of) : from(o), c(o.c_) {
+      if (o.key_lengths_) {
+        const std::size_t entries = o.key_lengths_->size();
+        const auto sequences = static_cast<std::size_t>(of.shape().size() == 4 ? of.shape()[0] : 1);
+        if (entries != sequences)
+          throw error(ATTNGRAPH_ERROR_SHAPE, "key_lengths has " + std::to_string(entries) + " entries; there are " +
+                                                 std::to_string(sequences) + " sequences, and each has one");
+        c.key_lengths = o.key_lengths_->data();
+      }
       if (o.mask_) c.mask = o.mask_->c();
       if (o.sinks_) c.sinks = o.sinks_->c();
       if (o.lse_) c.lse = o.lse_->c();
@@ -315,7 +323,8 @@ class options {
   };
 
   attngraph_options c_;
-  std::vector<std::int64_t> key_lengths_, heads_;
+  std::optional<std::vector<std::int64_t>> key_lengths_;
+  std::vector<std::int64_t> heads_;
   std::optional<tensor> mask_, sinks_, lse_, token_ids_, word_ids_, alibi_;
   std::string backend_;
   std::function<bool()> cancelled_;
@@ -868,56 +877,54 @@ class context {
 
   /// Edges of softmax(scale * q k^T). @param q [B, Hq, Nq, D] @param k [B, Hkv, Nk, D]
   result extract(const tensor& q, const tensor& k, const options& how = {}) {
-    options::call call(how);
+    options::call call(how, q);
     attngraph_result* r = nullptr;
     call.finish(attngraph_extract(c_.get(), q.c(), k.c(), &call.c, &r));
     return result(r);
   }
   void extract(const tensor& q, const tensor& k, const options& how, sink& to) {
-    options::call call(how);
+    options::call call(how, q);
     const attngraph_status status = attngraph_extract_to(c_.get(), q.c(), k.c(), &call.c, to.c());
     to.rethrow();
     call.finish(status);
   }
   /// Edges of a ready attention matrix. @param weights [B, H, Nq, Nk]
   result filter(const tensor& weights, const options& how = {}) {
-    options::call call(how);
+    options::call call(how, weights);
     attngraph_result* r = nullptr;
     call.finish(attngraph_filter_matrix(c_.get(), weights.c(), &call.c, &r));
     return result(r);
   }
   void filter(const tensor& weights, const options& how, sink& to) {
-    options::call call(how);
+    options::call call(how, weights);
     const attngraph_status status = attngraph_filter_matrix_to(c_.get(), weights.c(), &call.c, to.c());
     to.rethrow();
     call.finish(status);
   }
   /// Edges that stay in the memory of a CUDA device.
   device_result extract_on_device(const tensor& q, const tensor& k, const options& how = {}) {
-    options::call call(how);
+    options::call call(how, q);
     attngraph_device_result* r = nullptr;
     call.finish(attngraph_extract_on_device(c_.get(), q.c(), k.c(), &call.c, &r));
     return device_result(r);
   }
   /// The dense softmax weights, to `weights`: [B, Hq, Nq, Nk] f32, row-major.
   void write_weights(const tensor& q, const tensor& k, const tensor& weights, const options& how = {}) {
-    options::call call(how);
+    options::call call(how, q);
     call.finish(attngraph_write_weights(c_.get(), q.c(), k.c(), &call.c, weights.c()));
   }
   /// How extract would do it; nothing runs and no data are read.
   std::string explain(const tensor& q, const tensor& k, const options& how = {}) const {
-    return explain(q.c(), k.c(), how);
+    return explain(q, k.c(), how);
   }
   /// How filter would do it.
-  std::string explain(const tensor& weights, const options& how = {}) const {
-    return explain(weights.c(), nullptr, how);
-  }
+  std::string explain(const tensor& weights, const options& how = {}) const { return explain(weights, nullptr, how); }
 
  private:
-  std::string explain(const attngraph_tensor* q, const attngraph_tensor* k, const options& how) const {
-    const options::call call(how);
+  std::string explain(const tensor& of, const attngraph_tensor* k, const options& how) const {
+    const options::call call(how, of);
     char* text = nullptr;
-    check(attngraph_explain(c_.get(), q, k, &call.c, &text));
+    check(attngraph_explain(c_.get(), of.c(), k, &call.c, &text));
     const std::unique_ptr<char, void (*)(char*)> owned(text, attngraph_string_free);
     return text;
   }
@@ -947,13 +954,13 @@ class session {
   void truncate(std::int64_t count) { check(attngraph_session_truncate(c_.get(), count)); }
   /// Edges of queries [B, Hq, n, D]; their place is query_offset of the options, or the end.
   result rows(const tensor& q, const options& how = {}) {
-    options::call call(how);
+    options::call call(how, q);
     attngraph_result* r = nullptr;
     call.finish(attngraph_session_rows(c_.get(), q.c(), &call.c, &r));
     return result(r);
   }
   void rows(const tensor& q, const options& how, sink& to) {
-    options::call call(how);
+    options::call call(how, q);
     const attngraph_status status = attngraph_session_rows_to(c_.get(), q.c(), &call.c, to.c());
     to.rethrow();
     call.finish(status);
@@ -975,7 +982,7 @@ using task = attngraph_task;
 /// The problem cut into parts that any process can do alone; the same list for everybody who asks. Tensors need no
 /// data.
 inline std::vector<task> plan_tasks(const tensor& q, const tensor& k, const options& how, std::int64_t pairs_per_task) {
-  const options::call call(how);
+  const options::call call(how, q);
   std::int64_t count = 0;
   check(attngraph_plan_tasks(q.c(), k.c(), &call.c, pairs_per_task, nullptr, 0, &count));
   std::vector<task> tasks(static_cast<std::size_t>(count));

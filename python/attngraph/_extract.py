@@ -193,7 +193,7 @@ def extract(
             layer=label,
             alibi=of_layer(alibi, label, False),  # a list has a slope for each head
             **{name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()},
-        ).native(_heads_of(queries), _label_all(tokens), _batch_of(queries))
+        ).native(_heads_of(queries), _label_all(tokens))
         if on_device:
             return DeviceGraph(context.extract_on_device(queries, keys, options), keys.shape[-2], tokens, query_tokens)
         context.extract(queries, keys, options, sink)
@@ -318,7 +318,7 @@ def _filter(context, matrices, many, sink, by_layer, how, has_tokens):
     for label, matrix in matrices.items():
         matrix = numbers(matrix, "attn")
         own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
-        options = dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens, _batch_of(matrix))
+        options = dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens)
         context.filter(matrix, options, sink)
 
 
@@ -381,10 +381,6 @@ def _per_layer(name, value):
 
 def _heads_of(view):
     return range(view.shape[-3] if len(view.shape) >= 3 else 1)
-
-
-def _batch_of(view):
-    return view.shape[0] if len(view.shape) == 4 else 1
 
 
 def _laid_out(array, name, layout):

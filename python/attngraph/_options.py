@@ -59,9 +59,9 @@ class Options:
     stream: Any = None
     workspace_bytes: Any = None
 
-    def native(self, among=None, has_tokens=False, batch=None):
-        """As the library reads them; a wrong value is told by its name. `among`, `batch`: the query heads and the number of
-        sequences there are, as far as they are known. `has_tokens`: whether texts say which tokens are equal."""
+    def native(self, among=None, has_tokens=False):
+        """As the library reads them; a wrong value is told by its name. `among`: the query heads there are, as far as they
+        are known. `has_tokens`: whether texts say which tokens are equal."""
         options = _native.Options()
         for name, of in _VALUES.items():
             value = getattr(self, name)
@@ -78,11 +78,6 @@ class Options:
         ids_given = self.token_ids is not None or self.word_ids is not None
         options.stats(_stats_bits(self.stats, has_tokens or ids_given))
         _values.one_of(self.lse_base, "lse_base", "e", "2", 2)
-        if self.key_lengths is not None:
-            lengths = _values.integers(self.key_lengths, "key_lengths")
-            if batch is not None and len(lengths) != batch:
-                raise ShapeError(f"key_lengths has {len(lengths)} entries; there are {batch} sequences, and each has one")
-            options.key_lengths(lengths)
         if self.heads is not None:
             options.heads(_values.chosen(self.heads, "heads", among))
         if self.alibi is not None:
@@ -172,6 +167,7 @@ _VALUES = {
     "softcap": _values.number,
     "query_offset": _values.integer,
     "window": _values.positive,
+    "key_lengths": _values.integers,
     "mask": tensor,
     "sinks": tensor,
     "token_ids": _ids,

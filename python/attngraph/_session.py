@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from . import _native, _values
-from ._extract import _batch_of, _collector, _heads_of, _label_all, _laid_out
+from ._extract import _collector, _heads_of, _label_all, _laid_out
 from ._labels import Labels, require_one_each
 from ._options import Options
 from .errors import ArgumentError
@@ -132,7 +132,7 @@ class Session:
             self._how, query_offset=position, mask=mask, key_lengths=key_lengths, lse=lse, lse_base=lse_base,
             token_ids=token_ids, word_ids=word_ids,
         )  # fmt: skip
-        own.rows(q, how.native(_heads_of(q), _label_all(tokens), _batch_of(q)), sink)
+        own.rows(q, how.native(_heads_of(q), _label_all(tokens)), sink)
         return require_one_each(words, Graph(sink.take_result()))
 
     def common(self, k: Any) -> int:

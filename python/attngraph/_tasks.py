@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _native, _values
-from ._extract import _batch_of, _heads_of, _laid_out, _pairs, _per_layer
+from ._extract import _heads_of, _laid_out, _pairs, _per_layer
 from ._inputs import of_layer
 from ._options import Options
 
@@ -94,7 +94,7 @@ def plan(
         options = Options(
             causal=causal, query_offset=query_offset, key_lengths=key_lengths, query_range=query_range, layer=label,
             window=of_layer(window, label, many), heads=own,
-        ).native(batch=_batch_of(queries))  # fmt: skip
+        ).native()  # fmt: skip
         among = list(_heads_of(queries)) if own is None else own
         for where, first, last, *rest in _native.plan_tasks(queries, keys, options, pairs_per_task):
             tasks.append(Task(where, tuple(among[first:last]), *rest))

@@ -153,7 +153,7 @@ class Capture:
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
         self._streams = Streams()
-        self._kept = {} if keep_keys else None  # place in the model: KeptLayer
+        self._kept = {} if _values.flag(keep_keys, "keep_keys") else None  # place in the model: KeptLayer
         self._running = {}  # stack: Running, of the pass that is running
         self._masks = {}  # (queries, keys): Place, of the pass that is running
         self._ids = {}  # name of a model within the model: the token ids that it was given in this pass

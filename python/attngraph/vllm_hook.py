@@ -203,17 +203,17 @@ def _safetensors_shard(file):
         with open(sidecar, encoding="utf-8") as text:
             facts = json.load(text)
         config, order = facts["config"], facts["layer_order"]
+        wanted = [(str(item["key_q"]), str(item["key_k"])) for item in order]
     except FileNotFoundError:
         raise NotFoundError(f"{sidecar} is missing; it says what the tensors of {file} are") from None
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"{sidecar} does not say what the tensors are: {error!r}") from None
     layers, bfloat16 = {}, False
-    for item in order:
-        wanted = [item.get(side) for side in ("key_q", "key_k")]
-        if not names.issuperset(wanted):
-            raise FormatError(f"{sidecar} names {set(wanted) - names}, which {file} does not hold")
-        q, k = map(tensors.read, wanted)
-        bfloat16 = tensors.dtype(wanted[0]) == "bf16"
+    for item, pair in zip(order, wanted):
+        if not names.issuperset(pair):
+            raise FormatError(f"{sidecar} names {' and '.join(sorted(set(pair) - names))}, which {file} does not hold")
+        q, k = map(tensors.read, pair)
+        bfloat16 = tensors.dtype(pair[0]) == "bf16"
         mode = item.get("hookq_mode", facts.get("hookq_mode", "all_tokens"))
         layers[_number(item, item.get("module_name"))] = _sequences(q, k, mode, facts, file)
     return _Shard(config, layers, facts.get("tp_shard") or {}, bfloat16, file)

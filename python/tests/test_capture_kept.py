@@ -8,6 +8,7 @@ transformers = pytest.importorskip("transformers")
 
 from same import assert_identical  # noqa: E402
 
+import attngraph as ag  # noqa: E402
 from attngraph import _kept  # noqa: E402
 from attngraph.transformers import capture  # noqa: E402
 
@@ -82,6 +83,11 @@ def test_positions_that_are_skipped_are_skipped_while_it_decodes():
     # A kept key is counted when it comes, others in every pass that reads them.
     assert 0 < graphs[0].report.skipped_nonfinite < graphs[1].report.skipped_nonfinite
     assert_identical(*graphs, sums=False, report=False)
+
+
+def test_whether_keys_are_kept_is_true_or_false():
+    with pytest.raises(ag.errors.ArgumentError, match="keep_keys is 'no'; it is True or False"):
+        capture(model_of(), 0.03, keep_keys="no")
 
 
 def test_a_window_keeps_nothing():

@@ -97,7 +97,7 @@ def test_key_lengths_are_one_for_each_sequence():
     pair = np.stack([Q, Q])
     assert ag.extract(pair, pair, key_lengths=np.array([2, 5])).slices[0].batch == 0
     for call in (ag.extract, ag.plan, lambda q, k, **how: ag.Session().append(k).rows(q, **how)):
-        for lengths in ([2], [2, 2, 2]):
+        for lengths in ([], [2], [2, 2, 2]):
             with pytest.raises(ag.errors.ShapeError, match=f"key_lengths has {len(lengths)} entries; there are 2 sequences"):
                 call(pair, pair, key_lengths=lengths)
     with pytest.raises(ag.errors.ShapeError, match="key_lengths has 2 entries; there are 1 sequences"):

@@ -259,6 +259,8 @@ def change_json(**facts):
         (lambda _, sidecar: sidecar.unlink(), ag.errors.NotFoundError),
         (lambda _, sidecar: sidecar.write_text("{"), ag.errors.FormatError),
         (change_json(layer_order=[{"key_q": "a", "key_k": "b", "layer_num": 1}]), ag.errors.FormatError),
+        (change_json(layer_order=[{"key_q": [], "layer_num": 1}]), ag.errors.FormatError),
+        (change_json(layer_order=["q"]), ag.errors.FormatError),
         (change_json(config={}), ag.errors.FormatError),
         (change_json(config={**CONFIG, "num_attention_heads": 5}), ag.errors.ShapeError),
         (change_json(config={**CONFIG, "num_key_value_heads": 4}), ag.errors.ShapeError),

@@ -9,6 +9,7 @@
 #include "text.hpp"
 
 namespace attngraph::cli {
+
 std::vector<std::string> float_names() {
   std::vector<std::string> names;
   for (const attngraph_dtype dtype : kFloats) names.emplace_back(attngraph_dtype_name(dtype));

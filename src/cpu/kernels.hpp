@@ -96,8 +96,8 @@ struct Kernels {
   // scores[r][j] = sum_d q[r][d] k[j][d], r < rows_per_block, j < panels * panel_keys, times factor when scales_scores;
   // a row of scores is kStripKeys long.
   void (*score_strip)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T factor, T* scores);
-  // The same bits for the first rows <= kFewRows of a block alone, as fast as keys come from memory: decoding steps.
-  // Null where the product has none.
+  // The same bits for the first rows <= kFewRows of a block alone, sooner than a whole tile: decoding steps. Null where
+  // the product has none.
   void (*score_few)(const T* q, const T* k, std::int64_t d, std::int64_t rows, std::int64_t panels, T* scores);
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.
   void (*softcap)(T* x, std::int64_t n, T cap);

@@ -95,8 +95,7 @@ Choice::Choice(const EdgeList& graph, const Part& part)
   if (part.has_distances() && graph.metadata.two_sided()) {
     fail(Status::kArgument,
          "queries and keys of this graph are different sequences, between which there is no distance; choose queries "
-         "and "
-         "keys instead");
+         "and keys instead");
   }
 }
 

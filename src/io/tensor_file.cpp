@@ -25,12 +25,8 @@ void refuse_strangers(const InputFile& file, std::string_view head) {
          "safetensors or numpy.save",
          file.name());
   }
-  constexpr std::pair<std::string_view, const char*> kCompressed[] = {{"\x1F\x8B", "gzip"},
-                                                                      {"BZh", "bzip2"},
-                                                                      {"\xFD"
-                                                                       "7zXZ",
-                                                                       "xz"},
-                                                                      {"\x28\xB5\x2F\xFD", "zstd"}};
+  constexpr std::pair<std::string_view, const char*> kCompressed[] = {
+      {"\x1F\x8B", "gzip"}, {"BZh", "bzip2"}, {"\xFD\x37zXZ", "xz"}, {"\x28\xB5\x2F\xFD", "zstd"}};
   for (const auto& [magic, program] : kCompressed) {
     if (head.starts_with(magic))
       fail(Status::kUnsupported, "{}: compressed by {}; unpack it first", file.name(), program);
