@@ -46,6 +46,7 @@ BatchResult& KeptResult::get() {
 KeptResult::~KeptResult() {
   if (result_ == nullptr) return;
   result_->on_device = {};
+  result_->rows_on_device = {};
   IdleResults& idle = idle_results();
   const std::lock_guard lock(idle.mutex);
   idle.results.push_back(std::move(result_));

@@ -77,11 +77,11 @@ class BatchRun {
     work_.options.splits = cuda_.splits;
     work_.wgmma = job_.plan.kernel == Kernel::kWgmma;
 
-    const auto near = [](const TensorView& view) { return std::abs(view.strides[3]) <= std::abs(view.strides[2]); };
+    const RowStorage storage = row_storage(work_.chunks, p_.q.dtype, p_.head_dim());
     if (work_.given_logsumexp) {
       cuda_check(launch_read_logsumexp(batch_, p_.logsumexp_unit, &report->logsumexp, stream_), "read_logsumexp");
     }
-    cuda_check(launch_inspect_rows(batch_, near(p_.q) || near(p_.k), stream_), "inspect_rows");
+    cuda_check(launch_inspect_rows(batch_, storage, stream_), "inspect_rows");
     JudgeRules rules;
     rules.band_f64 = band_model(DType::kF64);
     rules.band = p_.q.dtype == DType::kF64 ? rules.band_f64 : band_model(p_.q.dtype);
@@ -110,7 +110,7 @@ class BatchRun {
     operands.pitch = (p_.head_dim() + 15) / 16 * 16;
     operands.q = memory_.q_operand.resize(rows_ * operands.row_bytes(), stream_);
     operands.k = memory_.k_operand.resize(batch_.count * p_.keys() * operands.row_bytes(), stream_);
-    cuda_check(launch_prepare_operands(batch_, operands, stream_), "prepare_operands");
+    cuda_check(launch_prepare_operands(batch_, operands, storage, stream_), "prepare_operands");
     if (job_.weights != nullptr) {
       work_.dense.data = memory_.dense.resize(rows_ * p_.keys(), stream_);
       if (memory_.dense.size() > 0)
@@ -158,15 +158,24 @@ class BatchRun {
   }
 
   void finish() {
-    double* const figures = memory_.figures.resize(4 * rows_, stream_);
+    // Where the answer stays on the device, its rows are written where they stay.
+    const bool keeps = job_.keeps_on_device;
+    const std::int64_t kinds = p_.stats.entropy ? 4 : 3;
+    if (keeps) {
+      result_.on_device.offsets = DeviceBuffer<std::int64_t>(rows_ + 1, stream_);
+      result_.rows_on_device = {DeviceBuffer<double>(kinds * rows_, stream_),
+                                DeviceBuffer<std::int32_t>(rows_, stream_), DeviceBuffer<float>(rows_, stream_)};
+    }
+    double* const figures =
+        keeps ? result_.rows_on_device.figures.data() : memory_.figures.resize(kinds * rows_, stream_);
     RowResults results;
     results.logsumexp = figures;
     results.maximum = figures + rows_;
     results.kept_mass = figures + 2 * rows_;
     results.entropy = p_.stats.entropy ? figures + 3 * rows_ : nullptr;
-    results.max_key = memory_.max_keys.resize(rows_, stream_);
-    results.eps = memory_.row_eps.resize(rows_, stream_);
-    results.offsets = memory_.offsets.resize(rows_ + 1, stream_);
+    results.max_key = keeps ? result_.rows_on_device.max_keys.data() : memory_.max_keys.resize(rows_, stream_);
+    results.eps = keeps ? result_.rows_on_device.eps.data() : memory_.row_eps.resize(rows_, stream_);
+    offsets_ = results.offsets = keeps ? result_.on_device.offsets.data() : memory_.offsets.resize(rows_ + 1, stream_);
     std::int64_t* const counts = memory_.edge_counts.resize(rows_, stream_);
     void* const scan = memory_.scan.resize(static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows_)), stream_);
     FinishReport* const report = memory_.report.data();
@@ -183,8 +192,12 @@ class BatchRun {
     const SettledLane before_they_go(lane_);
     download(result_.finish.resize(1), report, 1, stream_, "the report of a batch");
     download(result_.facts.resize(batch_.count), batch_.facts, batch_.count, stream_, "what is known of the chunks");
+    if (keeps) {
+      download(result_.offsets.resize(1), results.offsets + rows_, 1, stream_, "the number of edges");
+      return;
+    }
     download(result_.offsets.resize(rows_ + 1), results.offsets, rows_ + 1, stream_, "offsets");
-    download(result_.figures.resize(4 * rows_), figures, (p_.stats.entropy ? 4 : 3) * rows_, stream_, "row statistics");
+    download(result_.figures.resize(kinds * rows_), figures, kinds * rows_, stream_, "row statistics");
     download(result_.max_keys.resize(rows_), results.max_key, rows_, stream_, "row statistics");
     download(result_.row_eps.resize(rows_), results.eps, rows_, stream_, "row statistics");
   }
@@ -269,16 +282,12 @@ class BatchRun {
 
   // Edges and sums to where they are wanted.
   void hand_over() {
-    const std::int64_t edges = result_.offsets[rows_];
-    std::int64_t* const offsets = memory_.offsets.data();
+    const std::int64_t edges = result_.offsets[job_.keeps_on_device ? 0 : rows_];
     const SettledLane before_they_go(lane_);
     if (job_.keeps_on_device) {
       DeviceEdges& own = result_.on_device;
-      own.offsets = DeviceBuffer<std::int64_t>(rows_ + 1, stream_);
       own.keys = DeviceBuffer<std::int32_t>(edges, stream_);
       own.weights = DeviceBuffer<float>(edges, stream_);
-      cuda_check(cudaMemcpyAsync(own.offsets.data(), offsets, own.offsets.bytes(), cudaMemcpyDeviceToDevice, stream_),
-                 "offsets");
       copy_edges(edges, own.keys.data(), own.weights.data());
       result_.keys.resize(0);
       result_.weights.resize(0);
@@ -297,7 +306,7 @@ class BatchRun {
 
   void copy_edges(std::int64_t edges, std::int32_t* keys, float* weights) {
     if (edges == 0) return;
-    cuda_check(launch_copy_edges(rows_, candidates_, memory_.offsets.data(), keys, weights, stream_), "copy_edges");
+    cuda_check(launch_copy_edges(rows_, candidates_, offsets_, keys, weights, stream_), "copy_edges");
   }
 
   void add_up() {
@@ -330,14 +339,12 @@ class BatchRun {
   }
 
   void take_statistics() {
-    result_.stats.resize(idx(rows_));
+    result_.stats.resize(job_.keeps_on_device ? 0 : idx(rows_));
+    if (job_.keeps_on_device) return;
     const double* const figures = result_.figures.data();
-    for (std::int64_t r = 0; r < rows_; ++r) {
-      RowStats& stats = result_.stats[idx(r)];
-      stats = {figures[r],   figures[rows_ + r],  figures[2 * rows_ + r],
-               std::nan(""), result_.max_keys[r], static_cast<double>(result_.row_eps[r])};
-      if (p_.stats.entropy) stats.entropy = figures[3 * rows_ + r];
-    }
+    const double* const entropy = p_.stats.entropy ? figures + 3 * rows_ : nullptr;
+    for (std::int64_t r = 0; r < rows_; ++r)
+      result_.stats[idx(r)] = row_stats(r, rows_, figures, entropy, result_.max_keys.data(), result_.row_eps.data());
   }
 
   const ExtractJob& job_;
@@ -355,6 +362,7 @@ class BatchRun {
   std::vector<double> sinks_;
   Candidates candidates_;
   double* candidate_weights_ = nullptr;
+  std::int64_t* offsets_ = nullptr;  // of the edges, [rows + 1]
 };
 
 }  // namespace

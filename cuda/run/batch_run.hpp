@@ -2,6 +2,7 @@
 // One batch of an extraction, from operands to finished rows.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -20,13 +21,30 @@ struct DeviceEdges {
   DeviceBuffer<float> weights;
 };
 
+// Statistics that stay beside them.
+struct DeviceRows {
+  DeviceBuffer<double> figures;  // logsumexp, maximum, kept mass, entropy when it is asked for: [3 or 4][rows]
+  DeviceBuffer<std::int32_t> max_keys;
+  DeviceBuffer<float> eps;
+};
+
+// Row r of [rows] arrays that are on the host; entropy may be null.
+inline RowStats row_stats(std::int64_t r, std::int64_t rows, const double* figures, const double* entropy,
+                          const std::int32_t* max_keys, const float* eps) {
+  RowStats stats{figures[r],   figures[rows + r], figures[2 * rows + r],
+                 std::nan(""), max_keys[r],       static_cast<double>(eps[r])};
+  if (entropy != nullptr) stats.entropy = entropy[r];
+  return stats;
+}
+
 // Finished rows, chunk after chunk, head after head. Kept for later batches and calls, for its pinned memory.
 struct BatchResult {
-  PinnedBuffer<std::int64_t> offsets;  // [rows + 1]
-  PinnedBuffer<std::int32_t> keys;     // none when edges stay on the device
+  PinnedBuffer<std::int64_t> offsets;  // [rows + 1]; when edges stay on the device, their number alone
+  PinnedBuffer<std::int32_t> keys;     // none when edges stay on the device, nor any of stats
   PinnedBuffer<float> weights;
-  DeviceEdges on_device;
   std::vector<RowStats> stats;
+  DeviceEdges on_device;
+  DeviceRows rows_on_device;
   std::vector<SliceSums> sums;  // of each head, when they are asked for
   RunReport report;
 

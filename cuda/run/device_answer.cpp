@@ -49,7 +49,13 @@ class Graph final : public DeviceGraph {
     offsets_ = {};
     keys_ = {};
     weights_ = {};
+    rows_.clear();
     use_device(before);
+  }
+  void take_rows(DeviceRows&& made) {
+    row_count += made.max_keys.size();
+    rows_.push_back({LastingBuffer<double>(std::move(made.figures)),
+                     LastingBuffer<std::int32_t>(std::move(made.max_keys)), LastingBuffer<float>(std::move(made.eps))});
   }
   void take(DeviceEdges&& made) {
     offsets_ = LastingBuffer<std::int64_t>(std::move(made.offsets));
@@ -75,15 +81,42 @@ class Graph final : public DeviceGraph {
   void copy_to_host(std::int64_t* to_offsets, std::int32_t* to_keys, float* to_weights) const override {
     const CurrentDevice current(device);
     cuda_check(cudaEventSynchronize(ready_.get()), "the graph");
-    offsets_.copy_to(to_offsets, rows.size() + 1);
+    offsets_.copy_to(to_offsets, static_cast<std::size_t>(row_count) + 1);
     keys_.copy_to(to_keys, static_cast<std::size_t>(edges));
     weights_.copy_to(to_weights, static_cast<std::size_t>(edges));
   }
 
+  std::vector<RowStats> row_stats() const override {
+    const CurrentDevice current(device);
+    cuda_check(cudaEventSynchronize(ready_.get()), "the graph");
+    std::vector<RowStats> stats;
+    stats.reserve(static_cast<std::size_t>(row_count));
+    for (const Rows& part : rows_) {
+      const std::int64_t count = part.max_keys.size();
+      std::vector<double> figures(static_cast<std::size_t>(part.figures.size()));
+      std::vector<std::int32_t> max_keys(static_cast<std::size_t>(count));
+      std::vector<float> eps(max_keys.size());
+      part.figures.copy_to(figures.data(), figures.size());
+      part.max_keys.copy_to(max_keys.data(), max_keys.size());
+      part.eps.copy_to(eps.data(), eps.size());
+      const double* const entropy = part.figures.size() > 3 * count ? figures.data() + 3 * count : nullptr;
+      for (std::int64_t r = 0; r < count; ++r)
+        stats.push_back(cuda::row_stats(r, count, figures.data(), entropy, max_keys.data(), eps.data()));
+    }
+    return stats;
+  }
+
  private:
+  struct Rows {
+    LastingBuffer<double> figures;
+    LastingBuffer<std::int32_t> max_keys;
+    LastingBuffer<float> eps;
+  };
+
   LastingBuffer<std::int64_t> offsets_;
   LastingBuffer<std::int32_t> keys_;
   LastingBuffer<float> weights_;
+  std::vector<Rows> rows_;  // of one batch after the other
   Event ready_;
 };
 
@@ -109,7 +142,7 @@ class GraphSink final : public BatchSink {
         if (job.wants_sums()) add_sums(graph_.sums.back(), result.sums[head]);
       }
     }
-    graph_.rows.insert(graph_.rows.end(), result.stats.begin(), result.stats.end());
+    graph_.take_rows(std::move(result.rows_on_device));
     parts_.push_back(std::move(result.on_device));
   }
 
@@ -142,7 +175,7 @@ class GraphSink final : public BatchSink {
     DeviceEdges whole;
     std::int64_t edges = 0;
     for (const DeviceEdges& part : parts_) edges += part.keys.size();
-    whole.offsets = DeviceBuffer<std::int64_t>(static_cast<std::int64_t>(graph_.rows.size()) + 1, stream);
+    whole.offsets = DeviceBuffer<std::int64_t>(graph_.row_count + 1, stream);
     whole.keys = DeviceBuffer<std::int32_t>(edges, stream);
     whole.weights = DeviceBuffer<float>(edges, stream);
     std::int64_t row = 0, edge = 0;

@@ -8,50 +8,63 @@
 namespace ag::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;
+constexpr int kLanes = 8;  // a row: most have about as many edges
 
-// A warp a row. Keys that ascend, which most passes write, are compacted; others are put where as many smaller keys as
-// there are precede them.
-__global__ void __launch_bounds__(kThreads, 8)
+// The bits of a row's lanes, out of a warp that looks at 32 / kLanes rows.
+__device__ __forceinline__ unsigned ballot_of_row(bool x) {
+  const int first = static_cast<int>(threadIdx.x) % 32 / kLanes * kLanes;
+  return __ballot_sync(kAllLanes, x) >> first & ((1u << kLanes) - 1);
+}
+
+// Keys that ascend, which most passes write, are compacted; others are put where as many smaller keys as there are
+// precede them. Lanes whose row is done stay for the others of their warp.
+__global__ void __launch_bounds__(kThreads, 6)
     copy_edges_kernel(std::int64_t rows, Candidates candidates, const std::int64_t* offsets, std::int32_t* out_keys,
                       float* out_weights) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (row >= rows) return;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int first_lane = static_cast<int>(threadIdx.x) % 32 - lane;
+  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
+  const bool exists = n < rows;
+  const std::int64_t row = exists ? n : 0;
   const std::int64_t out = offsets[row];
-  if (offsets[row + 1] == out) return;
   const CandidateRow place = candidate_row(candidates, row);
-  const std::int64_t counted = candidates.count[row], count = counted < place.capacity ? counted : place.capacity;
+  const std::int64_t counted = candidates.count[row];
+  const std::int64_t count = !exists || offsets[row + 1] == out ? 0
+                             : counted < place.capacity         ? counted
+                                                                : place.capacity;
   const std::int32_t* const keys = candidates.keys + place.begin;
 
   bool ascends = true;
   std::int32_t last_key = -1;  // of the edges so far
-  for (std::int64_t n = 0; n < count && ascends; n += 32) {
-    const std::int32_t key = n + lane < count ? keys[n + lane] : -1;
-    const unsigned present = __ballot_sync(kAllLanes, key >= 0);
+  for (std::int64_t at = 0; __any_sync(kAllLanes, at < count && ascends); at += kLanes) {
+    const std::int32_t key = at + lane < count ? keys[at + lane] : -1;
+    const unsigned present = ballot_of_row(key >= 0);
     const unsigned before = present & lanes_below(lane);
-    std::int32_t previous = __shfl_sync(kAllLanes, key, before != 0 ? 31 - __clz(static_cast<int>(before)) : 0);
+    std::int32_t previous =
+        __shfl_sync(kAllLanes, key, first_lane + (before != 0 ? 31 - __clz(static_cast<int>(before)) : 0));
     if (before == 0) previous = last_key;
-    ascends = __ballot_sync(kAllLanes, key >= 0 && previous > key) == 0;
-    if (present != 0) last_key = __shfl_sync(kAllLanes, key, 31 - __clz(static_cast<int>(present)));
+    ascends = ballot_of_row(key >= 0 && previous > key) == 0 && ascends;
+    const std::int32_t last =
+        __shfl_sync(kAllLanes, key, first_lane + (present != 0 ? 31 - __clz(static_cast<int>(present)) : 0));
+    if (present != 0) last_key = last;
   }
 
   std::int64_t done = 0;
-  for (std::int64_t n = 0; n < count; n += 32) {
-    const std::int64_t at = place.begin + n + lane;
-    const std::int32_t key = n + lane < count ? keys[n + lane] : -1;
-    const unsigned present = __ballot_sync(kAllLanes, key >= 0);
+  for (std::int64_t at = 0; __any_sync(kAllLanes, at < count); at += kLanes) {
+    const std::int32_t key = at + lane < count ? keys[at + lane] : -1;
+    const unsigned present = ballot_of_row(key >= 0);
     std::int64_t rank = done + __popc(present & lanes_below(lane));
-    if (!ascends) {
+    if (!ascends && key >= 0) {
       rank = 0;
       for (std::int64_t m = 0; m < count; ++m) {
-        const std::int32_t other = keys[m];  // the same word for all lanes
+        const std::int32_t other = keys[m];
         rank += other >= 0 && other < key;
       }
     }
     if (key >= 0) {
       out_keys[out + rank] = key;
-      out_weights[out + rank] = candidates.scores[at];
+      out_weights[out + rank] = candidates.scores[place.begin + at + lane];
     }
     done += __popc(present);
   }
@@ -62,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, 8)
 cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const std::int64_t* d_offsets,
                               std::int32_t* d_keys, float* d_weights, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
-  const cudaLaunchConfig_t config = launch_config(blocks_for(rows, kThreads / 32), kThreads, stream);
+  const cudaLaunchConfig_t config = launch_config(blocks_for(rows * kLanes, kThreads), kThreads, stream);
   return cudaLaunchKernelEx(&config, copy_edges_kernel, rows, candidates, d_offsets, d_keys, d_weights);
 }
 

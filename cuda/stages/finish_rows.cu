@@ -13,69 +13,57 @@
 namespace ag::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kGroups = 32 / kScorePartials;  // candidates at a time
+constexpr int kThreads = 256;
+constexpr int kRows = kThreads / kScorePartials;  // of a block
 constexpr double kRoundoff = 0x1p-53;
 
-// The keys that query i may see, counted as far as it takes to know whether there are more than `enough`.
-__device__ __forceinline__ std::int64_t count_allowed(const MaskView& mask, std::int64_t head, std::int64_t i,
-                                                      std::int64_t enough) {
-  const DeviceKeyRange range = key_range(mask, i);
-  std::int64_t allowed = 0;
-  for (std::int64_t first = range.begin; first < range.end && allowed <= enough; first += 32) {
-    const std::int64_t j = first + threadIdx.x % 32;
-    const bool is_allowed = j < range.end && tensor_bias(mask, head, i, j) > -infinity_f64();
-    allowed += __popc(__ballot_sync(kAllLanes, is_allowed));
+// A team is the kScorePartials lanes that work on a row; a warp has four. Teams of a warp go together, so that all of
+// its lanes take part in every shuffle: one without a row is idle.
+struct Team {
+  int first, member;  // lanes of the warp, of the team
+  __device__ Team()
+      : first(static_cast<int>(threadIdx.x) % 32 / kScorePartials * kScorePartials),
+        member(static_cast<int>(threadIdx.x) % kScorePartials) {}
+  __device__ unsigned ballot(bool x) const {
+    return __ballot_sync(kAllLanes, x) >> first & ((1u << kScorePartials) - 1);
+  }
+  template <class T>
+  __device__ T from(T x, int of) const {
+    return __shfl_sync(kAllLanes, x, first + of);
+  }
+};
+
+// The keys that query i may see, counted as far as it takes to know whether there are more than `enough`; of the teams
+// that are `asked`.
+__device__ __forceinline__ std::int64_t count_allowed(const Team& team, bool asked, const MaskView& mask,
+                                                      std::int64_t head, std::int64_t i, std::int64_t enough) {
+  const DeviceKeyRange range = asked ? key_range(mask, i) : DeviceKeyRange{0, 0};
+  std::int64_t allowed = 0, first = range.begin;
+  while (__any_sync(kAllLanes, first < range.end && allowed <= enough)) {
+    const std::int64_t j = first + team.member;
+    allowed += __popc(team.ballot(j < range.end && tensor_bias(mask, head, i, j) > -infinity_f64()));
+    first += kScorePartials;
   }
   return allowed;
 }
 
-// A candidate in the hands of the kScorePartials lanes of its group, of which the first alone touches memory.
-struct Candidate {
-  std::int64_t at = 0;  // in the arrays
-  bool present = false;
-  std::int32_t key = -1;
-  float score = 0;
-};
-
-// f(candidate) for all of a row, kGroups at a time; every lane calls it equally often.
-template <class F>
-__device__ __forceinline__ void for_each_candidate(const Candidates& candidates, const CandidateRow& place,
-                                                   std::int64_t count, F&& f) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int speaker = lane / kScorePartials * kScorePartials;
-  for (std::int64_t n = 0; n < count; n += kGroups) {
-    Candidate c;
-    c.present = n + lane / kScorePartials < count;
-    c.at = place.begin + n + lane / kScorePartials;
-    if (c.present && lane == speaker) {
-      c.key = candidates.keys[c.at];
-      c.score = candidates.scores[c.at];
-    }
-    c.key = __shfl_sync(kAllLanes, c.key, speaker);
-    c.score = __shfl_sync(kAllLanes, c.score, speaker);
-    f(c);
-  }
-}
-
-// What the candidates of a row come to: of one group of lanes, then of the warp.
+// What the candidates of a row come to: of one lane, then of the team.
 struct Tally {
-  std::int64_t candidates = 0, edges = 0;
-  unsigned borderline = 0;
+  std::int32_t candidates = 0, edges = 0, borderline = 0;
   bool all_equal = true;  // in score, all of them
   double maximum = 0;
-  std::int64_t max_key = 0;
+  std::int32_t max_key = 0;
   ExactSum kept;
 
-  __device__ void see(double score, std::int64_t key) {
+  __device__ void see(double score, std::int32_t key) {
     if (score > maximum || (score == maximum && key < max_key)) {
       maximum = score;
       max_key = key;
     }
   }
 
-  __device__ void merge_groups() {
-    for (int step = 16; step >= kScorePartials; step /= 2) {
+  __device__ void merge(const Team& team) {
+    for (int step = kScorePartials / 2; step > 0; step /= 2) {
       const double other_maximum = __shfl_xor_sync(kAllLanes, maximum, step);
       see(other_maximum, __shfl_xor_sync(kAllLanes, max_key, step));
       kept.add(ExactSum{__shfl_xor_sync(kAllLanes, kept.high, step), __shfl_xor_sync(kAllLanes, kept.low, step)});
@@ -83,23 +71,24 @@ struct Tally {
       edges += __shfl_xor_sync(kAllLanes, edges, step);
       borderline += __shfl_xor_sync(kAllLanes, borderline, step);
     }
-    all_equal = __all_sync(kAllLanes, all_equal);
+    all_equal = team.ballot(!all_equal) == 0;
   }
 };
 
-// A warp a row.
+// A team a row; each of its lanes decides a candidate, whose product all of them have made.
 template <DType kType>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, 2)
     finish_rows_kernel(Batch batch, RowStates states, Candidates candidates, double* weights_f64, RowResults results,
                        std::int64_t* edge_counts, FinishReport* report) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const bool speaks = lane % kScorePartials == 0;  // for its group
-  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (n >= batch.count * batch.most_rows) return;
-  const ChunkPlace at(n, batch.most_rows);
+  ATTNGRAPH_SHARED(s_eps, double[kThreads / 32]);
+  const Team team;
+  const bool speaks = team.member == 0;
+  const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kScorePartials;
+  const bool in_batch = n < batch.count * batch.most_rows;
+  const ChunkPlace at(in_batch ? n : 0, batch.most_rows);
   const Chunk& chunk = batch.chunks[at.chunk];
-  const std::int64_t local = at.unit;
-  if (local >= chunk.rows()) return;
+  const bool exists = in_batch && at.unit < chunk.rows();
+  const std::int64_t local = exists ? at.unit : 0;
   const std::int64_t row = chunk.first_row + local;
   const std::int64_t g = local / chunk.queries, head = chunk.head_ids[g];
   const std::int64_t i = chunk.query_begin + (local - g * chunk.queries);
@@ -115,119 +104,141 @@ __global__ void __launch_bounds__(kThreads, 4)
   const std::int32_t pass_max_key = states.max_key[row];
   const CandidateRow place = candidate_row(candidates, row);
   const std::int64_t counted = candidates.count[row];
-  const std::int64_t count = counted < place.capacity ? counted : place.capacity;
+  const std::int64_t count = !exists ? 0 : counted < place.capacity ? counted : place.capacity;
   const bool empty = !(norm == norm) || fabs(given) == infinity_f64() || !(sum > 0);
-  __syncwarp();  // lane 0 writes the states, which all have read
-  if (lane == 0 && facts.in_double()) atomicAdd(&report->rows_fp64, 1ull);
-
-  if (empty) {
-    for_each_candidate(candidates, place, count, [&](const Candidate& c) {
-      if (c.present && c.key >= 0 && speaks) candidates.keys[c.at] = ~c.key;
-    });
-    if (lane != 0) return;
-    edge_counts[row] = 0;
-    // exp(sink) is all that is left of the denominator.
-    results.logsumexp[row] = is_given ? -infinity_f64() : sink;
-    results.maximum[row] = -infinity_f64();
-    results.max_key[row] = -1;
-    results.kept_mass[row] = 0;
-    results.eps[row] = 0;
-    if (results.entropy != nullptr) results.entropy[row] = 0;
-    states.reference[row] = 0;
-    states.sum[row] = 0;
-    states.max_key[row] = -1;
-    return;
-  }
+  __syncwarp();  // whoever speaks writes the states, which all have read
+  if (exists && speaks && facts.in_double()) atomicAdd(&report->rows_fp64, 1ull);
 
   // The denominator stays reference + rest: at scores of 1e30 their sum could not tell one key from two equal ones.
   const double own_rest = log(sum);
-  const double rest = is_given ? given - reference : log_add(own_rest, sink - reference);
+  const double rest = is_given                 ? given - reference
+                      : sink > -infinity_f64() ? log_add(own_rest, sink - reference)
+                                               : own_rest;
   const double logsumexp = is_given ? given : reference + rest;
   // The pass knew the maximum in its own precision; where its key is an edge, the candidates correct it.
   const bool has_maximum = pass_max_key >= 0 && pass_max_key < batch.keys;  // anything else is a bug of the pass
   const std::int32_t max_key = has_maximum ? pass_max_key : 0;
+  const bool works = exists && !empty;
   Tally tally;
   tally.max_key = max_key;
-  const double max_bias = pair_bias(chunk.mask, head, i, max_key);
-  const double pass_maximum = pair_score<kType>(chunk, head, i, max_key, max_bias);
+  const double max_bias = works ? pair_bias(chunk.mask, head, i, max_key) : 0.0;
+  const double pass_maximum = pair_score<kType>(chunk, head, i, works ? max_key : -1, max_bias);
   tally.maximum = pass_maximum;
-  const double eps = model.eps(norm, pass_maximum) + 8 * kRoundoff * fabs(logsumexp);
+  const double eps = works ? model.eps(norm, pass_maximum) + 8 * kRoundoff * fabs(logsumexp) : 0.0;
   const double band = model.band(norm) + 2 * model.bias_error(pass_maximum);
 
-  for_each_candidate(candidates, place, count, [&](const Candidate& c) {
-    // What the final sum rules out costs no product. The pass may have had a score of more digits than float stores.
-    const double stored = kLn2 * static_cast<double>(c.score);
-    const double slack = band + 0x1p-22 * fabs(stored);
-    const bool ruled_out = edge_margin(stored - reference, rest, chunk.log_threshold) < -slack;
-    const std::int64_t key = c.present && !ruled_out ? c.key : -1;
-    const double bias = key >= 0 ? pair_bias(chunk.mask, head, i, key) : 0.0;
-    const double score = pair_score<kType>(chunk, head, i, key, bias);
-    if (!c.present) return;
+  for (std::int64_t base = 0; __any_sync(kAllLanes, base < count); base += kScorePartials) {
+    const std::int64_t own = place.begin + base + team.member;  // in the arrays
+    const bool present = base + team.member < count;
+    std::int32_t stored_key = -1;
+    bool ruled_out = true;
+    if (present) {
+      stored_key = candidates.keys[own];
+      // What the final sum rules out costs no product. The pass may have had a score of more digits than float stores.
+      const double stored = kLn2 * static_cast<double>(candidates.scores[own]);
+      const double slack = band + 0x1p-22 * fabs(stored);
+      ruled_out = !works || edge_margin(stored - reference, rest, chunk.log_threshold) < -slack;
+    }
+    const std::int32_t key = ruled_out ? -1 : stored_key;
+    double dot = 0;
+    for (int m = 0; m < kScorePartials; m += 2) {
+      const std::int64_t keys[2] = {team.from(key, m), team.from(key, m + 1)};
+      if (!__any_sync(kAllLanes, keys[0] >= 0 || keys[1] >= 0)) continue;
+      double dots[2];
+      pair_dots<kType>(chunk, head, i, keys, dots);
+      if (team.member == m) dot = dots[0];
+      if (team.member == m + 1) dot = dots[1];
+    }
+    if (!present) continue;
+    if (empty) {
+      if (stored_key >= 0) candidates.keys[own] = ~stored_key;
+      continue;
+    }
     ++tally.candidates;
     bool edge = false;
     double weight = 0;
     if (key >= 0) {
+      const double score = score_of(chunk, dot, pair_bias(chunk.mask, head, i, key));
       const double margin = edge_margin(score - reference, rest, chunk.log_threshold);
       edge = is_edge(margin);
-      tally.borderline += fabs(margin) <= eps;
+      tally.borderline += fabs(margin) <= eps ? 1 : 0;
       weight = exp((score - reference) - rest);
       // A probability that rounding carried past 1 is 1. A given logsumexp may be that of other scores: then it shows.
       if (!is_given) weight = fmin(weight, 1.0);
       tally.see(score, key);
+      tally.all_equal = tally.all_equal && score == pass_maximum;
+    } else {
+      tally.all_equal = false;
     }
-    tally.all_equal = tally.all_equal && key >= 0 && score == pass_maximum;
     if (edge) {
       ++tally.edges;
       tally.kept.add(weight);
+      if (!(weight <= static_cast<double>(FLT_MAX))) {
+        atomicMax(&report->weight.inverse_place, ~static_cast<unsigned long long>(row * batch.keys + key));
+      }
     }
-    if (!speaks) return;
-    if (edge && !(weight <= static_cast<double>(FLT_MAX))) {
-      atomicMax(&report->weight.inverse_place, ~static_cast<unsigned long long>(row * batch.keys + key));
-    }
-    candidates.scores[c.at] = static_cast<float>(weight);
-    if (weights_f64 != nullptr) weights_f64[c.at] = weight;
-    if (!edge) candidates.keys[c.at] = ~c.key;
-  });
-  tally.merge_groups();
+    candidates.scores[own] = static_cast<float>(weight);
+    if (weights_f64 != nullptr) weights_f64[own] = weight;
+    if (!edge) candidates.keys[own] = ~stored_key;
+  }
+  tally.merge(team);
   double kept_mass = tally.kept.value();
 
   // The tie rule: nothing but these keys is in the denominator, and all of them are equal.
-  const bool may_be_uniform = tally.all_equal && tally.candidates > 0 && !is_given && sink == -infinity_f64();
-  if (may_be_uniform && count_allowed(chunk.mask, head, i, tally.candidates) == tally.candidates) {
-    const bool edge = is_uniform_row_edge(tally.candidates, chunk.threshold);
-    const double weight = 1.0 / static_cast<double>(tally.candidates);
-    for_each_candidate(candidates, place, count, [&](const Candidate& c) {
-      if (!c.present || !speaks) return;
-      candidates.scores[c.at] = static_cast<float>(weight);
-      if (weights_f64 != nullptr) weights_f64[c.at] = weight;
-      candidates.keys[c.at] = (c.key < 0) == edge ? ~c.key : c.key;
-    });
-    tally.edges = edge ? tally.candidates : 0;
-    tally.borderline = 0;
-    kept_mass = edge ? static_cast<double>(tally.candidates) * weight : 0.0;
+  const bool may_be_uniform = works && tally.all_equal && tally.candidates > 0 && !is_given && sink == -infinity_f64();
+  if (__any_sync(kAllLanes, may_be_uniform)) {
+    const std::int64_t allowed = count_allowed(team, may_be_uniform, chunk.mask, head, i, tally.candidates);
+    if (may_be_uniform && allowed == tally.candidates) {
+      const bool edge = is_uniform_row_edge(tally.candidates, chunk.threshold);
+      const double weight = 1.0 / static_cast<double>(tally.candidates);
+      for (std::int64_t m = team.member; m < count; m += kScorePartials) {
+        const std::int64_t own = place.begin + m;
+        const std::int32_t key = candidates.keys[own];
+        candidates.scores[own] = static_cast<float>(weight);
+        if (weights_f64 != nullptr) weights_f64[own] = weight;
+        candidates.keys[own] = (key < 0) == edge ? ~key : key;
+      }
+      tally.edges = edge ? tally.candidates : 0;
+      tally.borderline = 0;
+      kept_mass = edge ? static_cast<double>(tally.candidates) * weight : 0.0;
+    }
   }
 
-  if (lane != 0) return;
-  edge_counts[row] = tally.edges;
-  results.logsumexp[row] = logsumexp;
-  results.maximum[row] = tally.maximum;
-  results.max_key[row] = static_cast<std::int32_t>(tally.max_key);
-  results.kept_mass[row] = kept_mass;
-  results.eps[row] = __double2float_ru(eps);
-  if (results.entropy != nullptr) {
-    // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
-    double entropy = exp(own_rest - rest) * (rest - weighted / sum);
-    if (sink > -infinity_f64()) entropy += exp(sink - logsumexp) * (logsumexp - sink);
-    results.entropy[row] = entropy;
+  if (exists && speaks) {
+    edge_counts[row] = empty ? 0 : tally.edges;
+    // Of an empty row, exp(sink) is all that is left of the denominator.
+    results.logsumexp[row] = !empty ? logsumexp : is_given ? -infinity_f64() : sink;
+    results.maximum[row] = !empty ? tally.maximum : -infinity_f64();
+    results.max_key[row] = !empty ? tally.max_key : -1;
+    results.kept_mass[row] = !empty ? kept_mass : 0;
+    results.eps[row] = __double2float_ru(eps);
+    if (results.entropy != nullptr) {
+      double entropy = 0;
+      if (!empty) {
+        // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
+        entropy = exp(own_rest - rest) * (rest - weighted / sum);
+        if (sink > -infinity_f64()) entropy += exp(sink - logsumexp) * (logsumexp - sink);
+      }
+      results.entropy[row] = entropy;
+    }
+    states.reference[row] = !empty ? reference : 0;
+    states.sum[row] = !empty ? rest : 0;
+    states.max_key[row] = !empty ? tally.max_key : -1;
+    if (works && tally.borderline > 0) {
+      atomicAdd(&report->borderline, static_cast<unsigned long long>(tally.borderline));
+    }
+    if (works && (counted > place.capacity || !has_maximum)) atomicAdd(&report->rows_overflowed, 1ull);
   }
-  states.reference[row] = reference;
-  states.sum[row] = rest;
-  states.max_key[row] = static_cast<std::int32_t>(tally.max_key);
 
-  // Bits of doubles that are not negative have the order of their values.
-  atomicMax(&report->eps_bits, static_cast<unsigned long long>(__double_as_longlong(eps)));
-  if (tally.borderline > 0) atomicAdd(&report->borderline, static_cast<unsigned long long>(tally.borderline));
-  if (counted > place.capacity || !has_maximum) atomicAdd(&report->rows_overflowed, 1ull);
+  // One atomic a block: all of them go to one address. Bits of doubles that are not negative have the order of their
+  // values.
+  const double of_warp = warp_max(eps);
+  if (threadIdx.x % 32 == 0) s_eps[threadIdx.x / 32] = of_warp;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  double of_block = s_eps[0];
+  for (int w = 1; w < kThreads / 32; ++w) of_block = s_eps[w] > of_block ? s_eps[w] : of_block;
+  atomicMax(&report->eps_bits, static_cast<unsigned long long>(__double_as_longlong(of_block)));
 }
 
 // The logarithm of the weight that no float holds: only a given logsumexp of other scores makes one.
@@ -249,8 +260,7 @@ cudaError_t launch_finish_rows(const Batch& batch, const RowStates& states, cons
                                double* d_weights_f64, const RowResults& results, std::int64_t* d_edge_counts,
                                FinishReport* d_report, bool given_logsumexp, cudaStream_t stream) {
   if (batch.rows == 0) return cudaSuccess;
-  const std::int64_t warps = batch.count * batch.most_rows;
-  const cudaLaunchConfig_t config = launch_config(blocks_for(warps, kThreads / 32), kThreads, stream);
+  const cudaLaunchConfig_t config = launch_config(blocks_for(batch.count * batch.most_rows, kRows), kThreads, stream);
   const cudaLaunchConfig_t one = launch_config(1, 32, stream);
   return with_float_dtype(batch.dtype, [&](auto type) {
     constexpr DType kType = decltype(type)::value;

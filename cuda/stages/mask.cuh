@@ -16,6 +16,10 @@ namespace ag::cuda {
 inline constexpr double kLowestF64 = lowest_of(DType::kF64), kLowestF32 = lowest_of(DType::kF32);
 inline constexpr double kLowestF16 = lowest_of(DType::kF16), kLowestBF16 = lowest_of(DType::kBF16);
 
+// Bytes of an element, for kernels, which call no function of the host.
+template <DType kType>
+inline constexpr int kSizeOf = static_cast<int>(size_of(kType));
+
 __device__ __forceinline__ float bf16_value(std::uint16_t bits) {
   return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
 }

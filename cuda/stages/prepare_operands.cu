@@ -2,6 +2,8 @@
 // Rows of any strides as contiguous rows, padded with zeros, in the form that the score passes take.
 #include <cuda_fp16.h>
 
+#include <cstddef>
+
 #include "../device/launch.hpp"
 #include "chunk_place.cuh"
 #include "mask.cuh"
@@ -10,15 +12,31 @@
 namespace ag::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;
+constexpr int kWordLanes = 8;  // a row, where rows are read by 16 bytes
 
 enum class Form { kBits16, kSplit, kF32 };
 
-// A warp a row: the queries of a chunk, then its keys. Rows that hold NaN or infinity keep them: their scores are
-// masked.
-template <DType kType, Form kForm>
+// f32 to its two parts. Scaled it is below 2^10 in size, so exact in float unless it is below 2^-126, where it is
+// nothing to the row's length.
+struct SplitValue {
+  __half high, low;
+  __device__ __forceinline__ SplitValue(double x, double factor) {
+    const float scaled = static_cast<float>(x * factor);
+    high = __float2half_rn(scaled);
+    low = __float2half_rn(scaled - __half2float(high));
+  }
+};
+
+__device__ __forceinline__ std::uint32_t pair_of(__half first, __half second) {
+  return __half_as_ushort(first) | static_cast<std::uint32_t>(__half_as_ushort(second)) << 16;
+}
+
+// kLanes lanes a row, 32 or, by words, kWordLanes: the queries of a chunk, then its keys. Rows that hold NaN or
+// infinity keep them: their scores are masked.
+template <DType kType, Form kForm, int kLanes>
 __global__ void __launch_bounds__(kThreads) prepare_operands_kernel(Batch batch, Operands operands) {
-  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
   if (n >= batch.count * (batch.most_rows + batch.keys)) return;
   const ChunkPlace at(n, batch.most_rows + batch.keys);
   // Kernels of our own leave such chunks alone; cuBLAS multiplies them with the rest.
@@ -43,49 +61,71 @@ __global__ void __launch_bounds__(kThreads) prepare_operands_kernel(Batch batch,
   const int exponent = kForm == Form::kSplit ? (is_key ? units.k_exponent : units.q_exponent) : 0;
   const double factor = __longlong_as_double(static_cast<long long>(exponent + 1023) << 52);
 
-  for (std::int64_t d = threadIdx.x % 32; d < pitch; d += 32) {
-    const bool wanted = exists && d < dim;
-    const std::int64_t index = first + d * stride;
-    if constexpr (kForm == Form::kBits16) {
-      static_cast<std::uint16_t*>(out)[to * pitch + d] =
-          wanted ? static_cast<const std::uint16_t*>(data)[index] : std::uint16_t{0};
-    } else {
-      const double x = wanted ? load_double(static_cast<std::int32_t>(kType), data, index) : 0.0;
-      if constexpr (kForm == Form::kF32) {
-        static_cast<float*>(out)[to * pitch + d] = static_cast<float>(x);
+  if constexpr (kLanes == kWordLanes) {
+    // 16 bytes of the row as given, each: its length is a multiple of that, and so is the pitch.
+    constexpr int kElements = 16 / kSizeOf<kType>;
+    for (std::int64_t d = threadIdx.x % kLanes * kElements; d < pitch; d += kLanes * kElements) {
+      const bool wanted = exists && d < dim;
+      const auto* const from = static_cast<const std::byte*>(data) + (first + d) * kSizeOf<kType>;
+      const uint4 words = wanted ? *reinterpret_cast<const uint4*>(from) : uint4{};
+      if constexpr (kForm == Form::kSplit) {
+        const std::uint32_t parts[4] = {words.x, words.y, words.z, words.w};
+        const auto split = [&](int e) { return SplitValue(static_cast<double>(__uint_as_float(parts[e])), factor); };
+        const SplitValue a = split(0), b = split(1), c = split(2), e = split(3);
+        auto* const row = static_cast<__half*>(out) + to * 2 * pitch;
+        *reinterpret_cast<uint2*>(row + d) = uint2{pair_of(a.high, b.high), pair_of(c.high, e.high)};
+        *reinterpret_cast<uint2*>(row + pitch + d) = uint2{pair_of(a.low, b.low), pair_of(c.low, e.low)};
       } else {
-        // Below 2^10 in size, so exact in float unless it is below 2^-126, where it is nothing to the row's length.
-        const float scaled = static_cast<float>(x * factor);
-        const __half high = __float2half_rn(scaled);
-        const __half low = __float2half_rn(scaled - __half2float(high));
-        __half* const row = static_cast<__half*>(out) + to * 2 * pitch;
-        row[d] = high;
-        row[pitch + d] = low;
+        auto* const row = static_cast<std::byte*>(out) + (to * pitch + d) * kSizeOf<kType>;
+        *reinterpret_cast<uint4*>(row) = words;
+      }
+    }
+  } else {
+    for (std::int64_t d = threadIdx.x % kLanes; d < pitch; d += kLanes) {
+      const bool wanted = exists && d < dim;
+      const std::int64_t index = first + d * stride;
+      if constexpr (kForm == Form::kBits16) {
+        static_cast<std::uint16_t*>(out)[to * pitch + d] =
+            wanted ? static_cast<const std::uint16_t*>(data)[index] : std::uint16_t{0};
+      } else {
+        const double x = wanted ? load_double(static_cast<std::int32_t>(kType), data, index) : 0.0;
+        if constexpr (kForm == Form::kF32) {
+          static_cast<float*>(out)[to * pitch + d] = static_cast<float>(x);
+        } else {
+          const SplitValue value(x, factor);
+          __half* const row = static_cast<__half*>(out) + to * 2 * pitch;
+          row[d] = value.high;
+          row[pitch + d] = value.low;
+        }
       }
     }
   }
 }
 
 template <DType kType, Form kForm>
-cudaError_t launch_form(const Batch& batch, const Operands& operands, cudaStream_t stream) {
+cudaError_t launch_form(const Batch& batch, const Operands& operands, RowStorage storage, cudaStream_t stream) {
   const std::int64_t rows = batch.count * (batch.most_rows + batch.keys);
-  const cudaLaunchConfig_t config = launch_config(blocks_for(rows * 32, kThreads), kThreads, stream);
-  return cudaLaunchKernelEx(&config, prepare_operands_kernel<kType, kForm>, batch, operands);
+  const bool words = storage == RowStorage::kWords;
+  const cudaLaunchConfig_t config =
+      launch_config(blocks_for(rows * (words ? kWordLanes : 32), kThreads), kThreads, stream);
+  return words ? cudaLaunchKernelEx(&config, prepare_operands_kernel<kType, kForm, kWordLanes>, batch, operands)
+               : cudaLaunchKernelEx(&config, prepare_operands_kernel<kType, kForm, 32>, batch, operands);
 }
 
 }  // namespace
 
-cudaError_t launch_prepare_operands(const Batch& batch, const Operands& operands, cudaStream_t stream) {
+cudaError_t launch_prepare_operands(const Batch& batch, const Operands& operands, RowStorage storage,
+                                    cudaStream_t stream) {
   if (operands.dtype != batch.dtype || operands.pitch < batch.head_dim || operands.pitch % 16 != 0) {
     return cudaErrorInvalidValue;
   }
   if (batch.count == 0) return cudaSuccess;
   switch (static_cast<DType>(operands.dtype)) {
     case DType::kF32:
-      return operands.split ? launch_form<DType::kF32, Form::kSplit>(batch, operands, stream)
-                            : launch_form<DType::kF32, Form::kF32>(batch, operands, stream);
+      return operands.split ? launch_form<DType::kF32, Form::kSplit>(batch, operands, storage, stream)
+                            : launch_form<DType::kF32, Form::kF32>(batch, operands, storage, stream);
     case DType::kF16:
-    case DType::kBF16: return launch_form<DType::kF16, Form::kBits16>(batch, operands, stream);
+    case DType::kBF16: return launch_form<DType::kF16, Form::kBits16>(batch, operands, storage, stream);
     default: return cudaErrorInvalidValue;
   }
 }

@@ -2,8 +2,9 @@
 // Scores in double from the tensors as given: the same bits in every kernel, so that a row's reference, taken from one
 // of them, cancels in another also where the scores are 10^30.
 //
-// The order of a dot product is fixed: kScorePartials chains of fused products, product d in chain d % kScorePartials,
-// added as a tree. The chains are one thread's registers (tile) or neighbouring lanes (pair).
+// The order of a dot product is fixed: kScorePartials chains of fused products, runs of kScoreRun neighbours to each in
+// turn, added as a tree. The chains are one thread's registers (tile) or neighbouring lanes (pair), which load a run at
+// once.
 #pragma once
 
 #include "../device/warp.cuh"
@@ -13,6 +14,7 @@
 namespace ag::cuda {
 
 inline constexpr int kScorePartials = 8;
+inline constexpr int kScoreRun = 4;
 
 template <class Real>
 __device__ __forceinline__ Real add_partials(const Real (&p)[kScorePartials]) {
@@ -30,28 +32,107 @@ __device__ __forceinline__ double score_of(const Chunk& chunk, double dot, doubl
   return chunk.score_rule().score(dot, bias);
 }
 
-// The score of query i of a head (both global) and an allowed key: `bias` is pair_bias of the two. Each group of
-// kScorePartials lanes brings its own key, or a negative one, for which the result means nothing; all lanes of the warp
-// take part.
+// A run of a row that begins at `at` elements, as double.
+template <DType kType>
+__device__ __forceinline__ void load_run(const void* data, std::int64_t at, double (&x)[kScoreRun]) {
+  if constexpr (kType == DType::kF64) {
+    const auto* const from = static_cast<const double*>(data) + at;
+#pragma unroll
+    for (int e = 0; e < kScoreRun; ++e) x[e] = from[e];
+  } else if constexpr (kType == DType::kF32) {
+    const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(data) + at);
+    x[0] = static_cast<double>(four.x), x[1] = static_cast<double>(four.y);
+    x[2] = static_cast<double>(four.z), x[3] = static_cast<double>(four.w);
+  } else {
+    const uint2 words = *reinterpret_cast<const uint2*>(static_cast<const std::uint16_t*>(data) + at);
+    const auto value = [](std::uint32_t bits) {
+      return static_cast<double>(kType == DType::kF16 ? f16_value(static_cast<std::uint16_t>(bits))
+                                                      : bf16_value(static_cast<std::uint16_t>(bits)));
+    };
+    x[0] = value(words.x & 0xFFFFu), x[1] = value(words.x >> 16);
+    x[2] = value(words.y & 0xFFFFu), x[3] = value(words.y >> 16);
+  }
+}
+
+// Whether load_run may take runs of both rows: neighbours in memory, at whole multiples of a run's bytes.
+template <DType kType>
+__device__ __forceinline__ bool has_runs(const Chunk& chunk, std::int64_t q, std::int64_t k) {
+  constexpr std::uint64_t kBytes = kScoreRun * kSizeOf<kType>;
+  const auto place = [](const AnyTensor& rows, std::int64_t first) {
+    return reinterpret_cast<std::uint64_t>(rows.data) + static_cast<std::uint64_t>(first) * kSizeOf<kType>;
+  };
+  return chunk.q.stride_column == 1 && chunk.k.stride_column == 1 &&
+         (kType == DType::kF64 || (place(chunk.q, q) | place(chunk.k, k)) % kBytes == 0);
+}
+
+// Dot products of query i of a head (both global) with kCount keys. Each group of kScorePartials lanes brings its own
+// query and keys; a negative key's product means nothing. All lanes of the warp take part.
+template <DType kType, int kCount>
+__device__ __forceinline__ void pair_dots(const Chunk& chunk, std::int64_t head, std::int64_t i,
+                                          const std::int64_t (&keys)[kCount], double (&dots)[kCount]) {
+  const std::int64_t dim = chunk.head_dim;
+  const std::int64_t first = static_cast<std::int64_t>(threadIdx.x % kScorePartials) * kScoreRun;
+  constexpr std::int64_t kStep = kScorePartials * kScoreRun;
+  bool wanted = false, runs = true;
+  std::int64_t k[kCount];
+  const std::int64_t q = element_offset(chunk.q, head, i, 0);
+#pragma unroll
+  for (int n = 0; n < kCount; ++n) {
+    dots[n] = 0;
+    k[n] = element_offset(chunk.k, 0, keys[n] > 0 ? keys[n] : 0, 0);
+    wanted = wanted || keys[n] >= 0;
+    runs = runs && has_runs<kType>(chunk, q, k[n]);
+  }
+  if (wanted) {
+    std::int64_t d = first;
+    if (runs) {
+      for (; d + kScoreRun <= dim; d += kStep) {
+        double x[kScoreRun], y[kCount][kScoreRun];
+        load_run<kType>(chunk.q.data, q + d, x);
+#pragma unroll
+        for (int n = 0; n < kCount; ++n) load_run<kType>(chunk.k.data, k[n] + d, y[n]);
+#pragma unroll
+        for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+          for (int e = 0; e < kScoreRun; ++e) dots[n] = fma(x[e], y[n][e], dots[n]);
+        }
+      }
+    }
+    for (; d < dim; d += kStep) {
+      const std::int64_t end = d + kScoreRun < dim ? d + kScoreRun : dim;
+      for (std::int64_t e = d; e < end; ++e) {
+        const double x = load_double(static_cast<std::int32_t>(kType), chunk.q.data, q + e * chunk.q.stride_column);
+#pragma unroll
+        for (int n = 0; n < kCount; ++n) {
+          dots[n] =
+              fma(x, load_double(static_cast<std::int32_t>(kType), chunk.k.data, k[n] + e * chunk.k.stride_column),
+                  dots[n]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int step = kScorePartials / 2; step > 0; step /= 2) {
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) dots[n] += __shfl_xor_sync(kAllLanes, dots[n], step);
+  }
+}
+
+// The score of query i of a head (both global) and an allowed key: `bias` is pair_bias of the two. As pair_dots.
 template <DType kType>
 __device__ __forceinline__ double pair_score(const Chunk& chunk, std::int64_t head, std::int64_t i, std::int64_t key,
                                              double bias) {
-  double sum = 0;
-  if (key >= 0) {
-    const std::int64_t q = element_offset(chunk.q, head, i, 0), k = element_offset(chunk.k, 0, key, 0);
-    for (std::int64_t d = threadIdx.x % kScorePartials; d < chunk.head_dim; d += kScorePartials) {
-      sum = fma(load_double(static_cast<std::int32_t>(kType), chunk.q.data, q + d * chunk.q.stride_column),
-                load_double(static_cast<std::int32_t>(kType), chunk.k.data, k + d * chunk.k.stride_column), sum);
-    }
-  }
-  for (int step = kScorePartials / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
-  return score_of(chunk, sum, bias);
+  const std::int64_t keys[1] = {key};
+  double dot[1];
+  pair_dots<kType>(chunk, head, i, keys, dot);
+  return score_of(chunk, dot[0], bias);
 }
 
 // Tiles: kTileRows queries, a warp each, against kWindow keys. Blocks of kTileThreads.
 inline constexpr int kTileRows = 8;
 inline constexpr int kTileThreads = 32 * kTileRows;
 inline constexpr int kTileDims = 32;
+static_assert(kTileDims % (kScorePartials * kScoreRun) == 0);
 inline constexpr int kMaxDims = 512;
 
 template <class Real, int kWindow>
@@ -96,7 +177,7 @@ __device__ __forceinline__ Real tile_dot(const Chunk& chunk, std::int64_t first_
     __syncthreads();
 #pragma unroll
     for (int d = 0; d < kTileDims; ++d) {
-      Real& partial = partials[d % kScorePartials];
+      Real& partial = partials[d / kScoreRun % kScorePartials];
       partial = fma(s_tile.queries[warp][d0 + d], s_tile.keys[slot][d], partial);
     }
     __syncthreads();

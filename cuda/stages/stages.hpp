@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "band.hpp"
+#include "row_storage.hpp"
 #include "work.hpp"
 
 namespace ag::cuda {
@@ -38,7 +39,7 @@ struct FinishReport {
 
 // Euclidean length of all queries and keys of the chunks, in double and without overflow, to Chunk::q_norms and
 // k_norms; NaN for a row that holds NaN or infinity.
-cudaError_t launch_inspect_rows(const Batch& batch, bool columns_are_near, cudaStream_t stream);
+cudaError_t launch_inspect_rows(const Batch& batch, RowStorage storage, cudaStream_t stream);
 
 // Chunk::logsumexp times unit to Chunk::given_logsumexp. Finds NaN.
 cudaError_t launch_read_logsumexp(const Batch& batch, double unit, DeviceFault* d_fault, cudaStream_t stream);
@@ -61,7 +62,8 @@ cudaError_t launch_judge_chunks(const Batch& batch, const JudgeRules& rules, std
 cudaError_t launch_inspect_mask(const Batch& batch, DeviceFault* d_fault, cudaStream_t stream);
 
 // Queries and keys of the chunks that are not done in double, as Operands has them.
-cudaError_t launch_prepare_operands(const Batch& batch, const Operands& operands, cudaStream_t stream);
+cudaError_t launch_prepare_operands(const Batch& batch, const Operands& operands, RowStorage storage,
+                                    cudaStream_t stream);
 
 // The score pass in double, for the chunks that are flagged for it: reads q and k as given, D up to 512. Fills states
 // and candidates, by the final cut; with candidates.keys null it counts them.

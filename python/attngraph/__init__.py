@@ -9,6 +9,7 @@ from . import _native, compat, dataset, errors, llama_cpp, ray, toy, transformer
 from ._attention_graph import attention_graph
 from ._bertviz import head_view, model_view
 from ._cache import CacheLoss, cache_loss
+from ._contexts import release_memory
 from ._extract import extract, from_matrix
 from ._imports import from_arrow, from_networkx, from_pandas
 from ._making import concat, from_slices, load
@@ -77,6 +78,7 @@ __all__ = [
     "open",
     "plan",
     "ray",
+    "release_memory",
     "token_texts",
     "toy",
     "transformers",

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from . import _generated, _native, _parts, _values
+from . import _contexts, _generated, _native, _parts, _values
 from ._inputs import chosen_layers, is_array, layers_of, nested, numbers, of_layer, tensor
 from ._labels import Labels, is_many, listed, require_one_each, set_labels, without_last
 from ._options import Options
@@ -180,23 +180,24 @@ def extract(
     }  # fmt: skip
     sink, words = _collector(tokens, query_tokens)
     _parts.with_budget(sink, budget, head_budget)
-    context = _native.Context(_values.device(device))
     on_device = _values.one_of(out, "out", "host", "device") == "device"
     if on_device and len(pairs) != 1:
         raise ArgumentError(f"out='device' is of one layer, and there are {len(pairs)}; call extract for each")
     if on_device and (budget is not None or head_budget is not None):
         raise UnsupportedError("a budget is kept on the host; leave it out, or take out='host'")
-    for label, (queries, keys) in pairs.items():
-        queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
-        options = dataclasses.replace(
-            of_all,
-            layer=label,
-            alibi=of_layer(alibi, label, False),  # a list has a slope for each head
-            **{name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()},
-        ).native(_heads_of(queries), _label_all(tokens))
-        if on_device:
-            return DeviceGraph(context.extract_on_device(queries, keys, options), keys.shape[-2], tokens, query_tokens)
-        context.extract(queries, keys, options, sink)
+    with _contexts.on(_values.device(device)) as context:
+        for label, (queries, keys) in pairs.items():
+            queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
+            options = dataclasses.replace(
+                of_all,
+                layer=label,
+                alibi=of_layer(alibi, label, False),  # a list has a slope for each head
+                **{name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()},
+            ).native(_heads_of(queries), _label_all(tokens))
+            if on_device:
+                made = context.extract_on_device(queries, keys, options)
+                return DeviceGraph(made, keys.shape[-2], tokens, query_tokens)
+            context.extract(queries, keys, options, sink)
     return require_one_each(words, Graph(sink.take_result()))
 
 
@@ -273,14 +274,14 @@ def from_matrix(
         max_edges=max_edges, token_ids=token_ids, word_ids=word_ids,
     )  # fmt: skip
     by_layer = {"mask": mask, "window": window, "heads": _values.kept(heads)}
-    context = _native.Context(_values.device(device))
+    where = _values.device(device)
     if part is not None:
         _values.one_of(part, "part", "encoder", "decoder", "cross")
     weights, beams = _generated.weights_of(attn, part)
     if not _generated.is_steps(weights):
         matrices, many = _matrices(weights, layers, layer, layout)
         sink, words = _collector(tokens, query_tokens, part)
-        _filter(context, matrices, many, sink, by_layer, how, _label_all(tokens))
+        _filter(where, matrices, many, sink, by_layer, how, _label_all(tokens))
         return require_one_each(words, Graph(sink.take_result()))
 
     given = {
@@ -298,7 +299,7 @@ def from_matrix(
         if here:
             sink = _native.Sink.collect()
             placed = dataclasses.replace(how, query_offset=place.query_begin - place.key_begin)
-            _filter(context, here, True, sink, by_layer, placed, False)  # tokens label the whole
+            _filter(where, here, True, sink, by_layer, placed, False)  # tokens label the whole
             made.append((Graph(sink.take_result()), place))
     facts = {"query_offset": "0", **({} if part is None else {"attention": part})}
     # The word generated last was never read: it has a label, but no position.
@@ -313,13 +314,14 @@ def _label_all(tokens):
     return tokens is not None and hasattr(tokens, "__len__") and not is_many(listed(tokens))
 
 
-def _filter(context, matrices, many, sink, by_layer, how, has_tokens):
+def _filter(where, matrices, many, sink, by_layer, how, has_tokens):
     """Send the edges of every matrix into a sink."""
-    for label, matrix in matrices.items():
-        matrix = numbers(matrix, "attn")
-        own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
-        options = dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens)
-        context.filter(matrix, options, sink)
+    with _contexts.on(where) as context:
+        for label, matrix in matrices.items():
+            matrix = numbers(matrix, "attn")
+            own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
+            options = dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens)
+            context.filter(matrix, options, sink)
 
 
 def _collector(tokens, query_tokens, part=None):

@@ -24,6 +24,22 @@
 #include "result.hpp"
 #include "token_ids.hpp"
 
+namespace {
+
+// Contexts that have used a backend which keeps memory.
+std::atomic<int> users{0};
+
+}  // namespace
+
+void attngraph_context::note_use(const ag::Backend& backend) const {
+  if (used == nullptr) ++users;
+  used = &backend;
+}
+
+attngraph_context::~attngraph_context() {
+  if (used != nullptr && --users == 0) used->release_memory();
+}
+
 namespace ag::api {
 namespace {
 
@@ -48,7 +64,7 @@ void set_device(attngraph_context& context, std::string_view device) {
 const Backend& choose_backend(const attngraph_context& context, const attngraph_options& options) {
   const Backend& backend =
       options.backend == nullptr ? default_backend(context.device_kind) : find_backend(options.backend);
-  if (backend.kind() == "cuda") context.used = &backend;
+  if (backend.kind() == "cuda") context.note_use(backend);
   if (options.backend == nullptr) return backend;
   const std::string reason = backend.unavailable();
   if (!reason.empty()) fail(backend.unavailable_status(), "backend '{}' cannot run here: {}", backend.name(), reason);

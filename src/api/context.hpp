@@ -18,9 +18,9 @@ struct attngraph_context {
   mutable double forgone = 0;  // seconds by which CUDA would have been sooner, but for its start (prefers_cuda)
   mutable const ag::Backend* used = nullptr;  // the last one that keeps memory between calls
 
-  ~attngraph_context() {
-    if (used != nullptr) used->release_memory();
-  }
+  // What such backends keep belongs to all contexts that use them, and goes with the last.
+  void note_use(const ag::Backend& backend) const;
+  ~attngraph_context();
 };
 
 namespace ag::api {

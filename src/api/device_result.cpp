@@ -14,12 +14,9 @@ using ag::api::required;
 attngraph_status attngraph_device_result_csr(const attngraph_device_result* result, attngraph_device_csr* csr) {
   return guarded([&] {
     const ag::DeviceGraph& graph = *required(result, "result").graph;
-    required(csr, "csr") = {graph.device,
-                            static_cast<std::int64_t>(graph.slices.size()),
-                            static_cast<std::int64_t>(graph.rows.size()),
-                            graph.edges,
-                            graph.offsets,
-                            graph.keys,
+    required(csr, "csr") = {graph.device,    static_cast<std::int64_t>(graph.slices.size()),
+                            graph.row_count, graph.edges,
+                            graph.offsets,   graph.keys,
                             graph.weights};
   });
 }
@@ -33,10 +30,13 @@ attngraph_status attngraph_device_result_to_host(const attngraph_device_result* 
     const attngraph_device_result& own = required(result, "result");
     required(out, "out");
     const ag::DeviceGraph& graph = *own.graph;
-    std::vector<std::int64_t> offsets(graph.rows.size() + 1), of_slice;
+    std::vector<std::int64_t> offsets(static_cast<std::size_t>(graph.row_count) + 1), of_slice;
     std::vector<std::int32_t> keys(static_cast<std::size_t>(graph.edges));
     std::vector<float> weights(keys.size());
     graph.copy_to_host(offsets.data(), keys.data(), weights.data());
+    const std::vector<ag::RowStats> stats = graph.row_stats();
+    ag::RunReport report = graph.report;
+    report.add_rows(stats.data(), graph.row_count);
 
     attngraph_sink sink(std::make_unique<ag::CollectSink>());
     ag::api::CallIntoSink call(sink, own.facts, {}, 0);
@@ -50,12 +50,12 @@ attngraph_status attngraph_device_result_to_host(const attngraph_device_result* 
         of_slice.clear();
         for (std::size_t r = 0; r <= count; ++r) of_slice.push_back(offsets[row + r] - base);
         call.rows({slice.query_begin, slice.query_count, of_slice.data(), keys.data() + base, weights.data() + base,
-                   ag::DType::kF32, graph.rows.data() + row});
+                   ag::DType::kF32, stats.data() + row});
         row += count;
       }
       call.end_slice(graph.sums[s]);
     }
-    call.complete(graph.report);
+    call.complete(report);
     auto answer = std::make_unique<attngraph_result>();
     answer->graph = sink.take();
     *out = answer.release();

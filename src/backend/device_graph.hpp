@@ -19,15 +19,17 @@ class DeviceGraph {
   const float* weights = nullptr;         // [edges] device
   std::int64_t edges = 0;
   std::vector<SliceInfo> slices;
+  std::int64_t row_count = 0;
   // On the host:
-  std::vector<RowStats> rows;
   std::vector<SliceSums> sums;  // [slices]
-  RunReport report;
+  RunReport report;             // without what is counted in finished rows, RunReport::add_rows
 
   // Work that is queued on the stream from now on finds the arrays complete; null: so does the caller, who waits.
   virtual void wait(void* stream) const = 0;
   // To host arrays of those sizes.
   virtual void copy_to_host(std::int64_t* to_offsets, std::int32_t* to_keys, float* to_weights) const = 0;
+  // [row_count], brought from the device.
+  virtual std::vector<RowStats> row_stats() const = 0;
 };
 
 }  // namespace ag

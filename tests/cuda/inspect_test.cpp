@@ -38,8 +38,8 @@ Norms device_norms(const Tensor& tensor, const std::vector<std::int64_t>& heads)
   chunk.q_norms = queries.data();
   chunk.k_norms = keys.data();
   const DeviceArray<cuda::Chunk> d_chunk(std::vector<cuda::Chunk>{chunk});
-  const bool near = std::abs(view.strides[3]) <= std::abs(view.strides[2]);
-  cuda_ok(cuda::launch_inspect_rows(DeviceChunk::batch_of(chunk, d_chunk.data(), nullptr), near, kDefaultStream));
+  const cuda::RowStorage storage = cuda::row_storage({&chunk, 1}, view.dtype, chunk.head_dim);
+  cuda_ok(cuda::launch_inspect_rows(DeviceChunk::batch_of(chunk, d_chunk.data(), nullptr), storage, kDefaultStream));
   wait_for_device();
   return {queries.download(), keys.download()};
 }
@@ -93,6 +93,15 @@ TEST(InspectRows, RowsThatHoldNanOrInfinityAreNan) {
     const std::vector<double> norms = device_norms(tensor, {0}).keys;
     for (const std::size_t n : {0u, 1u, 2u}) EXPECT_TRUE(std::isnan(norms[n])) << n;
     for (const std::size_t n : {3u, 4u}) EXPECT_NEAR(norms[n], std::sqrt(70.0), 1e-12) << n;
+    // Rows that are read by 16 bytes: each place of a word, in two rows.
+    for (std::size_t d = 0; d < 16; ++d) {
+      std::vector<double> in_words(3 * 16, 1.0);
+      in_words[d] = kNan;
+      in_words[16 + d] = -HUGE_VAL;
+      const std::vector<double> of_words = device_norms(Tensor(dtype, {1, 1, 3, 16}, in_words), {0}).keys;
+      EXPECT_TRUE(std::isnan(of_words[0]) && std::isnan(of_words[1])) << d;
+      EXPECT_NEAR(of_words[2], 4.0, 1e-12);
+    }
   }
 }
 

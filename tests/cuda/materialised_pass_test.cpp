@@ -55,7 +55,10 @@ Answer run(const DeviceChunk& on_device, cuda::PassOptions options, bool dense, 
   const DeviceArray<std::byte> q(idx(rows * work.operands.row_bytes())), k(idx(c.keys * work.operands.row_bytes()));
   work.operands.q = q.data();
   work.operands.k = k.data();
-  cuda_ok(cuda::launch_prepare_operands(work.batch, work.operands, kDefaultStream), "operands");
+  cuda_ok(cuda::launch_prepare_operands(work.batch, work.operands,
+                                        cuda::row_storage({&c, 1}, static_cast<DType>(c.q.dtype), c.head_dim),
+                                        kDefaultStream),
+          "operands");
   PassArrays arrays(rows, 0);
   work.states = arrays.states;
   work.count = arrays.count.data();

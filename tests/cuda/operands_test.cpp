@@ -47,7 +47,8 @@ Prepared prepare(const Tensor& tensor, std::int64_t pitch, bool split, bool pack
   const DeviceArray<std::byte> k(static_cast<std::size_t>(kKeys * operands.row_bytes()));
   operands.q = q.data();
   operands.k = k.data();
-  cuda_ok(cuda::launch_prepare_operands(DeviceChunk::batch_of(chunk, d_chunk.data(), d_facts.data()), operands,
+  const cuda::RowStorage storage = cuda::row_storage({&chunk, 1}, view.dtype, chunk.head_dim);
+  cuda_ok(cuda::launch_prepare_operands(DeviceChunk::batch_of(chunk, d_chunk.data(), d_facts.data()), operands, storage,
                                         kDefaultStream));
   wait_for_device();
   return {q.download(), k.download()};
@@ -146,7 +147,7 @@ TEST(OperandArguments, WhatContradictsTheContractIsRefused) {
     cuda::Operands operands;
     operands.dtype = static_cast<std::int32_t>(dtype);
     operands.pitch = pitch;
-    return cuda::launch_prepare_operands(batch, operands, kDefaultStream);
+    return cuda::launch_prepare_operands(batch, operands, cuda::RowStorage::kNear, kDefaultStream);
   };
   EXPECT_EQ(prepare_with(8, DType::kF16, 16), cudaErrorInvalidValue);   // another type
   EXPECT_EQ(prepare_with(17, DType::kF32, 16), cudaErrorInvalidValue);  // longer than the pitch

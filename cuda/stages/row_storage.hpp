@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the rows of Q and K lie in memory, which decides who reads them.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <span>
+
+#include "work.hpp"
+
+namespace ag::cuda {
+
+enum class RowStorage {
+  kFar,    // the columns of a row are far apart, those of neighbouring rows may be near
+  kNear,   // columns are nearer than rows
+  kWords,  // columns are neighbours, and all rows begin at multiples of 16 bytes and are as long
+};
+
+inline RowStorage row_storage(std::span<const Chunk> chunks, DType dtype, std::int64_t head_dim) {
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  const auto in_words = [size](std::int64_t elements) { return elements * size % 16 == 0; };
+  bool words = in_words(head_dim) && dtype != DType::kF64, near = false;
+  for (const Chunk& chunk : chunks) {
+    for (const AnyTensor* rows : {&chunk.q, &chunk.k}) {
+      near = near || std::abs(rows->stride_column) <= std::abs(rows->stride_row);
+      words = words && rows->stride_column == 1 && in_words(rows->stride_row) && in_words(rows->stride_head) &&
+              reinterpret_cast<std::uintptr_t>(rows->data) % 16 == 0;
+    }
+  }
+  return words ? RowStorage::kWords : near ? RowStorage::kNear : RowStorage::kFar;
+}
+
+}  // namespace ag::cuda
