@@ -122,6 +122,7 @@ class BatchRun {
   // they are counted first, which is waited for.
   void find_candidates() {
     candidates_.count = work_.count;
+    candidates_.scored = !work_.wgmma;
     const bool counts = cuda_.counts_first || (!always_double() && job_.pass.packs_candidates(work_.options));
     std::int64_t places = 0;
     bool may_be_double = true;

@@ -135,9 +135,12 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (present) {
       stored_key = candidates.keys[own];
       // What the final sum rules out costs no product. The pass may have had a score of more digits than float stores.
-      const double stored = kLn2 * static_cast<double>(candidates.scores[own]);
-      const double slack = band + 0x1p-22 * fabs(stored);
-      ruled_out = !works || edge_margin(stored - reference, rest, chunk.log_threshold) < -slack;
+      ruled_out = !works;
+      if (works && candidates.scored) {
+        const double stored = kLn2 * static_cast<double>(candidates.scores[own]);
+        const double slack = band + 0x1p-22 * fabs(stored);
+        ruled_out = edge_margin(stored - reference, rest, chunk.log_threshold) < -slack;
+      }
     }
     const std::int32_t key = ruled_out ? -1 : stored_key;
     double dot = 0;

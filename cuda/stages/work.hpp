@@ -151,6 +151,7 @@ struct Candidates {
   std::int32_t* count = nullptr;          // [rows]
   const std::int64_t* offsets = nullptr;  // [rows + 1] places of rows whose candidates have been counted, or null:
   std::int64_t capacity = 0;              // place(r) = r * capacity, which no row can exceed
+  bool scored = true;                     // false: scores are not written, and rule nothing out
 };
 
 // How a pass that packs its candidates finds their places; both give the same answer.

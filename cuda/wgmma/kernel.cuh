@@ -78,7 +78,7 @@ __device__ __forceinline__ void use_items(const WgmmaArguments& a, const BlockMe
       each_tile([&](int) { sums.add(scores); });
       sums.write(a, rows);
     } else {
-      LaneEdges edges(a, rows, unit);
+      LaneEdges edges(a, rows);
       each_tile([&](int first_key) { edges.add(a, scores, first_key); });
       edges.finish(a, rows);
     }

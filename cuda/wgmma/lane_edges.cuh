@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Edges: products against cuts that are known, of a lane's two rows. A block owns its rows, so that counts live in
-// registers, and a row's candidates are written in the order of keys.
+// registers, and a row's candidates are written in the order of keys; without their scores (Candidates::scored), since
+// nearly all of them are edges.
 #pragma once
 
 #include "items.cuh"
@@ -8,7 +9,6 @@
 namespace ag::cuda {
 
 struct LaneEdges {
-  float unit;
   float cut[2], top[2];
   float floor[2];  // of what is looked at: the smaller of both; +inf: nothing
   int count[2];    // of the row, the same in its four lanes
@@ -17,8 +17,7 @@ struct LaneEdges {
   std::int64_t place[2];
   bool positive;  // all floors of the warp are: integer order is float order
 
-  __device__ __forceinline__ LaneEdges(const WgmmaArguments& a, const LaneRows& rows, float of_a_product)
-      : unit(of_a_product) {
+  __device__ __forceinline__ LaneEdges(const WgmmaArguments& a, const LaneRows& rows) {
     const float infinity = __int_as_float(0x7F800000);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -73,43 +72,47 @@ struct LaneEdges {
       }
     }
     if (!__any_sync(kAllLanes, stands_out)) return;
+    unsigned hits[2] = {0, 0};  // bit b: key 8 (b / 2) + b % 2 of the tile, and the lane's own shift
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        if (__any_sync(kAllLanes, largest[h][k] >= floor[h])) take(a, scores, h, k, first_key);
-      }
-    }
-  }
-
-  // The four lanes of a row hold neighbouring pairs of keys: their hits become the bits of a word, first keys in the
-  // low half, second ones in the high half, and population counts place them.
-  __device__ __forceinline__ void take(const WgmmaArguments& a, const float (&scores)[64], int h, int k,
-                                       int first_key) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const unsigned before_me = ((1u << lane % 4) - 1) * 0x11u;
+        if (!__any_sync(kAllLanes, largest[h][k] >= floor[h])) continue;
 #pragma unroll
-    for (int pair = 0; pair < 4; ++pair) {
-      const float x = at(scores, h, k, 2 * pair), y = at(scores, h, k, 2 * pair + 1);
-      // Hits are one or two of a tile: what the others would cost is more than asking.
-      if (!__any_sync(kAllLanes, fmaxf(x, y) >= floor[h])) continue;
-      const int key = first_key + 32 * k + 8 * pair + 2 * (lane % 4);
-      const bool first = x >= cut[h], second = y >= cut[h];
-      const unsigned low = __ballot_sync(kAllLanes, first) >> (lane & 28) & 15u;
-      const unsigned high = __ballot_sync(kAllLanes, second) >> (lane & 28) & 15u;
-      const unsigned hits = low | high << 4;
-      const int at_first = count[h] + __popc(hits & before_me), at_second = at_first + (first ? 1 : 0);
-      if (first && at_first < room[h]) write(a, place[h] + at_first, key, x);
-      if (second && at_second < room[h]) write(a, place[h] + at_second, key + 1, y);
-      count[h] += __popc(hits);
-      if (y == top[h]) max_key[h] = min(max_key[h], key + 1);
-      if (x == top[h]) max_key[h] = min(max_key[h], key);
+        for (int n = 0; n < 8; ++n) {
+          if (at(scores, h, k, n) >= cut[h]) hits[h] |= 1u << (8 * k + n);
+        }
+        if (!__any_sync(kAllLanes, largest[h][k] == top[h])) continue;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) {
+          const int key = first_key + 2 * (static_cast<int>(threadIdx.x) % 4) + 32 * k + n / 2 * 8 + n % 2;
+          if (at(scores, h, k, n) == top[h]) max_key[h] = min(max_key[h], key);
+        }
+      }
+      if (__any_sync(kAllLanes, hits[h] != 0)) write_keys(a, h, hits[h], first_key);
     }
   }
 
-  __device__ __forceinline__ void write(const WgmmaArguments& a, std::int64_t to, int key, float product) const {
-    a.candidates.keys[to] = key;
-    a.candidates.scores[to] = product * unit;
+  // The four lanes of a row hold neighbouring pairs of keys. Each writes its own hits where as many hits of its row as
+  // stand before them leave room: they know them from each other's bits.
+  __device__ __forceinline__ void write_keys(const WgmmaArguments& a, int h, unsigned hits, int first_key) {
+    const int own = static_cast<int>(threadIdx.x) % 4;
+    unsigned others[3];
+    int all = __popc(hits);
+#pragma unroll
+    for (int x = 1; x < 4; ++x) {
+      others[x - 1] = __shfl_xor_sync(kAllLanes, hits, x);
+      all += __popc(others[x - 1]);
+    }
+    for (unsigned left = hits; left != 0; left &= left - 1) {
+      const int bit = __ffs(static_cast<int>(left)) - 1;
+      const unsigned below = (1u << (bit & ~1)) - 1, through = below << 2 | 3u;  // pairs before this one; and itself
+      int at = count[h] + __popc(hits & ((1u << bit) - 1));
+#pragma unroll
+      for (int x = 1; x < 4; ++x) at += __popc(others[x - 1] & ((own ^ x) < own ? through : below));
+      if (at < room[h]) a.candidates.keys[place[h] + at] = first_key + 2 * own + bit / 2 * 8 + bit % 2;
+    }
+    count[h] += all;
   }
 
   __device__ __forceinline__ void finish(const WgmmaArguments& a, const LaneRows& rows) const {
