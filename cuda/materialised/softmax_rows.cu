@@ -166,6 +166,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     softmax_rows_kernel(SoftmaxRows work, FloatScoreRule rule) {
   constexpr int kCached = kGeneral || kWarps > 8 ? 0 : 8;
   constexpr std::uint32_t kTile = kWarps * 128;
+  constexpr std::uint32_t kAhead = kGeneral ? 1 : 4;  // tiles that are on their way while others are used
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
   ATTNGRAPH_SHARED(s_counts, std::int32_t[3][kWarps]);
   ATTNGRAPH_SHARED(s_first, std::uint32_t[kWarps]);
@@ -208,10 +209,16 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
     add_scores(p, cache[n], column, weighted);
   }
 #pragma unroll 1
-  for (std::uint32_t tile = first_tile + kCached; tile < end_tile; ++tile) {
-    float x[4];
-    scores.load(tile * kTile + place, x);
-    add_scores(p, x, tile * kTile + place, weighted);
+  for (std::uint32_t tile = first_tile + kCached; tile < end_tile; tile += kAhead) {
+    float x[kAhead][4];
+#pragma unroll
+    for (std::uint32_t n = 0; n < kAhead; ++n) {
+      if (tile + n < end_tile) scores.load((tile + n) * kTile + place, x[n]);
+    }
+#pragma unroll
+    for (std::uint32_t n = 0; n < kAhead; ++n) {
+      if (tile + n < end_tile) add_scores(p, x[n], (tile + n) * kTile + place, weighted);
+    }
   }
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) merge(p, shuffle_xor(p, step));
@@ -231,10 +238,16 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
       if (tile < end_tile) f(tile, cache[n]);
     }
 #pragma unroll 1
-    for (std::uint32_t tile = first_tile + kCached; tile < end_tile; ++tile) {
-      float x[4];
-      scores.load(tile * kTile + place, x);
-      f(tile, x);
+    for (std::uint32_t tile = first_tile + kCached; tile < end_tile; tile += kAhead) {
+      float x[kAhead][4];
+#pragma unroll
+      for (std::uint32_t n = 0; n < kAhead; ++n) {
+        if (tile + n < end_tile) scores.load((tile + n) * kTile + place, x[n]);
+      }
+#pragma unroll
+      for (std::uint32_t n = 0; n < kAhead; ++n) {
+        if (tile + n < end_tile) f(tile + n, x[n]);
+      }
     }
   };
 

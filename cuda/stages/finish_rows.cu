@@ -15,6 +15,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kRows = kThreads / kScorePartials;  // of a block
+// Products of a row at a time, so that their keys come while others wait.
+template <DType kType>
+inline constexpr int kTogether = kType == DType::kF64 ? 2 : 4;
 constexpr double kRoundoff = 0x1p-53;
 
 // A team is the kScorePartials lanes that work on a row; a warp has four. Teams of a warp go together, so that all of
@@ -100,11 +103,13 @@ __global__ void __launch_bounds__(kThreads, 2)
   const double given = is_given ? chunk.given_logsumexp[local] : 0.0;
   const double norm = chunk.norm_of(local);
   const double sum = states.sum[row], reference = states.reference[row];
-  const double weighted = states.weighted != nullptr ? states.weighted[row] : 0.0;
   const std::int32_t pass_max_key = states.max_key[row];
   const CandidateRow place = candidate_row(candidates, row);
-  const std::int64_t counted = candidates.count[row];
-  const std::int64_t count = !exists ? 0 : counted < place.capacity ? counted : place.capacity;
+  const std::int32_t counted = candidates.count[row];
+  const bool overflows = counted > place.capacity;
+  const std::int32_t count = !exists ? 0 : overflows ? static_cast<std::int32_t>(place.capacity) : counted;
+  std::int32_t* const own_keys = candidates.keys + place.begin;
+  float* const own_scores = candidates.scores + place.begin;
   const bool empty = !(norm == norm) || fabs(given) == infinity_f64() || !(sum > 0);
   __syncwarp();  // whoever speaks writes the states, which all have read
   if (exists && speaks && facts.in_double()) atomicAdd(&report->rows_fp64, 1ull);
@@ -122,39 +127,50 @@ __global__ void __launch_bounds__(kThreads, 2)
   Tally tally;
   tally.max_key = max_key;
   const double max_bias = works ? pair_bias(chunk.mask, head, i, max_key) : 0.0;
-  const double pass_maximum = pair_score<kType>(chunk, head, i, works ? max_key : -1, max_bias);
+  const PairDots<kType> pair_dots(chunk, head, i);
+  const std::int32_t maximum_key[1] = {works ? max_key : -1};
+  double maximum_dot[1];
+  pair_dots(maximum_key, maximum_dot);
+  const double pass_maximum = score_of(chunk, maximum_dot[0], max_bias);
   tally.maximum = pass_maximum;
   const double eps = works ? model.eps(norm, pass_maximum) + 8 * kRoundoff * fabs(logsumexp) : 0.0;
   const double band = model.band(norm) + 2 * model.bias_error(pass_maximum);
 
-  for (std::int64_t base = 0; __any_sync(kAllLanes, base < count); base += kScorePartials) {
-    const std::int64_t own = place.begin + base + team.member;  // in the arrays
-    const bool present = base + team.member < count;
+  for (std::int32_t base = 0; __any_sync(kAllLanes, base < count); base += kScorePartials) {
+    const std::int32_t own = base + team.member;
+    const bool present = own < count;
     std::int32_t stored_key = -1;
     bool ruled_out = true;
     if (present) {
-      stored_key = candidates.keys[own];
+      stored_key = own_keys[own];
       // What the final sum rules out costs no product. The pass may have had a score of more digits than float stores.
       ruled_out = !works;
       if (works && candidates.scored) {
-        const double stored = kLn2 * static_cast<double>(candidates.scores[own]);
+        const double stored = kLn2 * static_cast<double>(own_scores[own]);
         const double slack = band + 0x1p-22 * fabs(stored);
         ruled_out = edge_margin(stored - reference, rest, chunk.log_threshold) < -slack;
       }
     }
     const std::int32_t key = ruled_out ? -1 : stored_key;
     double dot = 0;
-    for (int m = 0; m < kScorePartials; m += 2) {
-      const std::int64_t keys[2] = {team.from(key, m), team.from(key, m + 1)};
-      if (!__any_sync(kAllLanes, keys[0] >= 0 || keys[1] >= 0)) continue;
-      double dots[2];
-      pair_dots<kType>(chunk, head, i, keys, dots);
-      if (team.member == m) dot = dots[0];
-      if (team.member == m + 1) dot = dots[1];
+#pragma unroll 1
+    for (int m = 0; m < kScorePartials; m += kTogether<kType>) {
+      std::int32_t keys[kTogether<kType>];
+      bool wanted = false;
+#pragma unroll
+      for (int n = 0; n < kTogether<kType>; ++n) {
+        keys[n] = team.from(key, m + n);
+        wanted = wanted || keys[n] >= 0;
+      }
+      if (!__any_sync(kAllLanes, wanted)) continue;
+      double dots[kTogether<kType>];
+      pair_dots(keys, dots);
+#pragma unroll
+      for (int n = 0; n < kTogether<kType>; ++n) dot = team.member == m + n ? dots[n] : dot;
     }
     if (!present) continue;
     if (empty) {
-      if (stored_key >= 0) candidates.keys[own] = ~stored_key;
+      if (stored_key >= 0) own_keys[own] = ~stored_key;
       continue;
     }
     ++tally.candidates;
@@ -180,9 +196,9 @@ __global__ void __launch_bounds__(kThreads, 2)
         atomicMax(&report->weight.inverse_place, ~static_cast<unsigned long long>(row * batch.keys + key));
       }
     }
-    candidates.scores[own] = static_cast<float>(weight);
-    if (weights_f64 != nullptr) weights_f64[own] = weight;
-    if (!edge) candidates.keys[own] = ~stored_key;
+    own_scores[own] = static_cast<float>(weight);
+    if (weights_f64 != nullptr) weights_f64[place.begin + own] = weight;
+    if (!edge) own_keys[own] = ~stored_key;
   }
   tally.merge(team);
   double kept_mass = tally.kept.value();
@@ -194,12 +210,11 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (may_be_uniform && allowed == tally.candidates) {
       const bool edge = is_uniform_row_edge(tally.candidates, chunk.threshold);
       const double weight = 1.0 / static_cast<double>(tally.candidates);
-      for (std::int64_t m = team.member; m < count; m += kScorePartials) {
-        const std::int64_t own = place.begin + m;
-        const std::int32_t key = candidates.keys[own];
-        candidates.scores[own] = static_cast<float>(weight);
-        if (weights_f64 != nullptr) weights_f64[own] = weight;
-        candidates.keys[own] = (key < 0) == edge ? ~key : key;
+      for (std::int32_t own = team.member; own < count; own += kScorePartials) {
+        const std::int32_t key = own_keys[own];
+        own_scores[own] = static_cast<float>(weight);
+        if (weights_f64 != nullptr) weights_f64[place.begin + own] = weight;
+        own_keys[own] = (key < 0) == edge ? ~key : key;
       }
       tally.edges = edge ? tally.candidates : 0;
       tally.borderline = 0;
@@ -219,7 +234,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       double entropy = 0;
       if (!empty) {
         // Of the keys' own softmax, rescaled to the denominator in use, plus the sink's term.
-        entropy = exp(own_rest - rest) * (rest - weighted / sum);
+        entropy = exp(own_rest - rest) * (rest - states.weighted[row] / states.sum[row]);
         if (sink > -infinity_f64()) entropy += exp(sink - logsumexp) * (logsumexp - sink);
       }
       results.entropy[row] = entropy;
@@ -230,7 +245,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (works && tally.borderline > 0) {
       atomicAdd(&report->borderline, static_cast<unsigned long long>(tally.borderline));
     }
-    if (works && (counted > place.capacity || !has_maximum)) atomicAdd(&report->rows_overflowed, 1ull);
+    if (works && (overflows || !has_maximum)) atomicAdd(&report->rows_overflowed, 1ull);
   }
 
   // One atomic a block: all of them go to one address. Bits of doubles that are not negative have the order of their

@@ -7,7 +7,7 @@
 namespace ag::cuda {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
 constexpr double kFloatLimit = 1e30;           // beyond it a float could
 constexpr double kSmallestProduct = 0x1p-126;  // that a float holds at full precision
@@ -90,14 +90,18 @@ __global__ void __launch_bounds__(kThreads) judge_chunks_kernel(Batch batch, Jud
   Chunk& chunk = batch.chunks[blockIdx.x];
   const std::int64_t all = chunk.all_queries;
   Seen queries, keys;
-  for (std::int64_t n = threadIdx.x; n < chunk.heads * all; n += kThreads) {
-    const std::int64_t i = n % all;
-    const bool asked = i >= chunk.query_begin && i < chunk.query_begin + chunk.queries;
-    queries.look(chunk.q_norms[n], static_cast<unsigned long long>(n), asked);
+  const std::int64_t begin = chunk.query_begin, end = chunk.query_begin + chunk.queries, heads = chunk.heads;
+  const double* const q_norms = chunk.q_norms;
+  const double* const k_norms = chunk.k_norms;
+  for (std::int64_t g = 0; g < heads; ++g) {
+#pragma unroll 4
+    for (std::int64_t i = threadIdx.x; i < all; i += kThreads)
+      queries.look(q_norms[g * all + i], static_cast<unsigned long long>(g * all + i), i >= begin && i < end);
   }
-  for (std::int64_t j = threadIdx.x; j < chunk.mask.key_count; j += kThreads) {
-    keys.look(chunk.k_norms[j], static_cast<unsigned long long>(j), true);
-  }
+  const std::int64_t key_count = chunk.mask.key_count;
+#pragma unroll 4
+  for (std::int64_t j = threadIdx.x; j < key_count; j += kThreads)
+    keys.look(k_norms[j], static_cast<unsigned long long>(j), true);
   queries = block_join(queries, s_seen);
   keys = block_join(keys, s_seen);
   std::uint8_t* const flags = bad_keys + blockIdx.x * batch.keys;

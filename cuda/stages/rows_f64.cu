@@ -9,14 +9,13 @@
 namespace ag::cuda {
 namespace {
 
+constexpr std::int64_t kMostBlocks = 1024;  // more than any device runs at a time
+
 // A block kTileRows queries of one head, a warp each; a lane takes the keys whose number is its own modulo 32, so that
 // what a row yields does not depend on the rows around it.
 template <DType kType>
-__global__ void __launch_bounds__(kTileThreads)
-    rows_f64_kernel(Batch batch, std::int64_t blocks_per_chunk, RowStates states, Candidates candidates) {
-  ATTNGRAPH_SHARED(s_tile, TileMemory<double, 32>);
-  const ChunkPlace at(blockIdx.x, blocks_per_chunk);
-  if (!batch.facts[at.chunk].in_double()) return;
+__device__ __forceinline__ void do_rows(const Batch& batch, const ChunkPlace& at, const RowStates& states,
+                                        const Candidates& candidates, TileMemory<double, 32>& s_tile) {
   const Chunk& chunk = batch.chunks[at.chunk];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const std::int64_t blocks_per_head = (chunk.queries + kTileRows - 1) / kTileRows;
@@ -102,6 +101,24 @@ __global__ void __launch_bounds__(kTileThreads)
   if (states.weighted != nullptr) states.weighted[row] = weighted;
 }
 
+// Most batches have no chunk that needs this: then the blocks of one wave look at the chunks and are done.
+template <DType kType>
+__global__ void __launch_bounds__(kTileThreads)
+    rows_f64_kernel(Batch batch, std::int64_t blocks_per_chunk, RowStates states, Candidates candidates) {
+  ATTNGRAPH_SHARED(s_tile, TileMemory<double, 32>);
+  for (std::int32_t first = 0; first < batch.count; first += 32) {
+    const std::int32_t own = first + static_cast<std::int32_t>(threadIdx.x % 32);
+    unsigned in_double = __ballot_sync(kAllLanes, own < batch.count && batch.facts[own].in_double());
+    for (; in_double != 0; in_double &= in_double - 1) {
+      const std::int64_t chunk = first + __ffs(static_cast<int>(in_double)) - 1;
+      for (std::int64_t n = blockIdx.x; n < blocks_per_chunk; n += gridDim.x) {
+        do_rows<kType>(batch, ChunkPlace(chunk * blocks_per_chunk + n, blocks_per_chunk), states, candidates, s_tile);
+        __syncthreads();
+      }
+    }
+  }
+}
+
 }  // namespace
 
 cudaError_t launch_rows_f64(const Batch& batch, const RowStates& states, const Candidates& candidates,
@@ -109,7 +126,8 @@ cudaError_t launch_rows_f64(const Batch& batch, const RowStates& states, const C
   if (batch.head_dim > kMaxDims) return cudaErrorInvalidValue;
   if (batch.rows == 0) return cudaSuccess;
   const std::int64_t blocks_per_chunk = batch.most_heads * blocks_for(batch.most_queries, kTileRows);
-  const cudaLaunchConfig_t config = launch_config(batch.count * blocks_per_chunk, kTileThreads, stream);
+  const cudaLaunchConfig_t config =
+      launch_config(blocks_per_chunk < kMostBlocks ? blocks_per_chunk : kMostBlocks, kTileThreads, stream);
   return with_float_dtype(batch.dtype, [&](auto type) {
     return cudaLaunchKernelEx(&config, rows_f64_kernel<decltype(type)::value>, batch, blocks_per_chunk, states,
                               candidates);

@@ -32,99 +32,155 @@ __device__ __forceinline__ double score_of(const Chunk& chunk, double dot, doubl
   return chunk.score_rule().score(dot, bias);
 }
 
-// A run of a row that begins at `at` elements, as double.
+// A run of a row as it lies in memory, and its values in double.
 template <DType kType>
-__device__ __forceinline__ void load_run(const void* data, std::int64_t at, double (&x)[kScoreRun]) {
-  if constexpr (kType == DType::kF64) {
-    const auto* const from = static_cast<const double*>(data) + at;
+struct Run;
+template <>
+struct Run<DType::kF64> {
+  double x[kScoreRun];
+  __device__ __forceinline__ void load(const double* from) {
 #pragma unroll
     for (int e = 0; e < kScoreRun; ++e) x[e] = from[e];
-  } else if constexpr (kType == DType::kF32) {
-    const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(data) + at);
-    x[0] = static_cast<double>(four.x), x[1] = static_cast<double>(four.y);
-    x[2] = static_cast<double>(four.z), x[3] = static_cast<double>(four.w);
-  } else {
-    const uint2 words = *reinterpret_cast<const uint2*>(static_cast<const std::uint16_t*>(data) + at);
-    const auto value = [](std::uint32_t bits) {
-      return static_cast<double>(kType == DType::kF16 ? f16_value(static_cast<std::uint16_t>(bits))
-                                                      : bf16_value(static_cast<std::uint16_t>(bits)));
-    };
-    x[0] = value(words.x & 0xFFFFu), x[1] = value(words.x >> 16);
-    x[2] = value(words.y & 0xFFFFu), x[3] = value(words.y >> 16);
   }
-}
+  __device__ __forceinline__ double value(int e) const { return x[e]; }
+};
+template <>
+struct Run<DType::kF32> {
+  float4 four;
+  __device__ __forceinline__ void load(const float* from) { four = *reinterpret_cast<const float4*>(from); }
+  __device__ __forceinline__ double value(int e) const {
+    return static_cast<double>(e == 0 ? four.x : e == 1 ? four.y : e == 2 ? four.z : four.w);
+  }
+};
+template <bool kBf16>
+struct Run16 {
+  uint2 words;
+  __device__ __forceinline__ void load(const std::uint16_t* from) { words = *reinterpret_cast<const uint2*>(from); }
+  __device__ __forceinline__ double value(int e) const {
+    const std::uint32_t word = e < 2 ? words.x : words.y;
+    const auto bits = static_cast<std::uint16_t>(e % 2 == 0 ? word & 0xFFFFu : word >> 16);
+    return static_cast<double>(kBf16 ? bf16_value(bits) : f16_value(bits));
+  }
+};
+template <>
+struct Run<DType::kF16> : Run16<false> {};
+template <>
+struct Run<DType::kBF16> : Run16<true> {};
 
-// Whether load_run may take runs of both rows: neighbours in memory, at whole multiples of a run's bytes.
 template <DType kType>
-__device__ __forceinline__ bool has_runs(const Chunk& chunk, std::int64_t q, std::int64_t k) {
-  constexpr std::uint64_t kBytes = kScoreRun * kSizeOf<kType>;
-  const auto place = [](const AnyTensor& rows, std::int64_t first) {
-    return reinterpret_cast<std::uint64_t>(rows.data) + static_cast<std::uint64_t>(first) * kSizeOf<kType>;
-  };
-  return chunk.q.stride_column == 1 && chunk.k.stride_column == 1 &&
-         (kType == DType::kF64 || (place(chunk.q, q) | place(chunk.k, k)) % kBytes == 0);
-}
+struct ElementOf {
+  using type = std::uint16_t;
+};
+template <>
+struct ElementOf<DType::kF32> {
+  using type = float;
+};
+template <>
+struct ElementOf<DType::kF64> {
+  using type = double;
+};
 
-// Dot products of query i of a head (both global) with kCount keys. Each group of kScorePartials lanes brings its own
-// query and keys; a negative key's product means nothing. All lanes of the warp take part.
-template <DType kType, int kCount>
-__device__ __forceinline__ void pair_dots(const Chunk& chunk, std::int64_t head, std::int64_t i,
-                                          const std::int64_t (&keys)[kCount], double (&dots)[kCount]) {
-  const std::int64_t dim = chunk.head_dim;
-  const std::int64_t first = static_cast<std::int64_t>(threadIdx.x % kScorePartials) * kScoreRun;
-  constexpr std::int64_t kStep = kScorePartials * kScoreRun;
-  bool wanted = false, runs = true;
-  std::int64_t k[kCount];
-  const std::int64_t q = element_offset(chunk.q, head, i, 0);
-#pragma unroll
-  for (int n = 0; n < kCount; ++n) {
-    dots[n] = 0;
-    k[n] = element_offset(chunk.k, 0, keys[n] > 0 ? keys[n] : 0, 0);
-    wanted = wanted || keys[n] >= 0;
-    runs = runs && has_runs<kType>(chunk, q, k[n]);
+// Dot products of a query with keys of its head, by the kScorePartials lanes of a group. All lanes of the warp take
+// part in every call; groups have queries of their own, and one that wants nothing brings negative keys.
+template <DType kType>
+class PairDots {
+  using Element = typename ElementOf<kType>::type;
+
+ public:
+  // Of query i of a head (both global).
+  __device__ __forceinline__ PairDots(const Chunk& chunk, std::int64_t head, std::int64_t i)
+      : q_(static_cast<const Element*>(chunk.q.data) + element_offset(chunk.q, head, i, 0)), chunk_(chunk) {
+    // Runs can be loaded at once where they are neighbours in memory, at whole multiples of their bytes.
+    constexpr std::uint64_t kBytes = kType == DType::kF64 ? 1 : kScoreRun * kSizeOf<kType>;
+    const std::uint64_t misplaced = reinterpret_cast<std::uint64_t>(q_) |
+                                    reinterpret_cast<std::uint64_t>(chunk.k.data) |
+                                    static_cast<std::uint64_t>(chunk.k.stride_row) * kSizeOf<kType>;
+    in_runs_ = chunk.q.stride_column == 1 && chunk.k.stride_column == 1 && misplaced % kBytes == 0;
   }
-  if (wanted) {
-    std::int64_t d = first;
-    if (runs) {
-      for (; d + kScoreRun <= dim; d += kStep) {
-        double x[kScoreRun], y[kCount][kScoreRun];
-        load_run<kType>(chunk.q.data, q + d, x);
+
+  // A negative key's product means nothing.
+  template <int kCount>
+  __device__ __forceinline__ void operator()(const std::int32_t (&keys)[kCount], double (&dots)[kCount]) const {
+    const Element* k[kCount];
+    bool wanted = false;
 #pragma unroll
-        for (int n = 0; n < kCount; ++n) load_run<kType>(chunk.k.data, k[n] + d, y[n]);
+    for (int n = 0; n < kCount; ++n) {
+      dots[n] = 0;
+      wanted = wanted || keys[n] >= 0;
+      k[n] = static_cast<const Element*>(chunk_.k.data) + (keys[n] > 0 ? keys[n] : 0) * chunk_.k.stride_row;
+    }
+    if (wanted) add(k, dots);
 #pragma unroll
-        for (int n = 0; n < kCount; ++n) {
+    for (int step = kScorePartials / 2; step > 0; step /= 2) {
 #pragma unroll
-          for (int e = 0; e < kScoreRun; ++e) dots[n] = fma(x[e], y[n][e], dots[n]);
+      for (int n = 0; n < kCount; ++n) dots[n] += __shfl_xor_sync(kAllLanes, dots[n], step);
+    }
+  }
+
+ private:
+  template <int kCount>
+  __device__ __forceinline__ void add(const Element* const (&k)[kCount], double (&dots)[kCount]) const {
+    constexpr int kStep = kScorePartials * kScoreRun;
+    constexpr int kAhead = kSizeOf<kType> == 2 ? 2 : 1;  // runs of a row that are on their way before the first is used
+    const int dim = static_cast<int>(chunk_.head_dim);
+    int d = static_cast<int>(threadIdx.x) % kScorePartials * kScoreRun;
+    if (in_runs_) {
+#pragma unroll 1
+      for (; d + (kAhead - 1) * kStep + kScoreRun <= dim; d += kAhead * kStep) {
+        Run<kType> x[kAhead], y[kAhead][kCount];
+#pragma unroll
+        for (int r = 0; r < kAhead; ++r) {
+          x[r].load(q_ + d + r * kStep);
+#pragma unroll
+          for (int n = 0; n < kCount; ++n) y[r][n].load(k[n] + d + r * kStep);
         }
+#pragma unroll
+        for (int r = 0; r < kAhead; ++r) multiply(x[r], y[r], dots);
+      }
+      if (kAhead > 1 && d + kScoreRun <= dim) {
+        Run<kType> x, y[kCount];
+        x.load(q_ + d);
+#pragma unroll
+        for (int n = 0; n < kCount; ++n) y[n].load(k[n] + d);
+        multiply(x, y, dots);
+        d += kStep;
       }
     }
     for (; d < dim; d += kStep) {
-      const std::int64_t end = d + kScoreRun < dim ? d + kScoreRun : dim;
-      for (std::int64_t e = d; e < end; ++e) {
-        const double x = load_double(static_cast<std::int32_t>(kType), chunk.q.data, q + e * chunk.q.stride_column);
+      const int end = d + kScoreRun < dim ? d + kScoreRun : dim;
+      for (int e = d; e < end; ++e) {
+        const double x = load_double(static_cast<std::int32_t>(kType), q_, e * chunk_.q.stride_column);
 #pragma unroll
         for (int n = 0; n < kCount; ++n) {
-          dots[n] =
-              fma(x, load_double(static_cast<std::int32_t>(kType), chunk.k.data, k[n] + e * chunk.k.stride_column),
-                  dots[n]);
+          dots[n] = fma(x, load_double(static_cast<std::int32_t>(kType), k[n], e * chunk_.k.stride_column), dots[n]);
         }
       }
     }
   }
-#pragma unroll
-  for (int step = kScorePartials / 2; step > 0; step /= 2) {
-#pragma unroll
-    for (int n = 0; n < kCount; ++n) dots[n] += __shfl_xor_sync(kAllLanes, dots[n], step);
-  }
-}
 
-// The score of query i of a head (both global) and an allowed key: `bias` is pair_bias of the two. As pair_dots.
+  template <int kCount>
+  static __device__ __forceinline__ void multiply(const Run<kType>& x, const Run<kType> (&y)[kCount],
+                                                  double (&dots)[kCount]) {
+#pragma unroll
+    for (int e = 0; e < kScoreRun; ++e) {
+      const double value = x.value(e);
+#pragma unroll
+      for (int n = 0; n < kCount; ++n) dots[n] = fma(value, y[n].value(e), dots[n]);
+    }
+  }
+
+  const Element* q_;
+  const Chunk& chunk_;
+  bool in_runs_;
+};
+
+// The score of query i of a head (both global) and an allowed key: `bias` is pair_bias of the two. As PairDots.
 template <DType kType>
 __device__ __forceinline__ double pair_score(const Chunk& chunk, std::int64_t head, std::int64_t i, std::int64_t key,
                                              double bias) {
-  const std::int64_t keys[1] = {key};
+  const std::int32_t keys[1] = {static_cast<std::int32_t>(key)};
   double dot[1];
-  pair_dots<kType>(chunk, head, i, keys, dot);
+  PairDots<kType>(chunk, head, i)(keys, dot);
   return score_of(chunk, dot[0], bias);
 }
 
