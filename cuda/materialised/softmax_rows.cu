@@ -160,11 +160,13 @@ __device__ __forceinline__ float top_k_bound(float maximum, std::int64_t top_k, 
   return low;
 }
 
-// kCached tiles of the row stay in registers between its two passes: those of a plain row that is not very long.
-template <int kWarps, bool kGeneral>
-__global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
+// kCached tiles of the row stay in registers between its two passes: those of a plain row that has no more. A longer
+// one is read twice, by as many warps as a multiprocessor holds.
+template <int kWarps, bool kGeneral, bool kShort>
+__global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, kShort || kGeneral ? 1 : 3)
     softmax_rows_kernel(SoftmaxRows work, FloatScoreRule rule) {
-  constexpr int kCached = kGeneral || kWarps > 8 ? 0 : 8;
+  static_assert(!(kGeneral && kShort));
+  constexpr int kCached = kShort ? 8 : 0;
   constexpr std::uint32_t kTile = kWarps * 128;
   constexpr std::uint32_t kAhead = kGeneral ? 1 : 4;  // tiles that are on their way while others are used
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
@@ -349,14 +351,14 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, 1)
   if (weighted) work.states.weighted[row] = kLn2 * p.weighted;
 }
 
-template <int kWarps>
+template <int kWarps, bool kShort>
 cudaError_t launch(const SoftmaxRows& work, cudaStream_t stream) {
   using Team = RowTeam<kWarps>;
   const std::int64_t rows = work.batch.count * work.batch.most_rows;
   const cudaLaunchConfig_t config = launch_config(blocks_for(rows, Team::kRowsPerBlock), Team::kBlockThreads, stream);
   const FloatScoreRule rule = in_float({work.scale, work.softcap});
-  return work.general ? cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, true>, work, rule)
-                      : cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, false>, work, rule);
+  return work.general ? cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, true, false>, work, rule)
+                      : cudaLaunchKernelEx(&config, softmax_rows_kernel<kWarps, false, kShort>, work, rule);
 }
 
 }  // namespace
@@ -366,9 +368,9 @@ cudaError_t launch_softmax_rows(const SoftmaxRows& work, cudaStream_t stream) {
   if (work.scores.width > std::int64_t{1} << 31) return cudaErrorInvalidValue;
   if (work.candidates.words != bit_words(work.scores.width) || work.scores.pitch % 4 != 0) return cudaErrorInvalidValue;
   if (work.batch.rows == 0) return cudaSuccess;
-  if (work.scores.width <= 1024) return launch<1>(work, stream);  // what a warp holds in registers
-  if (work.scores.width <= 32768) return launch<8>(work, stream);
-  return launch<16>(work, stream);
+  if (work.scores.width <= 1024) return launch<1, true>(work, stream);  // what a warp holds in registers
+  if (work.scores.width <= 8192) return launch<8, true>(work, stream);
+  return launch<8, false>(work, stream);
 }
 
 }  // namespace ag::cuda

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _captured, _live, _own_attention, _values
+from ._beside import Beside
 from ._inputs import tensor
 from ._kept import KeptLayer
 from ._labels import Labels
@@ -150,6 +151,8 @@ class Capture:
         self._how = how
         self._call_options(0, {}, None, False, None, Place(0, 0), None)  # wrong values are told here, not in the model
         self._devices = _live.Devices()
+        self._beside = Beside()
+        self._cache_given = False  # to the pass that is running: it may be changed in place
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
         self._streams = Streams()
@@ -319,6 +322,7 @@ class Capture:
             self._kept.clear()
         while self._undo:
             self._undo.pop()()
+        self._beside.end()
 
     def _configs(self):
         """The configurations that modules of the model choose their attention by, each once."""
@@ -369,6 +373,7 @@ class Capture:
         if self._depth == 0:
             self._settle()
             self._running, self._called, self._ids = {}, set(), {}
+            self._cache_given = _live.cache_of(kwargs) is not None
             self._thread = threading.get_ident()
         elif self._thread != threading.get_ident():
             raise UnsupportedError("two threads run the model at once; a capture can follow one at a time")
@@ -386,7 +391,13 @@ class Capture:
             self._masks.clear()
             if output is None:  # it was left by an exception
                 self._failed = True
+                self._beside.drop()
             else:
+                try:
+                    self._beside.wait()
+                except BaseException:
+                    self._failed = True
+                    raise
                 cache = next((c for c in map(_live.cache_of, (kwargs, output)) if c is not None), None)
                 self._finish_pass(cache)
 
@@ -469,15 +480,24 @@ class Capture:
             _live.check_formula(name, query, key, added, weights[..., :keys], kwargs)
         sink = running.sink(where, place, query.shape[0], queries)
 
-        def extract(context, move):
+        def extract(context, move, stream=None):
             heads = range(query.shape[1])
-            options = self._call_options(where.layer, kwargs, move(added), causal, heads, place, key.shape[2], move)
+            options = self._call_options(where.layer, kwargs, move(added), causal, heads, place, key.shape[2], move, stream)
             if context is self._devices.host and self._keeps(where, place):
                 kept = self._kept.setdefault(where, KeptLayer(context, self._how.nonfinite == "skip"))
                 return kept.rows(move(query), move(key), options, sink)
             return context.extract(tensor(move(query), "query"), tensor(move(key), "key"), options, sink)
 
-        made = self._devices.run(query.device, extract)
+        made = None
+        if query.device.type == "cuda":
+            key = key.clone() if self._cache_given else key
+            self._beside.do(
+                query.device,
+                lambda stream: self._devices.run(query.device, lambda context, move: extract(context, move, stream)),
+            )
+        else:
+            self._beside.wait()  # they share contexts and sinks
+            made = self._devices.run(query.device, extract)
         running.prints[where.kind, where.layer] = made or Print(print_of(key), place.key_begin)
 
     def _keeps(self, where, place):
@@ -488,10 +508,11 @@ class Capture:
         """Whether no pass of this layer is finished yet."""
         return not any(stream.stack == where.stack for stream in self._streams.all)
 
-    def _call_options(self, layer, kwargs, mask, causal, among, place, keys, move=_live.on_host):
+    def _call_options(self, layer, kwargs, mask, causal, among, place, keys, move=_live.on_host, stream=None):
         ids = {name: ids_at(getattr(self._how, name), place.key_begin, keys, name) for name in ("token_ids", "word_ids")}
+        stream = None if move is _live.on_host else stream
         return dataclasses.replace(
-            self._how, causal=causal, query_offset=0 if causal else None, layer=layer, scale=kwargs.get("scaling"),
+            self._how, stream=stream, causal=causal, query_offset=0 if causal else None, layer=layer, scale=kwargs.get("scaling"),
             softcap=kwargs.get("softcap"), mask=mask, sinks=move(kwargs.get("s_aux")), alibi=_slopes_of_batch(kwargs.get("alibi")),
             **ids,
         ).native(among)  # fmt: skip
