@@ -88,7 +88,7 @@ def streaming_limits(device, head_dim, budget, dtype="f16"):
 def materialised_limits(device, head_dim, budget):
     """cuBLAS writes 4 bytes of f32 a score, the softmax kernel reads them once (a row's eight tiles stay in registers)
     or, in long rows, twice. Product and softmax run one after the other."""
-    entry = budget["kernels"].get("softmax_rows_kernel<8, false>", {}).get(str(device.architecture))
+    entry = budget["kernels"].get("softmax_rows_kernel<8, false, true>", {}).get(str(device.architecture))
     limits = {
         "tensor": device.per_second(device.tensor) / (2 * head_dim),
         "issue": device.per_second(ISSUE) / sum(entry["slots"].values()) if entry else None,

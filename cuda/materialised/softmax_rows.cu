@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, kShort || kGen
   static_assert(!(kGeneral && kShort));
   constexpr int kCached = kShort ? 8 : 0;
   constexpr std::uint32_t kTile = kWarps * 128;
-  constexpr std::uint32_t kAhead = kGeneral ? 1 : 4;  // tiles that are on their way while others are used
+  constexpr std::uint32_t kAhead = kGeneral || kShort ? 1 : 4;  // tiles that are on their way while others are used
   ATTNGRAPH_SHARED(s_partials, Partial[kWarps]);
   ATTNGRAPH_SHARED(s_counts, std::int32_t[3][kWarps]);
   ATTNGRAPH_SHARED(s_first, std::uint32_t[kWarps]);

@@ -32,20 +32,23 @@ bool Lane::settle() noexcept {
 }
 
 void Lane::wait_for(cudaEvent_t event, const Poll& poll) {
-  // Short waits at full speed, long ones without burning a core.
-  auto pause = std::chrono::microseconds(0);
+  // Most waits end within milliseconds, and the shortest sleep takes 50 us: a core is spent on those. In long ones a sleep
+  // is a small part of what has been waited already.
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kAtFullSpeed = std::chrono::milliseconds(5), kLongest = std::chrono::milliseconds(1);
+  const Clock::time_point begin = Clock::now();
   while (true) {
     const cudaError_t code = cudaEventQuery(event);
     if (code == cudaSuccess) return;
     if (code != cudaErrorNotReady) cuda_check(code, "waiting for the device");
     cudaGetLastError();
     poll();
-    if (pause.count() == 0) {
+    const Clock::duration waited = Clock::now() - begin;
+    if (waited < kAtFullSpeed) {
       std::this_thread::yield();
     } else {
-      std::this_thread::sleep_for(pause);
+      std::this_thread::sleep_for(std::min<Clock::duration>(waited / 50, kLongest));
     }
-    pause = std::min(pause + std::chrono::microseconds(1), std::chrono::microseconds(200));
   }
 }
 
