@@ -2,8 +2,6 @@
 // A ready matrix to edges: its rows cut into chunks, filtered on the devices, handed to the sink in order.
 #include "filter.hpp"
 
-#include <cmath>
-
 #include "../../src/core/numbers.hpp"
 #include "../../src/core/ordered_tasks.hpp"
 #include "../../src/core/select.hpp"
@@ -22,10 +20,9 @@ struct FilterResult {
   PinnedBuffer<std::int64_t> offsets;
   PinnedBuffer<std::int32_t> keys;
   PinnedBuffer<Weight> weights;
-  PinnedBuffer<double> figures;  // logsumexp, maximum, kept mass, entropy: [4][rows]
+  PinnedBuffer<double> figures;  // logsumexp, maximum, kept mass, entropy when it is asked for: [4][rows]
   PinnedBuffer<std::int32_t> max_keys;
   PinnedBuffer<double> sum_values;
-  std::vector<RowStats> stats;
   SliceSums sums;
   std::int64_t skipped = 0;
   std::vector<RowEdge> row_edges;
@@ -156,18 +153,7 @@ class Filter {
     lane.wait(poll);
     std::copy_n(result.sum_values.data(), columns, result.sums.received.begin());
     std::copy_n(result.sum_values.data() + columns, distances, result.sums.distances.begin());
-    take_statistics(rows, result);
     if (selects()) select(rows, result);
-  }
-
-  void take_statistics(std::int64_t rows, FilterResult<Weight>& result) const {
-    result.stats.resize(idx(rows));
-    const double* const figures = result.figures.data();
-    for (std::int64_t r = 0; r < rows; ++r) {
-      RowStats& stats = result.stats[idx(r)];
-      stats = {figures[r], figures[rows + r], figures[2 * rows + r], std::nan(""), result.max_keys[r]};
-      if (p_.stats.entropy) stats.entropy = figures[3 * rows + r];
-    }
   }
 
   void select(std::int64_t rows, FilterResult<Weight>& result) const {
@@ -186,7 +172,7 @@ class Filter {
         result.weights[kept++] = static_cast<Weight>(edge.weight);
         mass += edge.weight;
       }
-      result.stats[idx(r)].kept_mass = mass;
+      result.figures[2 * rows + r] = mass;
     }
     result.offsets[rows] = kept;
   }
@@ -203,10 +189,10 @@ class Filter {
   void commit(std::int64_t n, FilterResult<Weight>& result) {
     const std::int64_t rows = end_of(n) - begin_of(n);
     if (begin_of(n) == p_.query_begin) begin_slice(n / chunks_of_slice_);
-    deliver_rows(sink_, begin_of(n), rows, result.offsets.data(), result.keys.data(), result.weights.data(),
-                 result.stats.data());
+    const RowStatsView stats = stats_of(rows, result.figures.data(), p_.stats.entropy, result.max_keys.data(), nullptr);
+    deliver_rows(sink_, begin_of(n), rows, result.offsets.data(), result.keys.data(), result.weights.data(), stats);
     report_.skipped_nonfinite += result.skipped;
-    report_.add_rows(result.stats.data(), rows);
+    report_.add_rows(stats, rows);
     add_sums(sums_, result.sums);
     if (end_of(n) == p_.query_end) sink_.end_slice(sums_);
   }

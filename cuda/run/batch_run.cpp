@@ -7,6 +7,7 @@
 #include "../../src/core/edge_rule.hpp"
 #include "../../src/core/numbers.hpp"
 #include "lane_memory.hpp"
+#include "row_delivery.hpp"
 
 namespace ag::cuda {
 namespace {
@@ -300,7 +301,12 @@ class BatchRun {
       download(result_.weights.resize(edges), weights, edges, stream_, "edges");
     }
     if (job_.wants_sums()) add_up();
-    take_statistics();
+    result_.row_count = job_.keeps_on_device ? 0 : rows_;
+    result_.stats = {};
+    if (!job_.keeps_on_device) {
+      result_.stats =
+          stats_of(rows_, result_.figures.data(), p_.stats.entropy, result_.max_keys.data(), result_.row_eps.data());
+    }
     if (!job_.keeps_on_device || job_.wants_sums() || job_.weights != nullptr) lane_.wait(poll_);
     if (job_.wants_sums()) take_sums();
   }
@@ -337,15 +343,6 @@ class BatchRun {
       std::copy_n(next, sums.distances.size(), sums.distances.begin());
       next += sums.distances.size();
     }
-  }
-
-  void take_statistics() {
-    result_.stats.resize(job_.keeps_on_device ? 0 : idx(rows_));
-    if (job_.keeps_on_device) return;
-    const double* const figures = result_.figures.data();
-    const double* const entropy = p_.stats.entropy ? figures + 3 * rows_ : nullptr;
-    for (std::int64_t r = 0; r < rows_; ++r)
-      result_.stats[idx(r)] = row_stats(r, rows_, figures, entropy, result_.max_keys.data(), result_.row_eps.data());
   }
 
   const ExtractJob& job_;

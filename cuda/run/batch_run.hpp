@@ -2,7 +2,6 @@
 // One batch of an extraction, from operands to finished rows.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -28,21 +27,13 @@ struct DeviceRows {
   DeviceBuffer<float> eps;
 };
 
-// Row r of [rows] arrays that are on the host; entropy may be null.
-inline RowStats row_stats(std::int64_t r, std::int64_t rows, const double* figures, const double* entropy,
-                          const std::int32_t* max_keys, const float* eps) {
-  RowStats stats{figures[r],   figures[rows + r], figures[2 * rows + r],
-                 std::nan(""), max_keys[r],       static_cast<double>(eps[r])};
-  if (entropy != nullptr) stats.entropy = entropy[r];
-  return stats;
-}
-
 // Finished rows, chunk after chunk, head after head. Kept for later batches and calls, for its pinned memory.
 struct BatchResult {
   PinnedBuffer<std::int64_t> offsets;  // [rows + 1]; when edges stay on the device, their number alone
   PinnedBuffer<std::int32_t> keys;     // none when edges stay on the device, nor any of stats
   PinnedBuffer<float> weights;
-  std::vector<RowStats> stats;
+  std::int64_t row_count = 0;  // of stats
+  RowStatsView stats;          // of what is pinned below
   DeviceEdges on_device;
   DeviceRows rows_on_device;
   std::vector<SliceSums> sums;  // of each head, when they are asked for
@@ -50,7 +41,7 @@ struct BatchResult {
 
   // On their way:
   PinnedBuffer<float> row_eps;
-  PinnedBuffer<double> figures;  // logsumexp, maximum, kept mass, entropy: [4][rows]
+  PinnedBuffer<double> figures;  // as DeviceRows has them
   PinnedBuffer<std::int32_t> max_keys;
   PinnedBuffer<double> sum_values;
   PinnedBuffer<ChunkFacts> facts;

@@ -31,8 +31,8 @@ class LastingBuffer {
 
   T* data() const { return data_; }
   std::int64_t size() const { return size_; }
-  void copy_to(T* host, std::size_t count) const {
-    if (count > 0) cuda_check(cudaMemcpy(host, data_, count * sizeof(T), cudaMemcpyDeviceToHost), "the graph");
+  void copy_to(T* host, std::size_t count, std::size_t first = 0) const {
+    if (count > 0) cuda_check(cudaMemcpy(host, data_ + first, count * sizeof(T), cudaMemcpyDeviceToHost), "the graph");
   }
 
  private:
@@ -86,22 +86,24 @@ class Graph final : public DeviceGraph {
     weights_.copy_to(to_weights, static_cast<std::size_t>(edges));
   }
 
-  std::vector<RowStats> row_stats() const override {
+  RowColumns row_stats() const override {
     const CurrentDevice current(device);
     cuda_check(cudaEventSynchronize(ready_.get()), "the graph");
-    std::vector<RowStats> stats;
-    stats.reserve(static_cast<std::size_t>(row_count));
+    RowColumns stats;
+    for (auto* const column : {&stats.logsumexp, &stats.maximum, &stats.kept_mass})
+      column->resize(static_cast<std::size_t>(row_count));
+    stats.entropy.resize(static_cast<std::size_t>(row_count), kNaN);
+    stats.max_key.resize(static_cast<std::size_t>(row_count));
+    std::size_t row = 0;
     for (const Rows& part : rows_) {
-      const std::int64_t count = part.max_keys.size();
-      std::vector<double> figures(static_cast<std::size_t>(part.figures.size()));
-      std::vector<std::int32_t> max_keys(static_cast<std::size_t>(count));
-      std::vector<float> eps(max_keys.size());
-      part.figures.copy_to(figures.data(), figures.size());
-      part.max_keys.copy_to(max_keys.data(), max_keys.size());
-      part.eps.copy_to(eps.data(), eps.size());
-      const double* const entropy = part.figures.size() > 3 * count ? figures.data() + 3 * count : nullptr;
-      for (std::int64_t r = 0; r < count; ++r)
-        stats.push_back(cuda::row_stats(r, count, figures.data(), entropy, max_keys.data(), eps.data()));
+      const auto count = static_cast<std::size_t>(part.max_keys.size());
+      part.figures.copy_to(stats.logsumexp.data() + row, count);
+      part.figures.copy_to(stats.maximum.data() + row, count, count);
+      part.figures.copy_to(stats.kept_mass.data() + row, count, 2 * count);
+      if (static_cast<std::size_t>(part.figures.size()) > 3 * count)
+        part.figures.copy_to(stats.entropy.data() + row, count, 3 * count);
+      part.max_keys.copy_to(stats.max_key.data() + row, count);
+      row += count;
     }
     return stats;
   }

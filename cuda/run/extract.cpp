@@ -108,7 +108,7 @@ class Extraction {
   void commit(std::int64_t n, BatchResult& result) {
     began_ = true;
     sink_.batch(job_, batch(n), result);
-    report_.add_rows(result.stats.data(), static_cast<std::int64_t>(result.stats.size()));
+    report_.add_rows(result.stats, result.row_count);
     report_.add(result.report);
   }
 
@@ -145,7 +145,7 @@ class SliceSink final : public BatchSink {
           begin_slice(p, job.group_of(span).batch, job.head_of(span, static_cast<std::int64_t>(g)));
         }
         deliver_rows(sink_, span.query_begin, span.queries, result.offsets.data() + row, result.keys.data(),
-                     result.weights.data(), result.stats.data() + row);
+                     result.weights.data(), result.stats.from(row));
         if (job.wants_sums()) add_sums(sums_, result.sums[head]);
         if (span.query_begin + span.queries == p.query_end) sink_.end_slice(sums_);
       }

@@ -14,11 +14,18 @@ namespace ag::cuda {
 inline constexpr std::int64_t kBlockRows = 512;
 inline constexpr std::int64_t kBlockEdges = std::int64_t{1} << 20;  // aimed at; one row may have more
 
+// Statistics of `rows` rows that have come from a device, which writes them as columns: logsumexp, maximum, kept mass,
+// entropy if it was asked for, one after the other. eps may be null.
+inline RowStatsView stats_of(std::int64_t rows, const double* figures, bool entropy, const std::int32_t* max_keys,
+                             const float* eps) {
+  return {figures, figures + rows, figures + 2 * rows, entropy ? figures + 3 * rows : nullptr, max_keys, eps};
+}
+
 // Rows [0, rows) whose edges are those at offsets[first + r]; query numbers begin at query_begin. Weight is float or
 // double.
 template <class Weight>
 void deliver_rows(RowSink& sink, std::int64_t query_begin, std::int64_t rows, const std::int64_t* offsets,
-                  const std::int32_t* keys, const Weight* weights, const RowStats* stats) {
+                  const std::int32_t* keys, const Weight* weights, const RowStatsView& stats) {
   std::vector<std::int64_t> own;
   for (std::int64_t begin = 0; begin < rows;) {
     const std::int64_t base = offsets[begin];
@@ -27,7 +34,7 @@ void deliver_rows(RowSink& sink, std::int64_t query_begin, std::int64_t rows, co
     own.assign(offsets + begin, offsets + end + 1);
     for (std::int64_t& offset : own) offset -= base;
     sink.rows({query_begin + begin, end - begin, own.data(), keys + base, weights + base,
-               sizeof(Weight) == 8 ? DType::kF64 : DType::kF32, stats + begin});
+               sizeof(Weight) == 8 ? DType::kF64 : DType::kF32, stats.from(begin)});
     begin = end;
   }
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sink.hpp"
 
+#include <vector>
+
 #include "../core/error.hpp"
+#include "../core/numbers.hpp"
 
 namespace ag::api {
 namespace {
 
-// Blocks in the form of the contract: row statistics as one array per figure.
+// Blocks in the form of the contract, which promises an entropy for every row.
 class CallbackSink : public GraphSink {
  public:
   CallbackSink(attngraph_row_callback callback, void* user) : callback_(callback), user_(user) {}
@@ -15,8 +18,8 @@ class CallbackSink : public GraphSink {
   void begin_slice(const SliceInfo& slice, DType) override { slice_ = slice; }
 
   void rows(const RowBlock& block) override {
-    stats_ = {};
-    for (std::int64_t r = 0; r < block.row_count; ++r) stats_.push_back(block.stats[r]);
+    const RowStatsView& stats = block.stats;
+    if (stats.entropy == nullptr) no_entropy_.resize(idx(block.row_count), kNaN);
     attngraph_row_block out{};
     out.batch = slice_.id.batch;
     out.layer = slice_.id.layer;
@@ -28,8 +31,8 @@ class CallbackSink : public GraphSink {
     out.keys = block.keys;
     out.weights = block.weights;
     out.weight_dtype = static_cast<std::int32_t>(block.weight_dtype);
-    out.rows = {stats_.logsumexp.data(), stats_.maximum.data(), stats_.max_key.data(), stats_.kept_mass.data(),
-                stats_.entropy.data()};
+    out.rows = {stats.logsumexp, stats.maximum, stats.max_key, stats.kept_mass,
+                stats.entropy != nullptr ? stats.entropy : no_entropy_.data()};
     const int answer = callback_(user_, &out);
     if (answer != 0) {
       fail(Status::kCancelled, "the row callback stopped with {} at batch {}, layer {}, head {}, query {}", answer,
@@ -44,7 +47,7 @@ class CallbackSink : public GraphSink {
   attngraph_row_callback callback_;
   void* user_;
   SliceInfo slice_;
-  RowColumns stats_;
+  std::vector<double> no_entropy_;  // NaN alone
 };
 
 }  // namespace

@@ -34,24 +34,24 @@ attngraph_status attngraph_device_result_to_host(const attngraph_device_result* 
     std::vector<std::int32_t> keys(static_cast<std::size_t>(graph.edges));
     std::vector<float> weights(keys.size());
     graph.copy_to_host(offsets.data(), keys.data(), weights.data());
-    const std::vector<ag::RowStats> stats = graph.row_stats();
+    const ag::RowColumns stats = graph.row_stats();
     ag::RunReport report = graph.report;
-    report.add_rows(stats.data(), graph.row_count);
+    report.add_rows(stats.view(), graph.row_count);
 
     attngraph_sink sink(std::make_unique<ag::CollectSink>());
     ag::api::CallIntoSink call(sink, own.facts, {}, 0);
-    std::size_t row = 0;
+    std::int64_t row = 0;
     for (std::size_t s = 0; s < graph.slices.size(); ++s) {
       const ag::SliceInfo& slice = graph.slices[s];
       call.begin_slice(slice, ag::DType::kF32);
-      const auto count = static_cast<std::size_t>(slice.query_count);
-      if (count > 0) {
-        const std::int64_t base = offsets[row];
-        of_slice.clear();
-        for (std::size_t r = 0; r <= count; ++r) of_slice.push_back(offsets[row + r] - base);
+      if (slice.query_count > 0) {
+        const std::int64_t* const from = offsets.data() + row;
+        const std::int64_t base = from[0];
+        of_slice.assign(from, from + slice.query_count + 1);
+        for (std::int64_t& offset : of_slice) offset -= base;
         call.rows({slice.query_begin, slice.query_count, of_slice.data(), keys.data() + base, weights.data() + base,
-                   ag::DType::kF32, stats.data() + row});
-        row += count;
+                   ag::DType::kF32, stats.view().from(row)});
+        row += slice.query_count;
       }
       call.end_slice(graph.sums[s]);
     }

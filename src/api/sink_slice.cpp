@@ -55,21 +55,19 @@ void check_edges(const attngraph_csr& csr, const RowBlock& block) {
   }
 }
 
-std::vector<RowStats> statistics_given(const attngraph_csr& csr, const attngraph_rows& rows) {
+RowStatsView statistics_given(const attngraph_csr& csr, const attngraph_rows& rows) {
   if (rows.logsumexp == nullptr || rows.maximum == nullptr || rows.max_key == nullptr || rows.kept_mass == nullptr ||
       rows.entropy == nullptr)
     fail(Status::kArgument, "an array of rows is NULL; give all five, or no rows");
-  std::vector<RowStats> stats;
   for (std::int64_t r = 0; r < csr.query_count; ++r) {
     if (rows.max_key[r] < -1 || rows.max_key[r] >= csr.key_count)
       fail(Status::kArgument, "row {}: max_key is {}; it is a key below {}, or -1", r, rows.max_key[r], csr.key_count);
-    stats.push_back({rows.logsumexp[r], rows.maximum[r], rows.kept_mass[r], rows.entropy[r], rows.max_key[r]});
   }
-  return stats;
+  return {rows.logsumexp, rows.maximum, rows.kept_mass, rows.entropy, rows.max_key, nullptr};
 }
 
-std::vector<RowStats> statistics_of(const attngraph_csr& csr, const RowBlock& block) {
-  std::vector<RowStats> stats;
+RowColumns statistics_of(const attngraph_csr& csr, const RowBlock& block) {
+  RowColumns stats;
   for (std::int64_t r = 0; r < csr.query_count; ++r) {
     RowStats row{kUnknown, kUnknown, 0, kUnknown, -1};
     double heaviest = -std::numeric_limits<double>::infinity();
@@ -86,13 +84,12 @@ std::vector<RowStats> statistics_of(const attngraph_csr& csr, const RowBlock& bl
   return stats;
 }
 
-RunReport report_of(const attngraph_csr& csr, const std::vector<RowStats>& stats) {
+RunReport report_of(const attngraph_csr& csr, const RowStatsView& stats) {
   RunReport report;
   for (std::int64_t r = 0; r < csr.query_count; ++r) {
-    const RowStats& row = stats[static_cast<std::size_t>(r)];
-    if (has_keys(row.maximum, row.max_key, csr.offsets[r + 1] - csr.offsets[r])) {
+    if (has_keys(stats.maximum[r], stats.max_key[r], csr.offsets[r + 1] - csr.offsets[r])) {
       ++report.rows_with_keys;
-      report.kept_mass_sum += row.kept_mass;
+      report.kept_mass_sum += stats.kept_mass[r];
     } else {
       ++report.empty_rows;
     }
@@ -123,8 +120,13 @@ attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_
     block.weights = csr.weights;
     block.weight_dtype = static_cast<ag::DType>(csr.weight_dtype);
     check_edges(csr, block);
-    const std::vector<ag::RowStats> stats = rows != nullptr ? statistics_given(csr, *rows) : statistics_of(csr, block);
-    block.stats = stats.data();
+    ag::RowColumns own;
+    if (rows != nullptr) {
+      block.stats = statistics_given(csr, *rows);
+    } else {
+      own = statistics_of(csr, block);
+      block.stats = own.view();
+    }
 
     open.has_own_slices = true;
     CallIntoSink call(open, {}, nullptr, 0);
@@ -132,6 +134,6 @@ attngraph_status attngraph_sink_add_slice(attngraph_sink* sink, const attngraph_
                      block.weight_dtype);
     if (csr.query_count > 0) call.rows(block);
     call.end_slice({});
-    call.complete(report_of(csr, stats));
+    call.complete(report_of(csr, block.stats));
   });
 }

@@ -29,7 +29,7 @@ class DeviceGraph {
   // To host arrays of those sizes.
   virtual void copy_to_host(std::int64_t* to_offsets, std::int32_t* to_keys, float* to_weights) const = 0;
   // [row_count], brought from the device.
-  virtual std::vector<RowStats> row_stats() const = 0;
+  virtual RowColumns row_stats() const = 0;
 };
 
 }  // namespace ag

@@ -64,13 +64,13 @@ void RunReport::forget_decisions() {
   borderline = -1;
 }
 
-void RunReport::add_rows(const RowStats* stats, std::int64_t count) {
+void RunReport::add_rows(const RowStatsView& stats, std::int64_t count) {
   for (std::int64_t r = 0; r < count; ++r) {
-    if (stats[r].max_key < 0) {
+    if (stats.max_key[r] < 0) {
       ++empty_rows;
     } else {
       ++rows_with_keys;
-      kept_mass_sum += stats[r].kept_mass;
+      kept_mass_sum += stats.kept_mass[r];
     }
   }
 }

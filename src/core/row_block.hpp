@@ -4,12 +4,12 @@
 
 #include <compare>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "dtype.hpp"
 #include "problem.hpp"
+#include "row_stats.hpp"
 
 namespace ag {
 
@@ -28,17 +28,6 @@ struct SliceInfo {
   bool operator==(const SliceInfo&) const = default;
 };
 
-struct RowStats {
-  double logsumexp = -std::numeric_limits<double>::infinity();  // natural, sinks included
-  double maximum = -std::numeric_limits<double>::infinity();    // largest score (matrix: weight)
-  double kept_mass = 0;                                         // sum of the weights of the row's edges
-  double entropy = std::numeric_limits<double>::quiet_NaN();    // nats, if asked for
-  std::int32_t max_key = -1;                                    // smallest among equals; -1: the row has no allowed key
-  // |ln(computed weight / exact one)| stays below it. NaN: the backend does not say; then below 1/64, but for scores
-  // that double cannot hold.
-  double eps = std::numeric_limits<double>::quiet_NaN();
-};
-
 // Borrowed arrays, valid during RowSink::rows only. offsets[0] == 0; keys ascend within a row.
 struct RowBlock {
   std::int64_t query_begin = 0;
@@ -47,7 +36,7 @@ struct RowBlock {
   const std::int32_t* keys = nullptr;     // [offsets[row_count]]
   const void* weights = nullptr;          // [offsets[row_count]] of weight_dtype
   DType weight_dtype = DType::kF32;       // kF32 or kF64, the same for a whole slice
-  const RowStats* stats = nullptr;        // [row_count]
+  RowStatsView stats;                     // [row_count]
 
   std::int64_t edge_count() const { return offsets[row_count]; }
   double weight(std::int64_t e) const {
@@ -98,7 +87,7 @@ struct RunReport {
   // How edges were decided is no longer known.
   void forget_decisions();
   // Count finished rows, in order: empty_rows, rows_with_keys, kept_mass_sum.
-  void add_rows(const RowStats* stats, std::int64_t count);
+  void add_rows(const RowStatsView& stats, std::int64_t count);
 };
 
 }  // namespace ag

@@ -68,7 +68,7 @@ void merge(std::span<const RowPlan> rows, std::span<const TaskResult, kWays> par
     const auto begin = part.offsets[r], end = part.offsets[r + 1];
     result.keys.insert(result.keys.end(), part.keys.begin() + begin, part.keys.begin() + end);
     result.weights.insert(result.weights.end(), part.weights.begin() + begin, part.weights.begin() + end);
-    result.stats.push_back(part.stats[r]);
+    result.stats.push_back(part.stats.view()[static_cast<std::int64_t>(r)]);
     result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
   }
 }
@@ -174,7 +174,7 @@ class Extraction {
 
   void commit(const TaskPlace& at, TaskResult& result) {
     report_.add(result.report);
-    report_.add_rows(result.stats.data(), at.rows.count());
+    report_.add_rows(result.stats.view(), at.rows.count());
     for (std::size_t n = 0; n < at.rows.heads.size(); ++n) {
       if (at.first_of_slice) {
         begin_slice(at.group, at.rows.heads[n]);
@@ -197,7 +197,7 @@ class Extraction {
       piece_offsets_.assign(offsets, offsets + count + 1);
       for (std::int64_t& offset : piece_offsets_) offset -= offsets[0];
       sink_.rows({rows.begin + begin, count, piece_offsets_.data(), result.keys.data() + offsets[0],
-                  result.weights.data() + offsets[0], DType::kF32, result.stats.data() + first + begin});
+                  result.weights.data() + offsets[0], DType::kF32, result.stats.view().from(first + begin)});
       begin += count;
       if (begin < rows.queries()) control_.poll(fraction_);
     }

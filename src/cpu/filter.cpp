@@ -31,7 +31,7 @@ struct FilterResult {
   std::vector<std::int64_t> offsets;
   std::vector<std::int32_t> keys;
   std::vector<T> weights;
-  std::vector<RowStats> stats;
+  RowColumns stats;
   SliceSums sums;
   RunReport report;
 };
@@ -229,9 +229,9 @@ class Filter {
     }
     const std::int64_t begin = p_.query_begin + n * rows_per_task_;
     sink_.rows({begin, static_cast<std::int64_t>(result.stats.size()), result.offsets.data(), result.keys.data(),
-                result.weights.data(), weight_dtype(), result.stats.data()});
+                result.weights.data(), weight_dtype(), result.stats.view()});
     report_.add(result.report);
-    report_.add_rows(result.stats.data(), static_cast<std::int64_t>(result.stats.size()));
+    report_.add_rows(result.stats.view(), static_cast<std::int64_t>(result.stats.size()));
     for (std::size_t c = 0; c < sums_.received.size(); ++c) sums_.received[c] += result.sums.received[c];
     for (std::size_t c = 0; c < sums_.distances.size(); ++c) sums_.distances[c] += result.sums.distances[c];
     if (n + 1 == tasks_per_slice_) sink_.end_slice(sums_);

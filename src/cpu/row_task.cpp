@@ -77,7 +77,7 @@ void RowTask<T>::run(const RowSpan& span, std::span<RowPlan> plans, KeySlot& slo
     if (!rows[r].mine || !finish_row(rows[r], result)) {
       if (rows[r].mine) plans[r].way = Way::kDouble;
       rows[r].mine = false;
-      result.stats.emplace_back();
+      result.stats.push_back({});
     }
     result.offsets.push_back(static_cast<std::int64_t>(result.keys.size()));
   }

@@ -24,7 +24,7 @@ struct TaskResult {
   std::vector<std::int64_t> offsets;  // [rows + 1]
   std::vector<std::int32_t> keys;
   std::vector<float> weights;
-  std::vector<RowStats> stats;
+  StatedColumns stats;
   SliceSums sums;  // of these rows
   RunReport report;
 

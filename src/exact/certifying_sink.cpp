@@ -226,7 +226,7 @@ void CertifyingSink::flush() {
         pairs_decided_ += next->pairs;
         rows_redone_ += next->pairs > 0;
         if (next->whole || keys.size() - size_before != idx(end - begin)) {
-          stats_[r].kept_mass = sum_of(weights.begin() + static_cast<std::ptrdiff_t>(size_before), weights.end());
+          stats_.kept_mass[r] = sum_of(weights.begin() + static_cast<std::ptrdiff_t>(size_before), weights.end());
         }
         unresolved_ += next->unresolved;
         ++next;
@@ -238,8 +238,8 @@ void CertifyingSink::flush() {
     weights_ = std::move(weights);
   }
   const auto count = static_cast<std::int64_t>(stats_.size());
-  next_.rows({first_query_, count, offsets_.data(), keys_.data(), weights_.data(), DType::kF32, stats_.data()});
-  counts_.add_rows(stats_.data(), count);
+  next_.rows({first_query_, count, offsets_.data(), keys_.data(), weights_.data(), DType::kF32, stats_.view()});
+  counts_.add_rows(stats_.view(), count);
   rows_done_ += count;
   first_query_ += count;
   offsets_.assign(1, 0);

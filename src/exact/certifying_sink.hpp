@@ -81,7 +81,7 @@ class CertifyingSink : public RowSink {
   std::vector<std::int64_t> offsets_{0};
   std::vector<std::int32_t> keys_;
   std::vector<float> weights_;
-  std::vector<RowStats> stats_;
+  RowColumns stats_;
   std::vector<OpenRow> open_;
 
   std::vector<std::unique_ptr<Worker>> workers_;  // one a thread, made when needed

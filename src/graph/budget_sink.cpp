@@ -55,16 +55,17 @@ void BudgetSink::begin_slice(const SliceInfo& slice, DType weight_dtype) {
 }
 
 void BudgetSink::rows(const RowBlock& block) {
+  const auto first = static_cast<std::int64_t>(stats_.size());
+  stats_.append(block.stats, block.row_count);
+  is_cut_.resize(stats_.size(), false);
   for (std::int64_t r = 0; r < block.row_count; ++r) {
-    const auto row = static_cast<std::int64_t>(stats_.size());
-    stats_.push_back(block.stats[r]);
-    is_cut_.push_back(false);
+    const std::int64_t row = first + r;
     for (std::int64_t e = block.offsets[r]; e < block.offsets[r + 1]; ++e) {
       const double weight = block.weight(e);
       if (weight > slice_floor_) {
         edges_.push_back({weight, row, block.keys[e]});
       } else {
-        is_cut_.back() = true;
+        is_cut_[idx(row)] = true;
       }
     }
     if (edges_.size() >= most_held_) prune();
@@ -108,10 +109,10 @@ void BudgetSink::hand_on(const Held& slice, std::int64_t end_row, std::size_t& e
       }
     }
     offsets.push_back(static_cast<std::int64_t>(keys.size()));
-    RowStats& stats = stats_[idx(row)];
     if (is_cut_[idx(row)]) {
-      mass_dropped_ += stats.kept_mass - mass;
-      stats.kept_mass = mass;
+      double& kept_mass = stats_.kept_mass[idx(row)];
+      mass_dropped_ += kept_mass - mass;
+      kept_mass = mass;
     }
   }
   handed_on_ += static_cast<std::int64_t>(edge - begin);
@@ -122,7 +123,7 @@ void BudgetSink::hand_on(const Held& slice, std::int64_t end_row, std::size_t& e
   block.keys = keys.data();
   block.weights = in_double ? static_cast<const void*>(f64.data()) : f32.data();
   block.weight_dtype = slice.weight_dtype;
-  block.stats = stats_.data() + slice.first_row;
+  block.stats = stats_.view().from(slice.first_row);
   if (block.row_count > 0) next_.rows(block);
   next_.end_slice(slice.sums);
 }

@@ -56,7 +56,7 @@ class BudgetSink : public GraphSink {
   GraphSink& next_;
 
   std::vector<Held> slices_;     // that have not gone on; the last one is open until its end_slice
-  std::vector<RowStats> stats_;  // of their rows
+  RowColumns stats_;             // of their rows
   std::vector<bool> is_cut_;     // whether a row lost an edge
   std::vector<Edge> edges_;      // of their rows
   std::size_t slice_begin_ = 0;  // in edges_, of the open slice

@@ -54,14 +54,6 @@ std::int64_t query_offset(const Metadata& metadata) {
   return whole && value >= -kFarthest && value <= kFarthest ? value : 0;
 }
 
-void RowColumns::push_back(const RowStats& row) {
-  logsumexp.push_back(row.logsumexp);
-  maximum.push_back(row.maximum);
-  kept_mass.push_back(row.kept_mass);
-  entropy.push_back(row.entropy);
-  max_key.push_back(row.max_key);
-}
-
 void CollectSink::begin_slice(const SliceInfo& info, DType weight_dtype) {
   if (weight_dtype == DType::kF64 && graph_.weight_dtype != DType::kF64) {
     graph_.weights_f64.assign(graph_.weights_f32.begin(), graph_.weights_f32.end());
@@ -79,10 +71,10 @@ void CollectSink::begin_slice(const SliceInfo& info, DType weight_dtype) {
 
 void CollectSink::rows(const RowBlock& block) {
   const std::int64_t base = graph_.offsets.back();
-  for (std::int64_t r = 0; r < block.row_count; ++r) {
-    graph_.offsets.push_back(base + block.offsets[r + 1]);
-    graph_.rows.push_back(block.stats[r]);
-  }
+  graph_.offsets.insert(graph_.offsets.end(), block.offsets + 1, block.offsets + block.row_count + 1);
+  std::for_each(graph_.offsets.end() - block.row_count, graph_.offsets.end(),
+                [base](std::int64_t& offset) { offset += base; });
+  graph_.rows.append(block.stats, block.row_count);
   const std::int64_t count = block.edge_count();
   make_room(graph_.keys, count, poll_);
   graph_.keys.insert(graph_.keys.end(), block.keys, block.keys + count);
@@ -108,7 +100,7 @@ void replay(const EdgeList& graph, GraphSink& sink) {
   constexpr std::int64_t kBlockRows = 4096;
   sink.set_metadata(graph.metadata);
   std::vector<std::int64_t> offsets;
-  std::vector<RowStats> stats;
+  const RowStatsView stats = graph.rows.view();
   for (const Slice& slice : graph.slices) {
     sink.begin_slice(slice.info, graph.weight_dtype);
     const std::int64_t* slice_offsets = graph.offsets.data() + slice.first_offset;
@@ -117,15 +109,9 @@ void replay(const EdgeList& graph, GraphSink& sink) {
       const std::int64_t base = slice_offsets[first];
       offsets.assign(slice_offsets + first, slice_offsets + first + count + 1);
       for (std::int64_t& offset : offsets) offset -= base;
-      stats.clear();
-      for (std::int64_t r = 0; r < count; ++r) {
-        const auto row = static_cast<std::size_t>(slice.first_row + first + r);
-        stats.push_back({graph.rows.logsumexp[row], graph.rows.maximum[row], graph.rows.kept_mass[row],
-                         graph.rows.entropy[row], graph.rows.max_key[row]});
-      }
       const std::int64_t edge = slice.first_edge + base;
       sink.rows({slice.info.query_begin + first, count, offsets.data(), graph.keys.data() + edge,
-                 graph.weight_data(edge), graph.weight_dtype, stats.data()});
+                 graph.weight_data(edge), graph.weight_dtype, stats.from(slice.first_row + first)});
     }
     sink.end_slice(slice.sums);
   }

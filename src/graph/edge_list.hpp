@@ -49,14 +49,6 @@ struct Slice {
   SliceSums sums;
 };
 
-// Columns of RowStats, one entry per row of all slices in order.
-struct RowColumns {
-  std::vector<double> logsumexp, maximum, kept_mass, entropy;
-  std::vector<std::int32_t> max_key;
-  std::size_t size() const { return logsumexp.size(); }
-  void push_back(const RowStats& row);
-};
-
 struct EdgeList {
   std::vector<Slice> slices;          // in the order they were made
   std::vector<std::int64_t> offsets;  // per slice query_count + 1, each beginning with 0
@@ -64,7 +56,7 @@ struct EdgeList {
   DType weight_dtype = DType::kF32;   // one of the two vectors below is used
   std::vector<float> weights_f32;     // [E] or empty
   std::vector<double> weights_f64;    // [E] or empty
-  RowColumns rows;
+  RowColumns rows;                    // of all slices in order
   Metadata metadata;
   RunReport report;
 

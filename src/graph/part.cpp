@@ -166,8 +166,9 @@ EdgeList part_of(const EdgeList& graph, const Part& part) {
       const auto after = static_cast<std::int64_t>(row_edges.size());
       // A row that lost nothing keeps its mass as it was computed, before weights were rounded for storage.
       if (after == before && !std::isnan(graph.rows.kept_mass[row])) mass = graph.rows.kept_mass[row];
-      out.rows.push_back(
-          {graph.rows.logsumexp[row], graph.rows.maximum[row], mass, graph.rows.entropy[row], graph.rows.max_key[row]});
+      RowStats stats = graph.rows.view()[slice.first_row + r];
+      stats.kept_mass = mass;
+      out.rows.push_back(stats);
       if (has_keys(graph.rows.maximum[row], graph.rows.max_key[row], before)) {
         out.report.rows_with_keys += 1;
         out.report.kept_mass_sum += mass;

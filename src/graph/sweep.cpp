@@ -62,7 +62,7 @@ void SweepSink::rows(const RowBlock& block) {
   for (std::int64_t r = 0; r < block.row_count; ++r) {
     const std::int64_t begin = block.offsets[r];
     const std::int64_t end = block.offsets[r + 1];
-    rows_with_keys_ += has_keys(block.stats[r].maximum, block.stats[r].max_key, end - begin) ? 1 : 0;
+    rows_with_keys_ += has_keys(block.stats.maximum[r], block.stats.max_key[r], end - begin) ? 1 : 0;
     std::int32_t row_rank = 0;
     for (std::int64_t e = begin; e < end; ++e) {
       const double weight = block.weight(e);

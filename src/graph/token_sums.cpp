@@ -158,7 +158,7 @@ class TokenSums : public RowSink {
   }
   void rows(const RowBlock& block) override {
     for (std::int64_t r = 0; r < block.row_count; ++r)
-      logsumexp_.push_back(block.stats[r].max_key < 0 ? kNaN : block.stats[r].logsumexp);
+      logsumexp_.push_back(block.stats.max_key[r] < 0 ? kNaN : block.stats.logsumexp[r]);
     next_.rows(block);
   }
   void end_slice(const SliceSums& sums) override {

@@ -3,6 +3,7 @@
 // its own until the last row is in, because both containers want lengths before data.
 #include <optional>
 
+#include "../core/numbers.hpp"
 #include "array_archive.hpp"
 #include "escape.hpp"
 #include "graph_facts.hpp"
@@ -75,19 +76,12 @@ class CsrWriter : public GraphWriter {
       for (std::int64_t e = 0; e < block.edge_count(); ++e) doubles_.push_back(block.weight(e));
       arrays_[kWeights].append(doubles_.data(), count);
     }
-    append_column(kLogsumexp, block, &RowStats::logsumexp);
-    append_column(kMaximum, block, &RowStats::maximum);
-    append_column(kKeptMass, block, &RowStats::kept_mass);
-    append_column(kEntropy, block, &RowStats::entropy);
-    max_keys_.clear();
-    for (std::size_t r = 0; r < rows; ++r) max_keys_.push_back(block.stats[r].max_key);
-    arrays_[kMaxKey].append(max_keys_.data(), rows);
-  }
-
-  void append_column(Place place, const RowBlock& block, double RowStats::*field) {
-    doubles_.clear();
-    for (std::int64_t r = 0; r < block.row_count; ++r) doubles_.push_back(block.stats[r].*field);
-    arrays_[place].append(doubles_.data(), doubles_.size());
+    arrays_[kLogsumexp].append(block.stats.logsumexp, rows);
+    arrays_[kMaximum].append(block.stats.maximum, rows);
+    arrays_[kKeptMass].append(block.stats.kept_mass, rows);
+    if (block.stats.entropy == nullptr) doubles_.assign(rows, kNaN);
+    arrays_[kEntropy].append(block.stats.entropy != nullptr ? block.stats.entropy : doubles_.data(), rows);
+    arrays_[kMaxKey].append(block.stats.max_key, rows);
   }
 
   // Sums and their index are there only when a slice has such sums.
@@ -146,7 +140,6 @@ class CsrWriter : public GraphWriter {
   std::int64_t slices_ = 0, offsets_ = 0, edges_ = 0, slice_edges_ = 0;
   std::vector<std::int64_t> integers_;
   std::vector<double> doubles_;
-  std::vector<std::int32_t> max_keys_;
 };
 
 }  // namespace

@@ -172,7 +172,7 @@ class TableWriter : public GraphWriter {
   void write_rows(const RowBlock& block) {
     LineWriter out = line(*rows_);
     for (std::int64_t r = 0; r < block.row_count; ++r) {
-      const RowStats& stats = block.stats[r];
+      const RowStats stats = block.stats[r];
       out.begin();
       out.slice(slice().id);
       out.number("query", block.query_begin + r);

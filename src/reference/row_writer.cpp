@@ -50,7 +50,7 @@ void RowWriter::flush() {
   block.keys = keys_.data();
   block.weights = weight_dtype_ == DType::kF64 ? static_cast<const void*>(weights_f64_.data()) : weights_f32_.data();
   block.weight_dtype = weight_dtype_;
-  block.stats = stats_.data();
+  block.stats = stats_.view();
   sink_.rows(block);
   query_begin_ += block.row_count;
   offsets_.assign(1, 0);

@@ -33,7 +33,7 @@ class RowWriter {
   std::vector<std::int32_t> keys_;
   std::vector<float> weights_f32_;
   std::vector<double> weights_f64_;
-  std::vector<RowStats> stats_;
+  StatedColumns stats_;
 };
 
 }  // namespace ag::reference

@@ -17,7 +17,7 @@ struct FinishedChunk {
   std::vector<std::int64_t> offsets;
   std::vector<std::int32_t> keys;
   std::vector<float> weights;
-  std::vector<RowStats> stats;
+  StatedColumns stats;
   cuda::FinishReport report;
   SliceSums sums;  // of all heads, one after the other
 };
@@ -97,13 +97,14 @@ inline EdgeList extract_by_rows_f64(const Problem& problem) {
       sink.begin_slice({{made.batch, problem.layer, made.heads[g]}, chunk.query_begin, chunk.queries, chunk.keys},
                        DType::kF32);
       const std::size_t first = g * static_cast<std::size_t>(chunk.queries);
+      const RowStatsView stats = done.stats.view().from(static_cast<std::int64_t>(first));
       std::vector<std::int64_t> offsets;
       for (std::int64_t i = 0; i <= chunk.queries; ++i) {
         offsets.push_back(done.offsets[first + static_cast<std::size_t>(i)] - done.offsets[first]);
       }
       sink.rows({chunk.query_begin, chunk.queries, offsets.data(), done.keys.data() + done.offsets[first],
-                 done.weights.data() + done.offsets[first], DType::kF32, done.stats.data() + first});
-      report.add_rows(done.stats.data() + first, chunk.queries);
+                 done.weights.data() + done.offsets[first], DType::kF32, stats});
+      report.add_rows(stats, chunk.queries);
       SliceSums sums;
       const auto part = [&](const std::vector<double>& all) {
         const auto n = static_cast<std::ptrdiff_t>(all.size() / heads), at = static_cast<std::ptrdiff_t>(g) * n;

@@ -98,9 +98,9 @@ EdgeList extract_by_played_pass(const Problem& p, bool ascending, std::int64_t q
         EXPECT_FALSE(done.report.weight.found());
         report.eps = std::max(report.eps, done.report.eps());
         report.borderline += static_cast<std::int64_t>(done.report.borderline);
-        report.add_rows(done.stats.data(), made.chunk.queries);
+        report.add_rows(done.stats.view(), made.chunk.queries);
         sink.rows({i, made.chunk.queries, done.offsets.data(), done.keys.data(), done.weights.data(), DType::kF32,
-                   done.stats.data()});
+                   done.stats.view()});
       }
       sink.end_slice({});
     }
@@ -224,7 +224,7 @@ TEST(FinishRows, ASoftmaxWeightIsAtMostOne) {
   OneRow row({10.0, -20.0}, 0.1);
   const double small = 1 - 1e-5;  // as a sum whose products were cut off towards zero
   EXPECT_EQ(row.finish(1e-3, {}, small).weights, std::vector<float>{1.0f});
-  EXPECT_EQ(row.finish(1e-3, {}, small).stats[0].kept_mass, 1.0);
+  EXPECT_EQ(row.finish(1e-3, {}, small).stats.columns.kept_mass[0], 1.0);
   const float above = row.finish(1e-3, {10 - 1e-5}).weights[0];
   EXPECT_NEAR(above, 1 + 1e-5, 1e-6) << "a given logsumexp may be that of other scores: that shows";
 }
@@ -232,8 +232,8 @@ TEST(FinishRows, ASoftmaxWeightIsAtMostOne) {
 TEST(FinishRows, ARowStatesItsBand) {
   OneRow row({3.0, 1.0, 0.5}, 0.2);
   const FinishedChunk done = row.finish(1e-3);
-  EXPECT_GE(done.stats[0].eps, done.report.eps());
-  EXPECT_LE(done.stats[0].eps, done.report.eps() * (1 + 0x1p-23));
+  EXPECT_GE(done.stats.view()[0].eps, done.report.eps());
+  EXPECT_LE(done.stats.view()[0].eps, done.report.eps() * (1 + 0x1p-23));
 }
 
 TEST(FinishRows, AWeightThatNoFloatHoldsIsAFault) {

@@ -16,14 +16,14 @@ struct LongRow {
   std::vector<std::int32_t> keys = std::vector<std::int32_t>(kRowEdges);
   std::vector<float> weights = std::vector<float>(kRowEdges);
   const std::int64_t offsets[2] = {0, kRowEdges};
-  const RowStats stats{};
+  const RowColumns stats{RowStats{}};
 
   LongRow() {
     std::iota(keys.begin(), keys.end(), 0);
     for (std::size_t n = 0; n < weights.size(); ++n) weights[n] = static_cast<float>(n % 977);
   }
   void add_to(CollectSink& sink, std::int64_t query) const {
-    sink.rows({query, 1, offsets, keys.data(), weights.data(), DType::kF32, &stats});
+    sink.rows({query, 1, offsets, keys.data(), weights.data(), DType::kF32, stats.view()});
   }
 };
 

@@ -60,10 +60,10 @@ class GraphBuilder {
         const std::int64_t offsets[] = {0, static_cast<std::int64_t>(keys.size())};
         const void* weights = dtype_ == DType::kF64 ? static_cast<const void*>(f64.data()) : f32.data();
         sink.rows({slice.info.query_begin + static_cast<std::int64_t>(r), 1, offsets, keys.data(), weights, dtype_,
-                   &slice.stats[r]});
-        report.rows_with_keys += slice.stats[r].max_key >= 0 ? 1 : 0;
-        report.empty_rows += slice.stats[r].max_key >= 0 ? 0 : 1;
-        report.kept_mass_sum += slice.stats[r].kept_mass;
+                   slice.stats.view().from(static_cast<std::int64_t>(r))});
+        report.rows_with_keys += slice.stats.max_key[r] >= 0 ? 1 : 0;
+        report.empty_rows += slice.stats.max_key[r] >= 0 ? 0 : 1;
+        report.kept_mass_sum += slice.stats.kept_mass[r];
       }
       sink.end_slice({});
     }
@@ -75,7 +75,7 @@ class GraphBuilder {
   struct Pending {
     SliceInfo info;
     std::vector<std::vector<KeyWeight>> rows;
-    std::vector<RowStats> stats;
+    RowColumns stats;
   };
   DType dtype_;
   std::vector<Pending> slices_;

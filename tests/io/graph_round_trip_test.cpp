@@ -85,9 +85,9 @@ TEST(RoundTrip, SlicesWithoutRowsOrKeysSurvive) {
   sink.begin_slice({{0, 0, 0}, 5, 0, 7}, DType::kF32);
   sink.end_slice({});
   const std::int64_t offsets[] = {0, 0};
-  const RowStats stats;
+  const RowColumns stats{RowStats{}};
   sink.begin_slice({{0, 0, 1}, 0, 1, 0}, DType::kF32);
-  sink.rows({0, 1, offsets, nullptr, nullptr, DType::kF32, &stats});
+  sink.rows({0, 1, offsets, nullptr, nullptr, DType::kF32, stats.view()});
   sink.end_slice({});
   const EdgeList graph = sink.take();
   for (const std::string format : {"npz", "safetensors"}) {
@@ -102,17 +102,18 @@ TEST(RoundTrip, MillionsOfEdgesGoThroughTemporaryFiles) {
   std::vector<std::int64_t> offsets = {0};
   std::vector<std::int32_t> keys;
   std::vector<float> weights;
-  const std::vector<RowStats> stats(kRows);
+  RowColumns stats;
   for (std::int64_t r = 0; r < kRows; ++r) {
     for (std::int32_t k = 0; k < kPerRow; ++k) {
       keys.push_back(2 * k);
       weights.push_back(1.0f / static_cast<float>(1 + k + r));
     }
     offsets.push_back(offsets.back() + kPerRow);
+    stats.push_back({});
   }
   CollectSink sink;
   sink.begin_slice({{0, 0, 0}, 0, kRows, 1000}, DType::kF32);
-  sink.rows({0, kRows, offsets.data(), keys.data(), weights.data(), DType::kF32, stats.data()});
+  sink.rows({0, kRows, offsets.data(), keys.data(), weights.data(), DType::kF32, stats.view()});
   sink.end_slice({});
   const EdgeList graph = sink.take();
   for (const std::string format : {"npz", "safetensors", "csv", "jsonl"}) {
@@ -121,6 +122,32 @@ TEST(RoundTrip, MillionsOfEdgesGoThroughTemporaryFiles) {
     expect_same_edges(graph, read_graph(dir.path("g." + format)));
   }
   EXPECT_EQ(dir.names().size(), 4u) << "no temporary file stays";
+}
+
+TEST(RoundTrip, AnEntropyThatNobodyAskedForIsNaN) {
+  const TempDir dir;
+  const std::int64_t offsets[] = {0, 1, 1};
+  const std::int32_t keys[] = {2};
+  const float weights[] = {0.5f};
+  const RowColumns columns{{1, 2, 0.5, 0.25, 2}, {}};
+  RowStatsView stats = columns.view();
+  stats.entropy = nullptr;
+  for (const std::string format : {"npz", "safetensors"}) {
+    const std::string path = dir.path("g." + format);
+    CollectSink expected;
+    const auto writer = open_graph_writer(path, graph_format("", path), {});
+    for (RowSink* sink : std::initializer_list<RowSink*>{&expected, writer.get()}) {
+      sink->begin_slice({{0, 0, 0}, 0, 2, 3}, DType::kF32);
+      sink->rows({0, 2, offsets, keys, weights, DType::kF32, stats});
+      sink->end_slice({});
+    }
+    writer->finish({});
+    const EdgeList graph = read_graph(path);
+    expect_same_graph(expected.take(), graph);
+    ASSERT_EQ(graph.rows.size(), 2u);
+    EXPECT_TRUE(std::isnan(graph.rows.entropy[0]) && std::isnan(graph.rows.entropy[1]));
+    EXPECT_EQ(graph.rows.logsumexp[0], 1);
+  }
 }
 
 TEST(RoundTrip, AnF64SliceAfterF32SlicesWidensThem) {
@@ -134,7 +161,7 @@ TEST(RoundTrip, AnF64SliceAfterF32SlicesWidensThem) {
   }
   const std::vector<double> wide(kEdges, 0.1);
   const std::int64_t offsets[] = {0, kEdges};
-  const RowStats stats;
+  const RowColumns stats{RowStats{}};
   for (const std::string format : {"npz", "safetensors"}) {
     const std::string path = dir.path("g." + format);
     CollectSink expected;
@@ -144,7 +171,7 @@ TEST(RoundTrip, AnF64SliceAfterF32SlicesWidensThem) {
       for (const DType dtype : {DType::kF32, DType::kF64, DType::kF32}) {
         const void* data = dtype == DType::kF64 ? static_cast<const void*>(wide.data()) : narrow.data();
         sink->begin_slice({{0, 0, head++}, 0, 1, kEdges}, dtype);
-        sink->rows({0, 1, offsets, keys.data(), data, dtype, &stats});
+        sink->rows({0, 1, offsets, keys.data(), data, dtype, stats.view()});
         sink->end_slice({});
       }
     }

@@ -32,9 +32,9 @@ EdgeList one_row(const std::vector<std::int32_t>& keys, const std::vector<float>
   metadata.tokens = Labels(tokens);
   sink.set_metadata(metadata);
   const std::int64_t offsets[] = {0, static_cast<std::int64_t>(keys.size())};
-  const RowStats stats;
+  const RowColumns stats{RowStats{}};
   sink.begin_slice({{batch, 1, 0}, 2, 1, 3}, DType::kF32);
-  sink.rows({2, 1, offsets, keys.data(), weights.data(), DType::kF32, &stats});
+  sink.rows({2, 1, offsets, keys.data(), weights.data(), DType::kF32, stats.view()});
   sink.end_slice({});
   return sink.take();
 }
@@ -166,9 +166,9 @@ EdgeList last_two_of_six(const char* query_offset, bool tokens = true) {
   const std::int64_t offsets[] = {0, 2, 3};
   const std::int32_t keys[] = {0, 4, 4};
   const float weights[] = {0.25f, 0.75f, 0.5f};
-  const RowStats stats[2];
+  const RowColumns stats{RowStats{}, RowStats{}};
   sink.begin_slice({{0, 0, 0}, 0, 2, 6}, DType::kF32);
-  sink.rows({0, 2, offsets, keys, weights, DType::kF32, stats});
+  sink.rows({0, 2, offsets, keys, weights, DType::kF32, stats.view()});
   sink.end_slice({});
   return sink.take();
 }
@@ -230,9 +230,9 @@ EdgeList two_sequences(Metadata metadata) {
     const std::int64_t offsets[] = {0, 1};
     const std::int32_t keys[] = {1};
     const float weights[] = {0.5f};
-    const RowStats stats[1];
+    const RowColumns stats{RowStats{}};
     sink.begin_slice({{batch, 0, 0}, 0, 1, 2}, DType::kF32);
-    sink.rows({0, 1, offsets, keys, weights, DType::kF32, stats});
+    sink.rows({0, 1, offsets, keys, weights, DType::kF32, stats.view()});
     sink.end_slice({});
   }
   return sink.take();
@@ -310,18 +310,18 @@ TEST(Writers, WantOneTokenPerKey) {
 TEST(Writers, HoldTheirCallerToTheOrderOfCalls) {
   const TempDir dir;
   const std::int64_t offsets[] = {0, 0};
-  const RowStats stats;
+  const RowColumns stats{RowStats{}};
   const auto writer = [&] { return open_graph_writer(dir.path("g.csv"), GraphFormat::kCsv, {}); };
   const SliceInfo two_rows{{0, 0, 0}, 0, 2, 3};
   expect_error(Status::kInternal, {"g.csv'"}, [&] {
     auto w = writer();
     w->begin_slice(two_rows, DType::kF32);
-    w->rows({1, 1, offsets, nullptr, nullptr, DType::kF32, &stats});
+    w->rows({1, 1, offsets, nullptr, nullptr, DType::kF32, stats.view()});
   });
   expect_error(Status::kInternal, {"ended at row 1"}, [&] {
     auto w = writer();
     w->begin_slice(two_rows, DType::kF32);
-    w->rows({0, 1, offsets, nullptr, nullptr, DType::kF32, &stats});
+    w->rows({0, 1, offsets, nullptr, nullptr, DType::kF32, stats.view()});
     w->end_slice({});
   });
   expect_error(Status::kArgument, {"before the first row"}, [&] {
@@ -347,9 +347,9 @@ TEST(Writers, WhatIsNotFinishedLeavesNoTrace) {
       const std::vector<std::int64_t> offsets = {0, 1000000};
       const std::vector<std::int32_t> keys(1000000, 1);
       const std::vector<float> weights(1000000, 0.5f);
-      const RowStats stats;
+      const RowColumns stats{RowStats{}};
       writer->begin_slice({{0, 0, 0}, 0, 2, 3}, DType::kF32);
-      writer->rows({0, 1, offsets.data(), keys.data(), weights.data(), DType::kF32, &stats});
+      writer->rows({0, 1, offsets.data(), keys.data(), weights.data(), DType::kF32, stats.view()});
       EXPECT_EQ(slurp(path), "what stood here") << "the name keeps its file until the end";
     }
     EXPECT_EQ(dir.names(), std::vector<std::string>{"g." + format});

@@ -189,11 +189,10 @@ inline EdgeList small_graph(DType dtype = DType::kF32) {
   const void* data = dtype == DType::kF64 ? static_cast<const void*>(weights.data()) : narrow.data();
   const std::vector<std::int64_t> offsets = {0, 2, 2, 5};
   const std::vector<std::int32_t> keys = {0, 3, 0, 1, 5};
-  const std::vector<RowStats> stats = {
-      {1.25, 0.75, 0.1 + 1.0 / 3, nan, 3}, {-inf, -inf, 0, nan, -1}, {0.1, 0.2, 1.5, 0.3, 5}};
+  const RowColumns stats = {{1.25, 0.75, 0.1 + 1.0 / 3, nan, 3}, {-inf, -inf, 0, nan, -1}, {0.1, 0.2, 1.5, 0.3, 5}};
   for (std::int64_t head = 0; head < 2; ++head) {
     sink.begin_slice({{0, 4, head}, 1, 3, 6}, dtype);
-    sink.rows({1, 3, offsets.data(), keys.data(), data, dtype, stats.data()});
+    sink.rows({1, 3, offsets.data(), keys.data(), data, dtype, stats.view()});
     SliceSums sums;
     if (head == 1) sums = {{0.1, 0.2, 0.3, 0.4, 0.5, 0.6}, {1, 2.5}, -1, {0.5, 0.25, 0.125}};
     sink.end_slice(sums);

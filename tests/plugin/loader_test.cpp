@@ -5,12 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
 
+#include "api/sink.hpp"
 #include "support/run.hpp"
 
 namespace ag::test {
@@ -138,6 +140,24 @@ TEST(PluginBackends, AnswerThroughThePlugin) {
   const EdgeList graph = sink.take();
   EXPECT_EQ(graph.slices.size(), 1u);
   EXPECT_EQ(graph.report.backend, "cuda_streaming");
+  ASSERT_EQ(graph.rows.size(), 1u);
+  EXPECT_EQ(graph.rows.max_key[0], -1);
+  EXPECT_TRUE(std::isnan(graph.rows.entropy[0]));
+}
+
+TEST(PluginBackends, AnEntropyThatNobodyAskedForIsNaNInACallback) {
+  int calls = 0;
+  const auto callback = [](void* user, const attngraph_row_block* block) {
+    ++*static_cast<int*>(user);
+    EXPECT_EQ(block->row_count, 1);
+    EXPECT_EQ(block->rows.logsumexp[0], -kInfinity);
+    EXPECT_EQ(block->rows.max_key[0], -1);
+    EXPECT_TRUE(std::isnan(block->rows.entropy[0]));
+    return 0;
+  };
+  Control control;
+  find_backend("cuda_streaming").extract(one_head(), {}, *api::make_callback_sink(callback, &calls), control);
+  EXPECT_EQ(calls, 1);
 }
 
 }  // namespace

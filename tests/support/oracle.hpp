@@ -163,7 +163,7 @@ inline EdgeList oracle_extract(const Problem& p) {
         report.rows_with_keys += row.count > 0;
         report.kept_mass_sum += stats.kept_mass;
         const std::int64_t offsets[] = {0, static_cast<std::int64_t>(keys.size())};
-        sink.rows({i, 1, offsets, keys.data(), weights.data(), DType::kF32, &stats});
+        sink.rows({i, 1, offsets, keys.data(), weights.data(), DType::kF32, RowColumns{stats}.view()});
       }
       sink.end_slice(sums);
     }

@@ -23,10 +23,12 @@ class SmallBackend final : public ag::Backend {
                         ag::Control& control) const override {
     control.poll(0.5);
     const std::int64_t offsets[] = {0, 0};
-    const ag::RowStats stats;
+    const double nothing = -ag::kInfinity, no_mass = 0;
+    const std::int32_t no_key = -1;
+    const ag::RowStatsView stats{&nothing, &nothing, &no_mass, nullptr, &no_key, nullptr};
     for (const std::int64_t head : problem.heads) {
       sink.begin_slice({{0, 0, head}, 0, 1, problem.keys()}, ag::DType::kF32);
-      sink.rows({0, 1, offsets, nullptr, nullptr, ag::DType::kF32, &stats});
+      sink.rows({0, 1, offsets, nullptr, nullptr, ag::DType::kF32, stats});
       sink.end_slice({});
     }
     ag::RunReport report;
