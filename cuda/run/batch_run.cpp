@@ -166,7 +166,7 @@ class BatchRun {
     if (keeps) {
       result_.on_device.offsets = DeviceBuffer<std::int64_t>(rows_ + 1, stream_);
       result_.rows_on_device = {DeviceBuffer<double>(kinds * rows_, stream_),
-                                DeviceBuffer<std::int32_t>(rows_, stream_), DeviceBuffer<float>(rows_, stream_)};
+                                DeviceBuffer<std::int32_t>(rows_, stream_)};
     }
     double* const figures =
         keeps ? result_.rows_on_device.figures.data() : memory_.figures.resize(kinds * rows_, stream_);
@@ -176,7 +176,7 @@ class BatchRun {
     results.kept_mass = figures + 2 * rows_;
     results.entropy = p_.stats.entropy ? figures + 3 * rows_ : nullptr;
     results.max_key = keeps ? result_.rows_on_device.max_keys.data() : memory_.max_keys.resize(rows_, stream_);
-    results.eps = keeps ? result_.rows_on_device.eps.data() : memory_.row_eps.resize(rows_, stream_);
+    results.eps = memory_.row_eps.resize(rows_, stream_);
     offsets_ = results.offsets = keeps ? result_.on_device.offsets.data() : memory_.offsets.resize(rows_ + 1, stream_);
     std::int64_t* const counts = memory_.edge_counts.resize(rows_, stream_);
     void* const scan = memory_.scan.resize(static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows_)), stream_);

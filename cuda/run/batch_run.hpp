@@ -20,11 +20,10 @@ struct DeviceEdges {
   DeviceBuffer<float> weights;
 };
 
-// Statistics that stay beside them.
+// Statistics that stay beside them: all that a graph keeps.
 struct DeviceRows {
   DeviceBuffer<double> figures;  // logsumexp, maximum, kept mass, entropy when it is asked for: [3 or 4][rows]
   DeviceBuffer<std::int32_t> max_keys;
-  DeviceBuffer<float> eps;
 };
 
 // Finished rows, chunk after chunk, head after head. Kept for later batches and calls, for its pinned memory.

@@ -54,8 +54,8 @@ class Graph final : public DeviceGraph {
   }
   void take_rows(DeviceRows&& made) {
     row_count += made.max_keys.size();
-    rows_.push_back({LastingBuffer<double>(std::move(made.figures)),
-                     LastingBuffer<std::int32_t>(std::move(made.max_keys)), LastingBuffer<float>(std::move(made.eps))});
+    rows_.push_back(
+        {LastingBuffer<double>(std::move(made.figures)), LastingBuffer<std::int32_t>(std::move(made.max_keys))});
   }
   void take(DeviceEdges&& made) {
     offsets_ = LastingBuffer<std::int64_t>(std::move(made.offsets));
@@ -112,7 +112,6 @@ class Graph final : public DeviceGraph {
   struct Rows {
     LastingBuffer<double> figures;
     LastingBuffer<std::int32_t> max_keys;
-    LastingBuffer<float> eps;
   };
 
   LastingBuffer<std::int64_t> offsets_;
