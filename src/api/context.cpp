@@ -227,6 +227,10 @@ void run(const attngraph_context& context, const AnyProblem& problem, const attn
   control.poll(0);  // a call cancelled before it starts does no work
 
   const PollOfCall polled(*sink.target, control);
+  if (auto* const collecting = dynamic_cast<CollectSink*>(sink.target.get())) {
+    collecting->expect(problem.batch() * static_cast<std::int64_t>(problem.heads.size()),
+                       problem.query_end - problem.query_begin);
+  }
   CallIntoSink call(sink, facts_of(problem), nullptr, options.max_edges);
   TokenIds ids;
   if (problem.stats.tokens) {

@@ -38,7 +38,10 @@ attngraph_status attngraph_device_result_to_host(const attngraph_device_result* 
     ag::RunReport report = graph.report;
     report.add_rows(stats.view(), graph.row_count);
 
-    attngraph_sink sink(std::make_unique<ag::CollectSink>());
+    auto collecting = std::make_unique<ag::CollectSink>();
+    const auto slices = static_cast<std::int64_t>(graph.slices.size());
+    if (slices > 0) collecting->expect(slices, graph.slices.front().query_count);
+    attngraph_sink sink(std::move(collecting));
     ag::api::CallIntoSink call(sink, own.facts, {}, 0);
     std::int64_t row = 0;
     for (std::size_t s = 0; s < graph.slices.size(); ++s) {

@@ -54,6 +54,18 @@ std::int64_t query_offset(const Metadata& metadata) {
   return whole && value >= -kFarthest && value <= kFarthest ? value : 0;
 }
 
+void CollectSink::expect(std::int64_t slices, std::int64_t rows_of_a_slice) {
+  // Less than a gigabyte. Views can claim any number of slices and rows, and such as these may never come.
+  constexpr std::int64_t kMostRows = std::int64_t{1} << 24;
+  if (slices <= 0 || rows_of_a_slice >= kMostRows / slices) return;
+  const std::int64_t count = slices * rows_of_a_slice;
+  make_room(graph_.offsets, count + slices, poll_);
+  RowColumns& rows = graph_.rows;
+  for (auto* const column : {&rows.logsumexp, &rows.maximum, &rows.kept_mass, &rows.entropy})
+    make_room(*column, count, poll_);
+  make_room(rows.max_key, count, poll_);
+}
+
 void CollectSink::begin_slice(const SliceInfo& info, DType weight_dtype) {
   if (weight_dtype == DType::kF64 && graph_.weight_dtype != DType::kF64) {
     graph_.weights_f64.assign(graph_.weights_f32.begin(), graph_.weights_f32.end());

@@ -85,6 +85,8 @@ class CollectSink : public GraphSink {
  public:
   void set_poll(const std::function<void()>& poll) override { poll_ = poll; }
   void set_metadata(const Metadata& metadata) override { graph_.metadata = metadata; }
+  // Room for what is about to come, so that it need not move as it grows. A promise of nothing.
+  void expect(std::int64_t slices, std::int64_t rows_of_a_slice);
   void begin_slice(const SliceInfo& slice, DType weight_dtype) override;
   void rows(const RowBlock& block) override;
   void end_slice(const SliceSums& sums) override;

@@ -46,5 +46,33 @@ TEST(CollectSink, LooksAtTheCallersWishesWhileALargeArrayMoves) {
   }
 }
 
+TEST(CollectSink, HasRoomForWhatItExpects) {
+  const RowColumns stats{{1, 2, 0.5, 0.25, 1}, {3, 4, 0.75, 0.125, 0}};
+  const std::int64_t offsets[] = {0, 1, 1};
+  const std::int32_t keys[] = {1};
+  const float weights[] = {0.5f};
+  CollectSink sink;
+  const auto add_slice = [&](std::int64_t head) {
+    sink.begin_slice({{0, 0, head}, 0, 2, 2}, DType::kF32);
+    sink.rows({0, 2, offsets, keys, weights, DType::kF32, stats.view()});
+    sink.end_slice({});
+  };
+  add_slice(0);
+  sink.expect(100, 2);
+  const double* const before = sink.graph().rows.entropy.data();
+  const std::int64_t* const offsets_before = sink.graph().offsets.data();
+  for (std::int64_t head = 1; head <= 100; ++head) add_slice(head);
+  EXPECT_EQ(sink.graph().rows.entropy.data(), before);
+  EXPECT_EQ(sink.graph().offsets.data(), offsets_before);
+  sink.expect(std::int64_t{1} << 40, std::int64_t{1} << 40);
+  sink.expect(std::int64_t{1} << 60, 0);
+  sink.expect(0, 5);
+  const EdgeList graph = sink.take();
+  ASSERT_EQ(graph.rows.size(), 202u);
+  EXPECT_EQ(graph.rows.kept_mass[201], 0.75);
+  EXPECT_EQ(graph.rows.max_key[0], 1);
+  EXPECT_EQ(graph.offsets[3 * 100 + 2], 1);
+}
+
 }  // namespace
 }  // namespace ag
