@@ -41,6 +41,8 @@ class DeviceBuffer {
   T* data() const { return data_; }
   std::int64_t size() const { return size_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
+  // Fewer elements than there is memory for.
+  void shorten(std::int64_t size) { size_ = size; }
   // The memory is the caller's from now on.
   T* release() {
     size_ = 0;

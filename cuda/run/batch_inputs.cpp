@@ -175,7 +175,8 @@ void bring_inputs(const ExtractJob& job, std::span<const ChunkSpan> spans, Lane&
   std::memcpy(host + chunks_at, work.chunks.data(), work.chunks.size() * sizeof(Chunk));
   upload_small(device, host, layout.bytes(), stream, "the table of chunks");
   batch.chunks = reinterpret_cast<Chunk*>(device + chunks_at);
-  batch.facts = memory.facts.resize(batch.count, stream);
+  std::byte* const verdict = memory.verdict.resize(BatchVerdict::bytes(batch.count), stream);
+  batch.facts = reinterpret_cast<ChunkFacts*>(verdict + BatchVerdict::facts_at());
 }
 
 void fail_nonfinite(const TensorView& tensor, const char* name, std::int64_t b, std::int64_t h, std::int64_t n,

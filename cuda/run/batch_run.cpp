@@ -15,6 +15,9 @@ namespace {
 // Beyond it an intermediate product of the double kernel could overflow.
 constexpr double kScoreLimit = 1e300;
 
+// Edges that memory is taken for before their number is known.
+constexpr std::int64_t kMostGuessed = std::int64_t{1} << 24;
+
 // What a batch has on the device, and the way through the stages.
 class BatchRun {
  public:
@@ -64,8 +67,10 @@ class BatchRun {
 
   // Lengths of rows, what follows from them, operands, and room for states.
   void prepare() {
-    FinishReport* const report = memory_.report.resize(1, stream_);
-    cuda_check(cudaMemsetAsync(report, 0, sizeof(FinishReport), stream_), "clearing the report");
+    auto* const verdict = reinterpret_cast<BatchVerdict*>(memory_.verdict.data());
+    FinishReport* const report = &verdict->report;
+    cuda_check(cudaMemsetAsync(verdict, 0, sizeof(BatchVerdict), stream_), "clearing the report");
+    work_.items = verdict->items;
     work_.mask_tensor = static_cast<bool>(p_.mask.tensor);
     work_.skips_bad_keys = p_.nonfinite == Nonfinite::kSkip;
     work_.alibi = !p_.alibi.empty();
@@ -134,10 +139,10 @@ class BatchRun {
       cuda_check(launch_exclusive_scan(work_.count, offsets, rows_, scan, stream_), "exclusive_scan");
       const SettledLane before_they_go(lane_);
       download(result_.offsets.resize(1), offsets + rows_, 1, stream_, "the number of candidates");
-      download(result_.facts.resize(batch_.count), batch_.facts, batch_.count, stream_, "what is known of the chunks");
+      bring_verdict();
       lane_.wait(poll_);
       places = result_.offsets[0];
-      const ChunkFacts* const facts = result_.facts.data();
+      const ChunkFacts* const facts = chunk_facts();
       may_be_double =
           std::any_of(facts, facts + batch_.count, [](const ChunkFacts& of_chunk) { return of_chunk.in_double(); });
       work_.some_in_double = may_be_double;
@@ -180,7 +185,7 @@ class BatchRun {
     offsets_ = results.offsets = keeps ? result_.on_device.offsets.data() : memory_.offsets.resize(rows_ + 1, stream_);
     std::int64_t* const counts = memory_.edge_counts.resize(rows_, stream_);
     void* const scan = memory_.scan.resize(static_cast<std::int64_t>(exclusive_scan_scratch_bytes(rows_)), stream_);
-    FinishReport* const report = memory_.report.data();
+    FinishReport* const report = &reinterpret_cast<BatchVerdict*>(memory_.verdict.data())->report;
     cuda_check(launch_finish_rows(batch_, work_.states, candidates_, candidate_weights_, results, counts, report,
                                   work_.given_logsumexp, stream_),
                "finish_rows");
@@ -190,10 +195,10 @@ class BatchRun {
                  "select_rows");
     }
     cuda_check(launch_exclusive_scan(counts, results.offsets, rows_, scan, stream_), "exclusive_scan");
+    guess_edges();
 
     const SettledLane before_they_go(lane_);
-    download(result_.finish.resize(1), report, 1, stream_, "the report of a batch");
-    download(result_.facts.resize(batch_.count), batch_.facts, batch_.count, stream_, "what is known of the chunks");
+    bring_verdict();
     if (keeps) {
       download(result_.offsets.resize(1), results.offsets + rows_, 1, stream_, "the number of edges");
       return;
@@ -204,12 +209,51 @@ class BatchRun {
     download(result_.row_eps.resize(rows_), results.eps, rows_, stream_, "row statistics");
   }
 
+  // The edges of a batch like the last one are copied before their number is known here: as many as there is room for.
+  void guess_edges() {
+    if (memory_.last_rows != rows_) return;
+    const std::int64_t room = memory_.last_edges + memory_.last_edges / 8 + 1024;
+    if (room > kMostGuessed) return;
+    make_edges(room);
+    copy_edges(room);
+    guessed_ = room;
+  }
+
+  void make_edges(std::int64_t room) {
+    if (job_.keeps_on_device) {
+      DeviceEdges& own = result_.on_device;
+      own.keys = DeviceBuffer<std::int32_t>(room, stream_);
+      own.weights = DeviceBuffer<float>(room, stream_);
+      edge_keys_ = own.keys.data();
+      edge_weights_ = own.weights.data();
+    } else {
+      edge_keys_ = memory_.edge_keys.resize(room, stream_);
+      edge_weights_ = memory_.edge_weights.resize(room, stream_);
+    }
+  }
+
+  void copy_edges(std::int64_t room) {
+    if (room == 0) return;
+    cuda_check(launch_copy_edges(rows_, candidates_, offsets_, room, edge_keys_, edge_weights_, stream_), "copy_edges");
+  }
+
+  void bring_verdict() {
+    const std::int64_t bytes = BatchVerdict::bytes(batch_.count);
+    download(result_.verdict.resize(bytes), memory_.verdict.data(), bytes, stream_, "what is known of the batch");
+  }
+  const FinishReport& finish_report() const {
+    return reinterpret_cast<const BatchVerdict*>(result_.verdict.data())->report;
+  }
+  const ChunkFacts* chunk_facts() const {
+    return reinterpret_cast<const ChunkFacts*>(result_.verdict.data() + BatchVerdict::facts_at());
+  }
+
   // The first fault in the order of the answer, by kinds as they are looked for.
   void judge() {
-    const FinishReport& report = result_.finish[0];
+    const FinishReport& report = finish_report();
     RunReport& said = result_.report;
     for (std::int32_t n = 0; n < batch_.count; ++n) {
-      const ChunkFacts& facts = result_.facts[n];
+      const ChunkFacts& facts = chunk_facts()[n];
       const ChunkSpan& span = rows_of_.spans[idx(n)];
       const Group& group = job_.group_of(span);
       const bool is_error = p_.nonfinite == Nonfinite::kError;
@@ -263,7 +307,7 @@ class BatchRun {
     for (std::int32_t n = 0; n < batch_.count; ++n) {
       const ChunkSpan& span = rows_of_.spans[idx(n)];
       const Group& group = job_.group_of(span);
-      if (result_.facts[n].in_double()) {
+      if (chunk_facts()[n].in_double()) {
         fail(
             Status::kUnsupported,
             "weights of batch {}, head {} need double precision, which dense weights do not have; scale down the input",
@@ -285,20 +329,21 @@ class BatchRun {
   // Edges and sums to where they are wanted.
   void hand_over() {
     const std::int64_t edges = result_.offsets[job_.keeps_on_device ? 0 : rows_];
+    memory_.last_rows = rows_;
+    memory_.last_edges = edges;
     const SettledLane before_they_go(lane_);
+    if (guessed_ < edges) {
+      make_edges(edges);
+      copy_edges(edges);
+    }
     if (job_.keeps_on_device) {
-      DeviceEdges& own = result_.on_device;
-      own.keys = DeviceBuffer<std::int32_t>(edges, stream_);
-      own.weights = DeviceBuffer<float>(edges, stream_);
-      copy_edges(edges, own.keys.data(), own.weights.data());
+      result_.on_device.keys.shorten(edges);
+      result_.on_device.weights.shorten(edges);
       result_.keys.resize(0);
       result_.weights.resize(0);
     } else {
-      std::int32_t* const keys = memory_.edge_keys.resize(edges, stream_);
-      float* const weights = memory_.edge_weights.resize(edges, stream_);
-      copy_edges(edges, keys, weights);
-      download(result_.keys.resize(edges), keys, edges, stream_, "edges");
-      download(result_.weights.resize(edges), weights, edges, stream_, "edges");
+      download(result_.keys.resize(edges), edge_keys_, edges, stream_, "edges");
+      download(result_.weights.resize(edges), edge_weights_, edges, stream_, "edges");
     }
     if (job_.wants_sums()) add_up();
     result_.row_count = job_.keeps_on_device ? 0 : rows_;
@@ -309,11 +354,6 @@ class BatchRun {
     }
     if (!job_.keeps_on_device || job_.wants_sums() || job_.weights != nullptr) lane_.wait(poll_);
     if (job_.wants_sums()) take_sums();
-  }
-
-  void copy_edges(std::int64_t edges, std::int32_t* keys, float* weights) {
-    if (edges == 0) return;
-    cuda_check(launch_copy_edges(rows_, candidates_, offsets_, keys, weights, stream_), "copy_edges");
   }
 
   void add_up() {
@@ -361,6 +401,9 @@ class BatchRun {
   Candidates candidates_;
   double* candidate_weights_ = nullptr;
   std::int64_t* offsets_ = nullptr;  // of the edges, [rows + 1]
+  std::int32_t* edge_keys_ = nullptr;
+  float* edge_weights_ = nullptr;
+  std::int64_t guessed_ = -1;  // edges that there is room for already; -1: there is none
 };
 
 }  // namespace

@@ -43,8 +43,7 @@ struct BatchResult {
   PinnedBuffer<double> figures;  // as DeviceRows has them
   PinnedBuffer<std::int32_t> max_keys;
   PinnedBuffer<double> sum_values;
-  PinnedBuffer<ChunkFacts> facts;
-  PinnedBuffer<FinishReport> finish;
+  PinnedBuffer<std::byte> verdict;
 };
 
 // A result that is taken from those that nobody uses, and left for others.

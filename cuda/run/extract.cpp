@@ -3,6 +3,7 @@
 // sink in order.
 #include "extract.hpp"
 
+#include <algorithm>
 #include <atomic>
 
 #include "batch_run.hpp"
@@ -77,7 +78,8 @@ class Extraction {
       return report_;
     }
     const auto count = static_cast<std::int64_t>((chunks_.size() + batch_chunks_ - 1) / batch_chunks_);
-    Team team(job_.plan.cuda.devices, job_.plan.cuda.lanes, job_.problem.stream, reads_device_memory(job_.problem));
+    const int lanes = static_cast<int>(std::min<std::int64_t>(job_.plan.cuda.lanes, count));
+    Team team(job_.plan.cuda.devices, lanes, job_.problem.stream, reads_device_memory(job_.problem));
     OrderedTasks<KeptResult> tasks(count, team.size(), control_);
     tasks.run([&](std::int64_t n, int worker, const Poll& poll,
                   KeptResult& result) { work(n, team.lane(worker), poll, result.get()); },

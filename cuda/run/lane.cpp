@@ -32,8 +32,8 @@ bool Lane::settle() noexcept {
 }
 
 void Lane::wait_for(cudaEvent_t event, const Poll& poll) {
-  // Most waits end within milliseconds, and the shortest sleep takes 50 us: a core is spent on those. In long ones a sleep
-  // is a small part of what has been waited already.
+  // Most waits end within milliseconds, and the shortest sleep takes 50 us: a core is spent on those. In long ones a
+  // sleep is a small part of what has been waited already.
   using Clock = std::chrono::steady_clock;
   constexpr auto kAtFullSpeed = std::chrono::milliseconds(5), kLongest = std::chrono::milliseconds(1);
   const Clock::time_point begin = Clock::now();

@@ -18,10 +18,10 @@ __device__ __forceinline__ unsigned ballot_of_row(bool x) {
 }
 
 // Keys that ascend, which most passes write, are compacted; others are put where as many smaller keys as there are
-// precede them. Lanes whose row is done stay for the others of their warp.
+// precede them. Lanes whose row is done stay for the others of their warp. Rows that end beyond `room` are left out.
 __global__ void __launch_bounds__(kThreads, 6)
-    copy_edges_kernel(std::int64_t rows, Candidates candidates, const std::int64_t* offsets, std::int32_t* out_keys,
-                      float* out_weights) {
+    copy_edges_kernel(std::int64_t rows, Candidates candidates, const std::int64_t* offsets, std::int64_t room,
+                      std::int32_t* out_keys, float* out_weights) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int first_lane = static_cast<int>(threadIdx.x) % 32 - lane;
   const std::int64_t n = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
@@ -30,9 +30,10 @@ __global__ void __launch_bounds__(kThreads, 6)
   const std::int64_t out = offsets[row];
   const CandidateRow place = candidate_row(candidates, row);
   const std::int64_t counted = candidates.count[row];
-  const std::int64_t count = !exists || offsets[row + 1] == out ? 0
-                             : counted < place.capacity         ? counted
-                                                                : place.capacity;
+  const std::int64_t end = offsets[row + 1];
+  const std::int64_t count = !exists || end == out || end > room ? 0
+                             : counted < place.capacity          ? counted
+                                                                 : place.capacity;
   const std::int32_t* const keys = candidates.keys + place.begin;
 
   bool ascends = true;
@@ -73,10 +74,10 @@ __global__ void __launch_bounds__(kThreads, 6)
 }  // namespace
 
 cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const std::int64_t* d_offsets,
-                              std::int32_t* d_keys, float* d_weights, cudaStream_t stream) {
+                              std::int64_t room, std::int32_t* d_keys, float* d_weights, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   const cudaLaunchConfig_t config = launch_config(blocks_for(rows * kLanes, kThreads), kThreads, stream);
-  return cudaLaunchKernelEx(&config, copy_edges_kernel, rows, candidates, d_offsets, d_keys, d_weights);
+  return cudaLaunchKernelEx(&config, copy_edges_kernel, rows, candidates, d_offsets, room, d_keys, d_weights);
 }
 
 }  // namespace ag::cuda

@@ -16,6 +16,9 @@
 
 namespace ag::cuda {
 
+// Launches of the wgmma kernels in a batch: statistics, counts of candidates, candidates.
+inline constexpr int kItemCounters = 3;
+
 // A batch as the host knows it.
 struct PassWork {
   Batch batch;
@@ -32,6 +35,7 @@ struct PassWork {
   PassOptions options;
   RowStates states;
   std::int32_t* count = nullptr;  // [rows] of candidates
+  std::int32_t* items = nullptr;  // [kItemCounters] device, 0 when the batch begins: what blocks of wgmma have taken
   DenseWeights dense;             // cuda_materialised only
   std::size_t workspace_bytes = 0;
 };
@@ -40,8 +44,7 @@ struct PassWork {
 struct PassMemory {
   KeptBuffer<float> top, group_tops;  // cuda_streaming
   KeptBuffer<std::byte> cuts;
-  KeptBuffer<std::int32_t> items;  // that blocks of the wgmma kernels have taken
-  KeptBuffer<std::byte> scratch;   // cuda_materialised
+  KeptBuffer<std::byte> scratch;  // cuda_materialised
 };
 
 class ScorePass {

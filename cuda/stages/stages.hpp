@@ -92,9 +92,9 @@ cudaError_t launch_exclusive_scan(const std::int64_t* d_counts, std::int64_t* d_
 cudaError_t launch_exclusive_scan(const std::int32_t* d_counts, std::int64_t* d_offsets, std::int64_t n,
                                   void* d_scratch, cudaStream_t stream);
 
-// Edges of all rows in the order (row, key).
+// Edges of all rows in the order (row, key), of rows that end within the first `room` edges: the arrays hold as many.
 cudaError_t launch_copy_edges(std::int64_t rows, const Candidates& candidates, const std::int64_t* d_offsets,
-                              std::int32_t* d_keys, float* d_weights, cudaStream_t stream);
+                              std::int64_t room, std::int32_t* d_keys, float* d_weights, cudaStream_t stream);
 
 // d_offsets[i] += base for i in [0, n].
 cudaError_t launch_rebase_offsets(std::int64_t* d_offsets, std::int64_t n, std::int64_t base, cudaStream_t stream);

@@ -73,7 +73,7 @@ class StreamingPass : public ScorePass {
     const StreamingArguments a = arguments(work, {}, memory);
     const bool general = compares_base2(work);
     if (work.wgmma) {
-      run_wgmma_statistics(a, new_items(memory, stream), stream);
+      run_wgmma_statistics(a, work.items, stream);
     } else {
       cuda_check(with_instance<RowSums>(a, general, stream), "row_sums");
     }
@@ -84,7 +84,8 @@ class StreamingPass : public ScorePass {
   void candidates(const PassWork& work, const Candidates& candidates, PassMemory& memory,
                   cudaStream_t stream) const override {
     if (work.wgmma) {
-      return run_wgmma_edges(arguments(work, candidates, memory), new_items(memory, stream), stream);
+      return run_wgmma_edges(arguments(work, candidates, memory), work.items + (candidates.keys == nullptr ? 1 : 2),
+                             stream);
     }
     if (work.options.splits > 1) {  // blocks of a row count together; the first time row_cuts has cleared the counts
       cuda_check(cudaMemsetAsync(candidates.count, 0, static_cast<std::size_t>(work.batch.rows) * sizeof(std::int32_t),
@@ -95,12 +96,6 @@ class StreamingPass : public ScorePass {
   }
 
  private:
-  static std::int32_t* new_items(PassMemory& memory, cudaStream_t stream) {
-    std::int32_t* const items = memory.items.resize(1, stream);
-    cuda_check(cudaMemsetAsync(items, 0, sizeof *items, stream), "items of the wgmma kernels");
-    return items;
-  }
-
   static GroupTops groups_of(const PassWork& work, float* top) {
     const KeyGroups groups = key_groups(work.batch.keys, work.options.top_k, work.options.splits);
     return {top, groups.count, groups.tiles};

@@ -83,13 +83,24 @@ void expect_copied(const Candidates& source, bool packed) {
   }
   const DeviceArray<std::int32_t> d_keys(keys), d_counts(counts), out_keys(expected.size());
   const DeviceArray<float> d_weights(weights), out_weights(expected.size());
+  const DeviceArray<std::int32_t> d_short_keys(std::vector<std::int32_t>(expected.size(), -7));
+  const DeviceArray<float> d_short_weights(expected.size());
   const DeviceArray<std::int64_t> d_places(places), d_offsets(offsets);
   const cuda::Candidates candidates{d_keys.data(), d_weights.data(), d_counts.data(),
                                     packed ? d_places.data() : nullptr,
                                     packed ? 0 : static_cast<std::int64_t>(capacity)};
-  cuda_ok(cuda::launch_copy_edges(source.rows, candidates, d_offsets.data(), out_keys.data(), out_weights.data(),
+  const auto room = static_cast<std::int64_t>(expected.size());
+  // With less room first: no row is written that would end beyond it.
+  cuda_ok(cuda::launch_copy_edges(source.rows, candidates, d_offsets.data(), room / 2, d_short_keys.data(),
+                                  d_short_weights.data(), kDefaultStream));
+  cuda_ok(cuda::launch_copy_edges(source.rows, candidates, d_offsets.data(), room, out_keys.data(), out_weights.data(),
                                   kDefaultStream));
   wait_for_device();
+  const std::vector<std::int32_t> short_keys = d_short_keys.download();
+  for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
+    for (auto e = static_cast<std::size_t>(offsets[r]); e < static_cast<std::size_t>(offsets[r + 1]); ++e)
+      EXPECT_EQ(short_keys[e], offsets[r + 1] <= room / 2 ? expected[e].key : -7) << e;
+  }
   const std::vector<std::int32_t> actual_keys = out_keys.download();
   const std::vector<float> actual_weights = out_weights.download();
   for (std::size_t e = 0; e < expected.size(); ++e) {

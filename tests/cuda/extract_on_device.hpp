@@ -46,8 +46,8 @@ inline FinishedChunk finish_chunk(const Problem& problem, DeviceChunk& made, con
   const auto edges = static_cast<std::size_t>(done.offsets.back());
   const DeviceArray<std::int32_t> keys(edges);
   const DeviceArray<float> weights(edges);
-  cuda_ok(cuda::launch_copy_edges(rows, pass.candidates, results.offsets.data(), keys.data(), weights.data(),
-                                  kDefaultStream));
+  cuda_ok(cuda::launch_copy_edges(rows, pass.candidates, results.offsets.data(), done.offsets.back(), keys.data(),
+                                  weights.data(), kDefaultStream));
   if (with_sums) {
     const SliceSums shape = empty_sums(problem, chunk.keys);
     const auto heads = made.heads.size();
