@@ -135,7 +135,7 @@ void sweep(benchmark::State& state, bool entropy) {
   const auto& kernel = cpu::kernels<float>();
   Floats x(
       kKeys, [](test::Random& random) { return random.normal() * 2.2 + (random.below(500) == 0 ? 10 : 0); }, 3);
-  const cpu::SweepRequest request{true, entropy, std::log2(0.01)};
+  const cpu::SweepRequest request{.entropy = entropy, .log2_cut = std::log2(0.01)};
   cpu::RowState<float> row;
   row.candidates.grow(kKeys + kStrip);
   const auto sweep_row = [&] {
