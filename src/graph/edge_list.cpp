@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "edge_list.hpp"
 
-#include <charconv>
-
 #include <algorithm>
+#include <charconv>
 #include <utility>
+
+#include "../core/huge_pages.hpp"
 
 namespace ag {
 namespace {
@@ -18,6 +19,7 @@ void make_room(std::vector<T>& array, std::int64_t more, const std::function<voi
   if (wanted <= array.capacity()) return;
   std::vector<T> larger;
   larger.reserve(std::max(wanted, 2 * array.capacity()));
+  prefer_huge_pages(larger.data(), larger.capacity() * sizeof(T));
   for (auto from = array.begin(); from != array.end();) {
     const auto to = from + std::min(kPiece, array.end() - from);
     larger.insert(larger.end(), from, to);
