@@ -114,27 +114,49 @@ class Parts {
   }
 
  private:
-  static constexpr std::int64_t kStrip = cpu::kStripKeys<float>, kStrips = 4, kBlocks = 16;
+  static constexpr std::int64_t kStrip = cpu::kStripKeys<float>, kStrips = 8, kBlocks = 6;
 
   std::int64_t rows() const { return kernel_.rows_per_block; }
 
   void pass(bool with_sum) {
-    const cpu::SweepRequest request{.sum = with_sum, .own_cut = false};
     for (cpu::RowState<float>& state : states_) {
       state = {};
       state.cut = std::numeric_limits<float>::max();  // no candidates
     }
+    if (with_sum && kernel_.score_under_sweep != nullptr && kernel_.sweep_rows != nullptr) {
+      whole_strip(0, true);  // as a task does: its rows' first ones give them references
+      for (std::int64_t s = 1; s < kStrips; ++s) strip_by_pieces(s);
+    } else {
+      for (std::int64_t s = 0; s < kStrips; ++s) whole_strip(s, with_sum);
+    }
+  }
+
+  void strip_by_pieces(std::int64_t s) {
+    pieces_.reserve(2 * rows() * cpu::kPieceKeys);
+    running_.rows = rows();
+    running_.factor = kernel_.scales_scores ? factor_ : 1.0f;
+    kernel_.open_product();
+    for (std::int64_t b = 0; b < kBlocks; ++b) {
+      for (std::int64_t r = 0; r < rows(); ++r) running_.states[r] = &states_[static_cast<std::size_t>(b * rows() + r)];
+      kernel_.open_sweep(running_);
+      kernel_.score_under_sweep(packed_q_.data() + b * rows() * depth_, packed_k_.data() + s * kStrip * depth_, d_,
+                                kStrip / cpu::kPieceKeys, s * kStrip, running_, kernel_.sweep_rows, pieces_.data());
+      if (kernel_.close_sweep(running_, {}) != 0) throw std::runtime_error("scores rise too far for pieces");
+    }
+    kernel_.close_product();
+  }
+
+  void whole_strip(std::int64_t s, bool with_sum) {
+    const cpu::SweepRequest request{.sum = with_sum, .own_cut = false};
     std::vector<cpu::StripRow<float>> strips(static_cast<std::size_t>(rows()));
-    for (std::int64_t s = 0; s < kStrips; ++s) {
-      for (std::int64_t b = 0; b < kBlocks; ++b) {
-        kernel_.score_strip(packed_q_.data() + b * rows() * depth_, packed_k_.data() + s * kStrip * depth_, d_,
-                            kStrip / kernel_.panel_keys, factor_, scores_.data());
-        for (std::int64_t r = 0; r < rows(); ++r) {
-          strips[static_cast<std::size_t>(r)] = {scores_.data() + r * kStrip, kStrip, s * kStrip, b * rows() + r,
-                                                 &states_[static_cast<std::size_t>(b * rows() + r)]};
-        }
-        kernel_.sweep(strips.data(), rows(), request);
+    for (std::int64_t b = 0; b < kBlocks; ++b) {
+      kernel_.score_strip(packed_q_.data() + b * rows() * depth_, packed_k_.data() + s * kStrip * depth_, d_,
+                          kStrip / kernel_.panel_keys, factor_, scores_.data());
+      for (std::int64_t r = 0; r < rows(); ++r) {
+        strips[static_cast<std::size_t>(r)] = {scores_.data() + r * kStrip, kStrip, s * kStrip, b * rows() + r,
+                                               &states_[static_cast<std::size_t>(b * rows() + r)]};
       }
+      kernel_.sweep(strips.data(), rows(), request);
     }
   }
 
@@ -163,7 +185,8 @@ class Parts {
   std::int64_t d_, depth_;
   float factor_ = 1;
   std::vector<float> q_, k_;
-  cpu::AlignedBuffer<float> packed_q_, packed_k_, scores_;
+  cpu::AlignedBuffer<float> packed_q_, packed_k_, scores_, pieces_;
+  cpu::RunningSweep<float> running_{};
   std::vector<cpu::RowState<float>> states_;
 };
 

@@ -19,7 +19,8 @@ namespace ag::cpu {
 namespace {
 
 // The instructions as text: compilers know neither that they touch memory nor, for all of these, the instructions.
-// Configured and released within one strip, so that no thread is left with tiles for the kernel to save.
+// Configured and released around one strip of keys, so that no thread is left with tiles for the kernel to save, nor a
+// caller's function run between.
 struct NativeTiles {
   static void configure(const TileConfig& config) { asm volatile("ldtilecfg %0" ::"m"(config) : "memory"); }
   static void release() { asm volatile("tilerelease" ::: "memory"); }
@@ -39,11 +40,13 @@ struct NativeTiles {
   static void multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kLeft), "i"(kRight));
   }
-  // A panel of scores, which the stores above have left in L1.
-  __attribute__((target("avx512f"))) static void scale(float* scores, float factor) {
-    for (int r = 0; r < 16; ++r, scores += kStripKeys<float>) {
-      for (int j = 0; j < 64; j += 16)
-        _mm512_store_ps(scores + j, _mm512_mul_ps(_mm512_load_ps(scores + j), _mm512_set1_ps(factor)));
+  // A panel of scores, which the stores above have left in L1, to its place in a strip.
+  __attribute__((target("avx512f"))) static void scale(const float* piece, std::int64_t rows, float factor,
+                                                       float* scores) {
+    const __m512 f = _mm512_set1_ps(factor);
+    for (std::int64_t r = 0; r < rows; ++r, piece += kPieceKeys, scores += kStripKeys<float>) {
+      for (std::int64_t j = 0; j < kPieceKeys; j += 16)
+        _mm512_store_ps(scores + j, _mm512_mul_ps(_mm512_load_ps(piece + j), f));
     }
   }
 };

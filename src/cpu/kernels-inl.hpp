@@ -16,6 +16,7 @@
 #include "exp2-inl.hpp"
 #include "kernels.hpp"
 #include "product-inl.hpp"
+#include "running_sweep-inl.hpp"
 #include "target_name.hpp"
 #include "tighten-inl.hpp"
 
@@ -86,14 +87,6 @@ void alibi(T* x, std::int64_t n, T slope, std::int64_t distance) {
     const auto apart = hn::Abs(hn::Sub(hn::Set(d, static_cast<T>(distance - i)), lane));
     hn::Store(hn::NegMulAdd(falls, apart, hn::Load(d, x + i)), d, x + i);
   }
-}
-
-// A lower bound of log2(s) within 0.09, for normal s > 0: exponent plus linear mantissa. Replaces a logarithm per
-// strip.
-HWY_INLINE double log2_lower_bound(double s) {
-  const auto bits = std::bit_cast<std::uint64_t>(s);
-  const double mantissa = std::bit_cast<double>((bits & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u);
-  return static_cast<double>(static_cast<std::int64_t>(bits >> 52) - 1023) + (mantissa - 1.0);
 }
 
 template <bool kEntropy, class T>
@@ -186,15 +179,7 @@ HWY_NOINLINE void raise_maximum(const StripRow<T>& strip, T strip_max) {
   row.max_key =
       strip.first_key + j + hn::FindFirstTrue(d, hn::Eq(hn::Load(d, strip.scores + j), hn::Set(d, strip_max)));
   row.maximum = strip_max;
-  const T reference = std::ceil(strip_max);
-  if (reference <= row.reference) return;
-  if (row.sum > 0) {
-    const double shift = static_cast<double>(row.reference) - static_cast<double>(reference);
-    const double factor = std::exp2(shift);  // a power of two: exact
-    row.weighted = factor * (row.weighted + shift * row.sum);
-    row.sum *= factor;
-  }
-  row.reference = reference;
+  raise_reference(row);
 }
 
 // Pass by pass over all rows of a block, so that the processor can begin a row while the last one's lanes are being
@@ -220,10 +205,7 @@ void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& re
       } else {
         add_strip<false>(strips[n].scores, strips[n].width, row);
       }
-      if (!request.own_cut) continue;
-      // The logsumexp only grows, so what is below the cut now will be below it at the end.
-      const double cut = static_cast<double>(row.reference) + log2_lower_bound(row.sum) + request.log2_cut;
-      row.cut = std::max(row.cut, static_cast<T>(cut));
+      if (request.own_cut) raise_cut(row, request);
     }
   }
   for (std::int64_t n = 0; n < count; ++n) {
@@ -369,9 +351,16 @@ const Kernels<T>& table() {
                                  pack_query<T>,
                                  score_strip<T>,
                                  score_few<T>,
+                                 nullptr,
+                                 nullptr,
+                                 nullptr,
+                                 nullptr,
                                  softcap<T>,
                                  alibi<T>,
                                  sweep<T>,
+                                 PieceSweep<T>::kOpen,
+                                 PieceSweep<T>::kRows,
+                                 PieceSweep<T>::kClose,
                                  tighten<T>,
                                  holds_mass<T>,
                                  probabilities<T>,

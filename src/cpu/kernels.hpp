@@ -22,7 +22,7 @@ template <class T>
 inline constexpr std::int64_t kStripKeys = 2048 / static_cast<std::int64_t>(sizeof(T));
 
 // Rows of the largest register tile of any table.
-inline constexpr int kMostRows = 16;
+inline constexpr int kMostRows = 32;
 
 // Rows of a block for which a whole register tile is too much.
 inline constexpr std::int64_t kFewRows = 4;
@@ -71,6 +71,33 @@ struct StripRow {
   RowState<T>* state = nullptr;
 };
 
+// Rows of a block on their way over one strip of keys, all of which they see, a piece of it at a time: so the scores of
+// a piece are swept while the processor multiplies the next. A piece is a panel: scores[rows][kPieceKeys], as the
+// product made them, without the factor. The references are those from before the strip: a sum may hold terms above 1,
+// and moves at the end.
+inline constexpr std::int64_t kPieceKeys = 32;
+
+template <class T>
+struct RunningSweep {
+  static constexpr int kLanes = 16;  // of a row's sum
+
+  alignas(64) T reference[kMostRows];
+  // What score less reference must reach to be looked at: a candidate, or the largest so far. Rounded down.
+  alignas(64) T least[kMostRows];
+  alignas(64) T sums[kMostRows][kLanes];
+  alignas(64) std::uint32_t hits[kMostRows];  // of the piece at hand, a bit for each key
+  RowState<T>* states[kMostRows];             // null: this row takes no part
+  T maximum_before[kMostRows];                // what a row that is done again goes back to
+  std::int64_t max_key_before[kMostRows];
+  std::int64_t candidates_before[kMostRows];
+  std::int64_t rows;  // of the block
+  T factor;           // of the scores
+};
+
+template <class T>
+using SweepRows = void (*)(RunningSweep<T>& sweep, const T* scores, std::int64_t first_key, std::int64_t first_row,
+                           std::int64_t end_row);
+
 template <class T>
 struct Kernels {
   const char* target;
@@ -99,12 +126,29 @@ struct Kernels {
   // The same bits for the first rows <= kFewRows of a block alone, sooner than a whole tile: decoding steps. Null where
   // the product has none.
   void (*score_few)(const T* q, const T* k, std::int64_t d, std::int64_t rows, std::int64_t panels, T* scores);
+  // score_strip for the first half of a block's rows alone. Null where a block has no halves.
+  void (*score_half)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T factor, T* scores);
+  // The product by pieces: the scores of `panels` panels, the first of which begins with `first_key`, each handed to
+  // sweep_rows while the next is multiplied. pieces[2][rows_per_block][kPieceKeys]. Between open_product and
+  // close_product, on one thread, which meanwhile runs nothing that it does not know. Null where the product has none.
+  void (*score_under_sweep)(const T* q, const T* k, std::int64_t d, std::int64_t panels, std::int64_t first_key,
+                            RunningSweep<T>& sweep, SweepRows<T> sweep_rows, T* pieces);
+  void (*open_product)();
+  void (*close_product)();
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.
   void (*softcap)(T* x, std::int64_t n, T cap);
   // x -= slope |distance - j|, in place; distance is how far the query stands after the first key.
   void (*alibi)(T* x, std::int64_t n, T slope, std::int64_t distance);
   // Take the strips of `count` <= rows_per_block different rows into their states.
   void (*sweep)(const StripRow<T>* strips, std::int64_t count, const SweepRequest& request);
+  // The same by pieces, for requests without selections and entropy whose cut follows the sum: states, rows and factor
+  // of the sweep are set, every row has a largest score and room for kStripKeys candidates. Null where vectors are
+  // short.
+  void (*open_sweep)(RunningSweep<T>& sweep);
+  // Rows [first_row, end_row) of a piece, first_row ascending; with the last of them the candidates are taken.
+  SweepRows<T> sweep_rows;
+  // Bits of the rows whose scores rose too far above their reference: nothing has changed for these.
+  std::uint32_t (*close_sweep)(RunningSweep<T>& sweep, const SweepRequest& request);
   // Raise the row's cut as far as its candidates allow, and drop what is below. `complete`: every key has been swept.
   void (*tighten)(RowState<T>& row, const SweepRequest& request, bool complete);
   // Whether the candidates hold the mass, every key swept: if so, what the guesses left out is not needed.

@@ -49,6 +49,7 @@ class StripWork {
   }
 
   double run() {
+    if (kernel_.score_under_sweep != nullptr && kernel_.sweep_rows != nullptr) return run_by_pieces();
     const std::int64_t rows = kernel_.rows_per_block;
     const SweepRequest request{.sum = true, .own_cut = false};
     for (std::int64_t block = 0; block < kBlocks; ++block) {
@@ -66,9 +67,33 @@ class StripWork {
  private:
   static constexpr std::int64_t kBlocks = 8;
 
+  double run_by_pieces() {
+    const std::int64_t rows = kernel_.rows_per_block;
+    pieces_.reserve(2 * rows * kPieceKeys);
+    running_.rows = rows;
+    running_.factor = 0.25f;
+    kernel_.open_product();
+    for (std::int64_t block = 0; block < kBlocks; ++block) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        RowState<float>& state = states_[static_cast<std::size_t>(r)];
+        state = {};
+        state.cut = std::numeric_limits<float>::max();
+        state.maximum = state.reference = 16;  // no score is larger
+        running_.states[r] = &state;
+      }
+      kernel_.open_sweep(running_);
+      kernel_.score_under_sweep(queries_.data() + block * rows * depth_, keys_.data(), head_dim_,
+                                kStripKeys<float> / kPieceKeys, 0, running_, kernel_.sweep_rows, pieces_.data());
+      kernel_.close_sweep(running_, {});
+    }
+    kernel_.close_product();
+    return static_cast<double>(kBlocks * rows * kStripKeys<float>);
+  }
+
   const Kernels<float> kernel_;
   std::int64_t head_dim_, depth_;
-  AlignedBuffer<float> queries_, keys_, scores_;
+  AlignedBuffer<float> queries_, keys_, scores_, pieces_;
+  RunningSweep<float> running_{};
   std::vector<RowState<float>> states_;
   std::vector<StripRow<float>> strips_;
 };

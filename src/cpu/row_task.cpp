@@ -42,6 +42,11 @@ RowTask<T>::RowTask(const Job& job, Way way)
   // With a threshold or top-k, few keys are left for mass to choose from; a given logsumexp is of keys unknown.
   if (selection.threshold == 0 && selection.top_k == 0 && !job.problem.logsumexp) base_request_.mass = selection.mass;
   scores_.reserve(kernel_.rows_per_block * kStripKeys<T>);
+  const Problem& p = job.problem;
+  has_pieces_ = kernel_.score_under_sweep != nullptr && kernel_.sweep_rows != nullptr && base_request_.sum &&
+                base_request_.own_cut && !base_request_.entropy && !base_request_.selects() &&
+                std::isfinite(base_request_.log2_cut) && p.softcap == 0 && !p.mask.tensor;
+  if (has_pieces_) pieces_.reserve(2 * kernel_.rows_per_block * kPieceKeys);
 }
 
 template <class T>
@@ -63,7 +68,9 @@ void RowTask<T>::run(const RowSpan& span, std::span<RowPlan> plans, KeySlot& slo
     for (const StripRow<T>& strip : strips) make_room(*strip.state, strip.width);
     kernel_.sweep(strips.data(), static_cast<std::int64_t>(strips.size()), request);
   };
+  by_pieces_ = has_pieces_ ? &request : nullptr;
   for_all_scores(poll, sweep);
+  by_pieces_ = nullptr;
   if (request.mass > 0) settle_mass(poll, request);
   if (request.selects()) {
     for (Row& row : rows) {
@@ -235,28 +242,41 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn tu
   const std::int64_t base = strip * kStripKeys<T>;
   const std::int64_t first_panel = std::max<std::int64_t>(0, block.keys.begin - base) / panel;
   const std::int64_t end_panel = (std::min(block.keys.end - base, kStripKeys<T>) + panel - 1) / panel;
-  const std::int64_t block_index = block.first / kernel_.rows_per_block;
-  const T* queries = queries_.data() + block_index * kernel_.rows_per_block * depth_;
+  const auto keys_of = [&](const Row& row) {
+    return KeyRange{std::max(row.keys.begin - base, first_panel * panel),
+                    std::min(row.keys.end - base, end_panel * panel)};
+  };
+  strips_.clear();
+  for (std::int64_t r = block.first; r < block.end; ++r) {
+    Row& row = rows_[idx(r)];
+    if ((row.last_strip == strip) != (turn == Turn::kLast) || (block.swept >> (r - block.first) & 1) != 0) continue;
+    const KeyRange own = keys_of(row);
+    if (own.begin >= own.end) continue;
+    // Whole panels around the row's own keys; what sticks out is masked.
+    const std::int64_t from = own.begin / panel * panel;
+    const std::int64_t to = (own.end + panel - 1) / panel * panel;
+    strips_.push_back(
+        {scores_.data() + (r - block.first) * kStripKeys<T> + from, to - from, base + from, r, &row.state});
+  }
+  if (strips_.empty()) return;
+
+  const T* queries = queries_of(block);
   const T* keys = keys_of_strip(strip) + first_panel * panel * depth_;
   T* out = scores_.data() + first_panel * panel;
   const std::int64_t rows = block.end - block.first, panels = end_panel - first_panel;
   if (rows <= kFewRows && kernel_.score_few != nullptr) {
     kernel_.score_few(queries, keys, p.head_dim(), rows, panels, out);
   } else {
-    kernel_.score_strip(queries, keys, p.head_dim(), panels, static_cast<T>(job_.query_factor()), out);
+    const bool half = kernel_.score_half != nullptr && 2 * rows <= kernel_.rows_per_block;
+    const auto score = half ? kernel_.score_half : kernel_.score_strip;
+    score(queries, keys, p.head_dim(), panels, static_cast<T>(job_.query_factor()), out);
   }
 
-  strips_.clear();
-  for (std::int64_t r = block.first; r < block.end; ++r) {
-    Row& row = rows_[idx(r)];
-    if ((row.last_strip == strip) != (turn == Turn::kLast)) continue;
-    const std::int64_t begin_key = std::max(row.keys.begin - base, first_panel * panel);
-    const std::int64_t end_key = std::min(row.keys.end - base, end_panel * panel);
-    if (begin_key >= end_key) continue;
-    // Whole panels around the row's own keys; what sticks out is masked.
-    T* scores = scores_.data() + (r - block.first) * kStripKeys<T>;
-    const std::int64_t from = begin_key / panel * panel;
-    const std::int64_t to = (end_key + panel - 1) / panel * panel;
+  for (const StripRow<T>& own : strips_) {
+    const Row& row = rows_[idx(own.row)];
+    const auto [begin_key, end_key] = keys_of(row);
+    T* scores = scores_.data() + (own.row - block.first) * kStripKeys<T>;
+    const std::int64_t from = own.first_key - base, to = from + own.width;
     if (p.softcap > 0) kernel_.softcap(scores + from, to - from, static_cast<T>(p.score_rule().cap2()));
     if (const double slope = p.slope(slot_->group->batch, row.head); slope != 0) {
       kernel_.alibi(scores + from, to - from, static_cast<T>(slope * kLog2E),
@@ -265,9 +285,54 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn tu
     std::fill(scores + from, scores + begin_key, -std::numeric_limits<T>::infinity());
     std::fill(scores + end_key, scores + to, -std::numeric_limits<T>::infinity());
     mask_scores(row, base + begin_key, end_key - begin_key, scores + begin_key);
-    strips_.push_back({scores + from, to - from, base + from, r, &row.state});
   }
-  if (!strips_.empty()) visit(std::span<const StripRow<T>>(strips_));
+  visit(std::span<const StripRow<T>>(strips_));
+}
+
+// Which rows these are, nothing but the row itself decides. The tiles are configured for all blocks at once, in which
+// time no function of the caller runs (poll) and nothing throws.
+template <class T>
+void RowTask<T>::sweep_by_pieces(const Poll& poll, std::int64_t strip) {
+  poll();
+  const Problem& p = job_.problem;
+  const std::int64_t base = strip * kStripKeys<T>;
+  const std::vector<std::int64_t>& bad = slot_->facts.bad_keys;
+  const auto first_bad = std::lower_bound(bad.begin(), bad.end(), base);
+  const bool any_bad = first_bad != bad.end() && *first_bad < base + kStripKeys<T>;
+  bool any = false;
+  for (Block& block : blocks_) {
+    block.swept = 0;
+    if (any_bad || strip < block.first_strip || strip >= block.last_strip) continue;
+    for (std::int64_t r = block.first; r < block.end; ++r) {
+      Row& row = rows_[idx(r)];
+      // A largest score, and so a reference, stands from the row's last strip.
+      if (row.keys.begin > base || row.last_strip <= strip || row.state.max_key < 0) continue;
+      if (p.slope(slot_->group->batch, row.head) != 0) continue;
+      make_room(row.state, kStripKeys<T>);
+      block.swept |= 1u << (r - block.first);
+    }
+    any = any || block.swept != 0;
+  }
+  if (!any) return;
+  const T* keys = keys_of_strip(strip);
+  running_.factor = kernel_.scales_scores ? static_cast<T>(job_.query_factor()) : T{1};
+  kernel_.open_product();
+  for (Block& block : blocks_) {
+    if (block.swept == 0) continue;
+    running_.rows = block.end - block.first;
+    for (std::int64_t r = 0; r < running_.rows; ++r)
+      running_.states[r] = (block.swept >> r & 1) != 0 ? &rows_[idx(block.first + r)].state : nullptr;
+    kernel_.open_sweep(running_);
+    kernel_.score_under_sweep(queries_of(block), keys, p.head_dim(), kStripKeys<T> / kPieceKeys, base, running_,
+                              kernel_.sweep_rows, pieces_.data());
+    block.swept &= ~kernel_.close_sweep(running_, *by_pieces_);  // the others are swept as a whole strip
+  }
+  kernel_.close_product();
+}
+
+template <class T>
+const T* RowTask<T>::queries_of(const Block& block) const {
+  return queries_.data() + block.first * depth_;
 }
 
 template <class T>
@@ -311,10 +376,12 @@ void RowTask<T>::for_all_scores(const Poll& poll, Visit&& visit) {
     end = std::max(end, block.last_strip);
   }
   for (std::int64_t strip = begin; strip < end; ++strip) {
-    for (const Block& block : blocks_) {
+    if (by_pieces_ != nullptr) sweep_by_pieces(poll, strip);
+    for (Block& block : blocks_) {
       if (!block.wanted || strip < block.first_strip || strip >= block.last_strip) continue;
       poll();  // a sweep may look at all candidates of a block's rows
       scores_of_strip(block, strip, Turn::kOthers, visit);
+      block.swept = 0;
     }
   }
 }

@@ -51,6 +51,7 @@ class RowTask {
     std::int64_t last_strip = -1;                                // -1: no row sees a key
     std::int64_t lowest_last = 0;                                // of the rows' own last strips
     bool wanted = true;                                          // false: for_all_scores passes it by
+    std::uint32_t swept = 0;                                     // bits of the rows that have seen the strip at hand
   };
 
   // The strips that a row is shown: its own last one first, then the others.
@@ -74,10 +75,13 @@ class RowTask {
   void open_blocks(std::span<const RowPlan> plans, TaskResult& result);
   void open_row(const RowPlan& plan, std::int64_t r, Row& row, T* packed, TaskResult& result);
   const T* keys_of_strip(std::int64_t strip);
+  const T* queries_of(const Block& block) const;
   // Scores of one block against one strip, masks applied: visit(the rows that see keys of it and whose turn it is), if
   // any.
   template <class Visit>
   void scores_of_strip(const Block& block, std::int64_t strip, Turn turn, Visit&& visit);
+  // The strip for those rows of all blocks that are swept by pieces; Block::swept says which.
+  void sweep_by_pieces(const Poll& poll, std::int64_t strip);
   void mask_scores(const Row& row, std::int64_t first_key, std::int64_t width, T* scores) const;
   // All strips of all rows: first every row's last one, then, each strip once for the whole task, in ascending order.
   template <class Visit>
@@ -98,6 +102,7 @@ class RowTask {
   const Kernels<T> kernel_;
   const std::int64_t depth_;  // values of a packed row
   SweepRequest base_request_;
+  bool has_pieces_ = false;  // whether rows that see a whole strip are swept by pieces (RunningSweep)
 
   // Of the task at hand:
   RowSpan span_;
@@ -106,7 +111,10 @@ class RowTask {
   std::vector<Row> rows_;     // [span_.count()]; kept between tasks for their buffers
   AlignedBuffer<T> queries_;  // [blocks][D][rows_per_block], scaled
   AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
-  AlignedBuffer<T> strip_;    // kPerTask: the strip at hand
+  AlignedBuffer<T> pieces_;   // [2][rows_per_block][kPieceKeys]
+  RunningSweep<T> running_{};
+  const SweepRequest* by_pieces_ = nullptr;  // while rows are swept so
+  AlignedBuffer<T> strip_;                   // kPerTask: the strip at hand
   std::int64_t strip_in_buffer_ = -1;
   std::vector<T> unpacked_;               // rows on their way into packed form
   std::vector<StripRow<T>> strips_;       // of the block and strip at hand

@@ -146,7 +146,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
 
   const bool is_double = shape.dtype == DType::kF64;
   const std::int64_t working_bytes = is_double ? 8 : 4;
-  const std::int64_t rows_per_block = plan.product == Product::kAmx ? 16 : device.vector_registers >= 32 ? 12 : 6;
+  const std::int64_t rows_per_block = plan.product == Product::kAmx ? 32 : device.vector_registers >= 32 ? 12 : 6;
   const std::int64_t strip_keys = 2048 / working_bytes;  // of one score strip, held in L1
 
   // Candidates of a task's rows: what may survive, and one strip on top. Bounded, or a row without a cut would fill

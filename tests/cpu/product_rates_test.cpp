@@ -86,7 +86,7 @@ TEST(ProductRates, TheirWorkIsThatOfTheTilesToo) {
     TileModel::faults = 0;
     cpu::Kernels<float> table = cpu::kernels<float>();
     cpu::use_tile_product<TileModel>(table, dtype);
-    EXPECT_EQ(cpu::strip_work(table, 70)(), 8.0 * 16 * cpu::kStripKeys<float>);
+    EXPECT_EQ(cpu::strip_work(table, 70)(), 8.0 * 32 * cpu::kStripKeys<float>);
     EXPECT_EQ(TileModel::faults, 0);
     EXPECT_FALSE(TileModel::configured) << "released";
   }

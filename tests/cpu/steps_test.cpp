@@ -4,24 +4,41 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "support/inputs.hpp"
 #include "support/random.hpp"
 #include "support/run.hpp"
+#include "tile_model.hpp"
 
 namespace ag::test {
 namespace {
 
+constexpr const char* kTileModel = "model of tiles";
+
+std::vector<std::string> sets_and_model() {
+  std::vector<std::string> all = cpu_targets();
+  all.emplace_back(kTileModel);
+  return all;
+}
+
 class Steps : public ::testing::TestWithParam<std::string> {
  protected:
-  Steps() : forced_({"cpu", GetParam()}) {}
+  Steps() {
+    if (GetParam() == kTileModel) {
+      model_.emplace();
+    } else {
+      forced_.emplace(Target{"cpu", GetParam()});
+    }
+  }
 
  private:
-  ForcedTarget forced_;
+  std::optional<ForcedTarget> forced_;
+  std::optional<WithTileModel> model_;
 };
-INSTANTIATE_TEST_SUITE_P(, Steps, ::testing::ValuesIn(cpu_targets()),
+INSTANTIATE_TEST_SUITE_P(, Steps, ::testing::ValuesIn(sets_and_model()),
                          [](const auto& test) { return test_name(test.param); });
 
 // Queries [begin, end) of a causal problem whose queries are its last ones, and the keys up to the last of them.
@@ -135,6 +152,8 @@ TEST_P(Steps, AreTheWholeWhateverSelectsAndMasks) {
   cases[9].alibi = {0.25, 0.03, 0.004};
   for (std::size_t n = 0; n < cases.size(); ++n) {
     SCOPED_TRACE(n);
+    // What else selects or masks is no matter of the product.
+    if (GetParam() == kTileModel && n != 3 && n != 9) continue;
     expect_steps_of(Inputs(cases[n]).problem(), n);
   }
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "cpu/tiles-inl.hpp"
 
@@ -75,9 +76,10 @@ struct TileModel {
       }
     }
   }
-  static void scale(float* scores, float factor) {
-    for (int r = 0; r < 16; ++r) {
-      for (int j = 0; j < 64; ++j) scores[r * cpu::kStripKeys<float> + j] *= factor;
+  static void scale(const float* piece, std::int64_t rows, float factor, float* scores) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t j = 0; j < cpu::kPieceKeys; ++j)
+        scores[r * cpu::kStripKeys<float> + j] = piece[r * cpu::kPieceKeys + j] * factor;
     }
   }
 
@@ -87,6 +89,22 @@ struct TileModel {
   static float value(std::uint32_t pair, int half) {
     return flushed(std::bit_cast<float>(half == 0 ? pair << 16 : pair & 0xFFFF0000u));
   }
+};
+
+// While it lives, `cpu` multiplies by the model.
+class WithTileModel {
+ public:
+  WithTileModel() {
+    TileModel::faults = 0;
+    cpu::replace_tiles(cpu::use_tile_product<TileModel>);
+    cpu::force_product(Product::kAmx);
+  }
+  ~WithTileModel() {
+    cpu::replace_tiles(nullptr);
+    cpu::force_product(std::nullopt);
+  }
+  WithTileModel(const WithTileModel&) = delete;
+  WithTileModel& operator=(const WithTileModel&) = delete;
 };
 
 }  // namespace ag::test

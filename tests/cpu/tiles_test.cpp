@@ -19,21 +19,6 @@
 namespace ag::test {
 namespace {
 
-class WithTileModel {
- public:
-  WithTileModel() {
-    TileModel::faults = 0;
-    cpu::replace_tiles(cpu::use_tile_product<TileModel>);
-    cpu::force_product(Product::kAmx);
-  }
-  ~WithTileModel() {
-    cpu::replace_tiles(nullptr);
-    cpu::force_product(std::nullopt);
-  }
-  WithTileModel(const WithTileModel&) = delete;
-  WithTileModel& operator=(const WithTileModel&) = delete;
-};
-
 std::vector<Case> cases_of_tiles() {
   std::vector<Case> cases;
   for (Case& c : extract_cases()) {
