@@ -132,7 +132,6 @@ class Parts {
   }
 
   void strip_by_pieces(std::int64_t s) {
-    pieces_.reserve(2 * rows() * cpu::kPieceKeys);
     running_.rows = rows();
     running_.factor = kernel_.scales_scores ? factor_ : 1.0f;
     kernel_.open_product();
@@ -140,7 +139,7 @@ class Parts {
       for (std::int64_t r = 0; r < rows(); ++r) running_.states[r] = &states_[static_cast<std::size_t>(b * rows() + r)];
       kernel_.open_sweep(running_);
       kernel_.score_under_sweep(packed_q_.data() + b * rows() * depth_, packed_k_.data() + s * kStrip * depth_, d_,
-                                kStrip / cpu::kPieceKeys, s * kStrip, running_, kernel_.sweep_rows, pieces_.data());
+                                kStrip / cpu::kPieceKeys, s * kStrip, running_, kernel_.sweep_rows);
       if (kernel_.close_sweep(running_, {}) != 0) throw std::runtime_error("scores rise too far for pieces");
     }
     kernel_.close_product();
@@ -185,7 +184,7 @@ class Parts {
   std::int64_t d_, depth_;
   float factor_ = 1;
   std::vector<float> q_, k_;
-  cpu::AlignedBuffer<float> packed_q_, packed_k_, scores_, pieces_;
+  cpu::AlignedBuffer<float> packed_q_, packed_k_, scores_;
   cpu::RunningSweep<float> running_{};
   std::vector<cpu::RowState<float>> states_;
 };

@@ -81,10 +81,14 @@ template <class T>
 struct RunningSweep {
   static constexpr int kLanes = 16;  // of a row's sum
 
+  // Scores that are swept and scores that are being made, [rows][kPieceKeys] each. A whole number of 4 KiB before the
+  // sums: the load of a row's scores then has not the low bits of an address at which a sum has just been stored, which
+  // the processor would take for the same.
+  alignas(64) T pieces[2][kMostRows * kPieceKeys];
+  alignas(64) T sums[kMostRows][kLanes];
   alignas(64) T reference[kMostRows];
   // What score less reference must reach to be looked at: a candidate, or the largest so far. Rounded down.
   alignas(64) T least[kMostRows];
-  alignas(64) T sums[kMostRows][kLanes];
   alignas(64) std::uint32_t hits[kMostRows];  // of the piece at hand, a bit for each key
   RowState<T>* states[kMostRows];             // null: this row takes no part
   T maximum_before[kMostRows];                // what a row that is done again goes back to
@@ -93,6 +97,8 @@ struct RunningSweep {
   std::int64_t rows;  // of the block
   T factor;           // of the scores
 };
+
+static_assert(offsetof(RunningSweep<float>, sums) % 4096 == 0);
 
 template <class T>
 using SweepRows = void (*)(RunningSweep<T>& sweep, const T* scores, std::int64_t first_key, std::int64_t first_row,
@@ -129,10 +135,10 @@ struct Kernels {
   // score_strip for the first half of a block's rows alone. Null where a block has no halves.
   void (*score_half)(const T* q, const T* k, std::int64_t d, std::int64_t panels, T factor, T* scores);
   // The product by pieces: the scores of `panels` panels, the first of which begins with `first_key`, each handed to
-  // sweep_rows while the next is multiplied. pieces[2][rows_per_block][kPieceKeys]. Between open_product and
+  // sweep_rows while the next is multiplied. Between open_product and
   // close_product, on one thread, which meanwhile runs nothing that it does not know. Null where the product has none.
   void (*score_under_sweep)(const T* q, const T* k, std::int64_t d, std::int64_t panels, std::int64_t first_key,
-                            RunningSweep<T>& sweep, SweepRows<T> sweep_rows, T* pieces);
+                            RunningSweep<T>& sweep, SweepRows<T> sweep_rows);
   void (*open_product)();
   void (*close_product)();
   // x = cap * tanh(x), in place; n is a multiple of panel_keys.

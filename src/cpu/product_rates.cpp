@@ -69,7 +69,6 @@ class StripWork {
 
   double run_by_pieces() {
     const std::int64_t rows = kernel_.rows_per_block;
-    pieces_.reserve(2 * rows * kPieceKeys);
     running_.rows = rows;
     running_.factor = 0.25f;
     kernel_.open_product();
@@ -83,7 +82,7 @@ class StripWork {
       }
       kernel_.open_sweep(running_);
       kernel_.score_under_sweep(queries_.data() + block * rows * depth_, keys_.data(), head_dim_,
-                                kStripKeys<float> / kPieceKeys, 0, running_, kernel_.sweep_rows, pieces_.data());
+                                kStripKeys<float> / kPieceKeys, 0, running_, kernel_.sweep_rows);
       kernel_.close_sweep(running_, {});
     }
     kernel_.close_product();
@@ -92,7 +91,7 @@ class StripWork {
 
   const Kernels<float> kernel_;
   std::int64_t head_dim_, depth_;
-  AlignedBuffer<float> queries_, keys_, scores_, pieces_;
+  AlignedBuffer<float> queries_, keys_, scores_;
   RunningSweep<float> running_{};
   std::vector<RowState<float>> states_;
   std::vector<StripRow<float>> strips_;

@@ -46,7 +46,6 @@ RowTask<T>::RowTask(const Job& job, Way way)
   has_pieces_ = kernel_.score_under_sweep != nullptr && kernel_.sweep_rows != nullptr && base_request_.sum &&
                 base_request_.own_cut && !base_request_.entropy && !base_request_.selects() &&
                 std::isfinite(base_request_.log2_cut) && p.softcap == 0 && !p.mask.tensor;
-  if (has_pieces_) pieces_.reserve(2 * kernel_.rows_per_block * kPieceKeys);
 }
 
 template <class T>
@@ -324,7 +323,7 @@ void RowTask<T>::sweep_by_pieces(const Poll& poll, std::int64_t strip) {
       running_.states[r] = (block.swept >> r & 1) != 0 ? &rows_[idx(block.first + r)].state : nullptr;
     kernel_.open_sweep(running_);
     kernel_.score_under_sweep(queries_of(block), keys, p.head_dim(), kStripKeys<T> / kPieceKeys, base, running_,
-                              kernel_.sweep_rows, pieces_.data());
+                              kernel_.sweep_rows);
     block.swept &= ~kernel_.close_sweep(running_, *by_pieces_);  // the others are swept as a whole strip
   }
   kernel_.close_product();

@@ -111,7 +111,6 @@ class RowTask {
   std::vector<Row> rows_;     // [span_.count()]; kept between tasks for their buffers
   AlignedBuffer<T> queries_;  // [blocks][D][rows_per_block], scaled
   AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
-  AlignedBuffer<T> pieces_;   // [2][rows_per_block][kPieceKeys]
   RunningSweep<T> running_{};
   const SweepRequest* by_pieces_ = nullptr;  // while rows are swept so
   AlignedBuffer<T> strip_;                   // kPerTask: the strip at hand

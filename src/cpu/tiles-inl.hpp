@@ -163,11 +163,10 @@ struct TileProduct {
   // equals, but for its page, one being stored.
   template <int kRowTiles>
   static void score_rows_under_sweep(const float* q, const float* k, std::int64_t d, std::int64_t panels,
-                                     std::int64_t first_key, RunningSweep<float>& sweep, SweepRows<float> sweep_rows,
-                                     float* pieces) {
+                                     std::int64_t first_key, RunningSweep<float>& sweep, SweepRows<float> sweep_rows) {
     const std::int64_t units = kProducts * steps(d), panel_size = depth(d) * kPanelKeys, rows = sweep.rows;
     const auto quarter = [&](std::int64_t n) { return rows * n / 4; };
-    float *ready = pieces, *next = pieces + kRows * kPanelKeys;
+    float *ready = sweep.pieces[0], *next = sweep.pieces[1];
     Panel<kRowTiles> first(q, k, d);
     first.multiply_to(units);
     first.store_first(ready, kPanelKeys);
@@ -188,10 +187,9 @@ struct TileProduct {
   }
 
   static void score_under_sweep(const float* q, const float* k, std::int64_t d, std::int64_t panels,
-                                std::int64_t first_key, RunningSweep<float>& sweep, SweepRows<float> sweep_rows,
-                                float* pieces) {
+                                std::int64_t first_key, RunningSweep<float>& sweep, SweepRows<float> sweep_rows) {
     const auto score = sweep.rows > kTile ? score_rows_under_sweep<2> : score_rows_under_sweep<1>;
-    score(q, k, d, panels, first_key, sweep, sweep_rows, pieces);
+    score(q, k, d, panels, first_key, sweep, sweep_rows);
   }
 
   static void open() { Tiles::configure(whole_tiles()); }

@@ -45,7 +45,6 @@ class Strips {
     packed_q_.reserve(kernel_.rows_per_block * depth_);
     packed_k_.reserve(strips_ * kStrip * depth_);
     scores_.reserve(kernel_.rows_per_block * kStrip);
-    pieces_.reserve(2 * kernel_.rows_per_block * cpu::kPieceKeys);
     std::fill_n(packed_q_.data(), kernel_.rows_per_block * depth_, 0.0f);
     for (std::int64_t r = 0; r < rows_; ++r) kernel_.pack_query(query(r), d_, r, packed_q_.data());
     for (std::int64_t j = 0; j < strips_ * kStrip; j += kernel_.panel_keys)
@@ -68,7 +67,7 @@ class Strips {
     kernel_.open_product();
     kernel_.open_sweep(running_);
     kernel_.score_under_sweep(packed_q_.data(), keys_of(strip), d_, kStrip / cpu::kPieceKeys, strip * kStrip, running_,
-                              kernel_.sweep_rows, pieces_.data());
+                              kernel_.sweep_rows);
     const std::uint32_t again = kernel_.close_sweep(running_, request);
     kernel_.close_product();
     return again;
@@ -82,7 +81,7 @@ class Strips {
   float factor_;
   std::vector<float> q_, k_;
   std::vector<cpu::RowState<float>> states_;
-  cpu::AlignedBuffer<float> packed_q_, packed_k_, scores_, pieces_;
+  cpu::AlignedBuffer<float> packed_q_, packed_k_, scores_;
   cpu::RunningSweep<float> running_{};
 };
 
