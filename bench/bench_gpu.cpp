@@ -288,6 +288,7 @@ void add_rows(bool large) {
   for (const char* backend : {"cuda_streaming", "cuda_materialised"}) {
     for (const double t : {0.001, 0.05, 0.5}) add({.backend = backend, .threshold = t});
     add({.backend = backend, .n = 1024, .threshold = 0.01});  // one short head: few blocks
+    add({.backend = backend, .dtype = ATTNGRAPH_F32, .n = 16384, .heads = 16, .causal = false});
   }
 }
 

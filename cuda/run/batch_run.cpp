@@ -114,9 +114,18 @@ class BatchRun {
     operands.split = rules.splits_f32;
     operands.packed = job_.pass.packs_rows();
     operands.pitch = (p_.head_dim() + 15) / 16 * 16;
-    operands.q = memory_.q_operand.resize(rows_ * operands.row_bytes(), stream_);
-    operands.k = memory_.k_operand.resize(batch_.count * p_.keys() * operands.row_bytes(), stream_);
-    cuda_check(launch_prepare_operands(batch_, operands, storage, stream_), "prepare_operands");
+    const bool is_half = p_.q.dtype == DType::kF16 || p_.q.dtype == DType::kBF16;
+    const StandingRows standing =
+        is_half ? standing_rows(work_.chunks, storage, p_.q.dtype, p_.head_dim()) : StandingRows{};
+    if (standing.q != nullptr) {
+      // Nobody writes to operands.
+      operands.q = const_cast<void*>(standing.q);
+      operands.k = const_cast<void*>(standing.k);
+    } else {
+      operands.q = memory_.q_operand.resize(rows_ * operands.row_bytes(), stream_);
+      operands.k = memory_.k_operand.resize(batch_.count * p_.keys() * operands.row_bytes(), stream_);
+      cuda_check(launch_prepare_operands(batch_, operands, storage, stream_), "prepare_operands");
+    }
     if (job_.weights != nullptr) {
       work_.dense.data = memory_.dense.resize(rows_ * p_.keys(), stream_);
       if (memory_.dense.size() > 0)

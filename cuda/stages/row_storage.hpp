@@ -2,6 +2,7 @@
 // How the rows of Q and K lie in memory, which decides who reads them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
@@ -28,6 +29,30 @@ inline RowStorage row_storage(std::span<const Chunk> chunks, DType dtype, std::i
     }
   }
   return words ? RowStorage::kWords : near ? RowStorage::kNear : RowStorage::kFar;
+}
+
+// Where Q and K stand as operands already: rows of head_dim elements without padding, those of all chunks in the order
+// that kernels read them in. Null: they have to be copied.
+struct StandingRows {
+  const void* q = nullptr;
+  const void* k = nullptr;
+};
+
+inline StandingRows standing_rows(std::span<const Chunk> chunks, RowStorage storage, DType dtype,
+                                  std::int64_t head_dim) {
+  if (chunks.empty() || storage != RowStorage::kWords || head_dim % 16 != 0) return {};
+  const std::int64_t row_bytes = head_dim * static_cast<std::int64_t>(size_of(dtype));
+  const auto* const q = static_cast<const std::byte*>(chunks.front().q.data);
+  const auto* const k = static_cast<const std::byte*>(chunks.front().k.data);
+  std::int64_t rows = 0, keys = 0;
+  for (const Chunk& chunk : chunks) {
+    const bool whole = chunk.heads == 1 && chunk.queries == chunk.all_queries && chunk.mask.key_count == chunk.keys;
+    if (!whole || chunk.q.stride_row != head_dim || chunk.k.stride_row != head_dim) return {};
+    if (chunk.q.data != q + rows * row_bytes || chunk.k.data != k + keys * row_bytes) return {};
+    rows += chunk.queries;
+    keys += chunk.keys;
+  }
+  return {q, k};
 }
 
 }  // namespace ag::cuda

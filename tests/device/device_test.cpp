@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
@@ -35,13 +36,23 @@ std::vector<float> numbers(std::int64_t count, std::uint32_t seed) {
   return values;
 }
 
+// f16 of a number in [2^-14, 2^16) or 0, cut off.
+std::uint16_t half_bits(float x) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &x, 4);
+  const auto exponent = static_cast<std::int32_t>(bits >> 23 & 255) - 112;
+  const std::uint32_t rest = exponent > 0 ? static_cast<std::uint32_t>(exponent) << 10 | (bits >> 13 & 1023) : 0;
+  return static_cast<std::uint16_t>((bits >> 16 & 0x8000) | rest);
+}
+
 // A copy in device memory, given back at the end.
 class OnDevice {
  public:
-  explicit OnDevice(const std::vector<float>& host, int device = 0) {
+  template <class T>
+  explicit OnDevice(const std::vector<T>& host, int device = 0) {
     EXPECT_EQ(cudaSetDevice(device), cudaSuccess);
-    EXPECT_EQ(cudaMalloc(&data_, host.size() * sizeof(float)), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, host.data(), host.size() * sizeof(float), cudaMemcpyHostToDevice), cudaSuccess);
+    EXPECT_EQ(cudaMalloc(&data_, host.size() * sizeof(T)), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
     EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
   }
   ~OnDevice() { cudaFree(data_); }
@@ -145,6 +156,36 @@ TEST_P(Devices, InputsInDeviceMemoryGiveTheGraphOfHostMemory) {
   const OnDevice q(q_), k(k_);
   EXPECT_EQ(extract(kQ.tensor(q.data(), 0), kK.tensor(k.data(), 0), o), host);
   EXPECT_EQ(extract(kQ.tensor(q.data(), 0), kK.tensor(k_.data()), o), host) << "a mixture";
+}
+
+// f16 rows that stand as kernels read them are not copied; others, and those of grouped queries, are.
+TEST_P(Devices, HalvesInDeviceMemoryGiveTheGraphOfHostMemory) {
+  constexpr std::int64_t kD = 32;
+  std::vector<std::uint16_t> q, k;
+  for (const float x : numbers(kBatch * kHeads * kQueries * kD, 11)) q.push_back(half_bits(x));
+  for (const float x : numbers(kBatch * kHeads * kKeys * kD, 12)) k.push_back(half_bits(x));
+  const OnDevice d_q(q), d_k(k);
+  const std::int64_t q_shape[] = {kBatch, kHeads, kQueries, kD}, k_shape[] = {kBatch, kHeads, kKeys, kD};
+  const std::int64_t grouped[] = {kBatch, kKeyHeads, kKeys, kD};
+  const std::int64_t apart[] = {kHeads * kKeys * kD, kKeys * kD, kD, 1};
+  const auto tensor = [](const void* data, bool on_device, const std::int64_t* shape, const std::int64_t* strides) {
+    return attngraph_tensor{
+        data, on_device ? ATTNGRAPH_DEVICE_CUDA : ATTNGRAPH_DEVICE_CPU, 0, ATTNGRAPH_F16, 4, shape, strides};
+  };
+  attngraph_options o = options();
+  const std::int64_t heads[] = {1, 3}, lengths[] = {kKeys, kKeys - 13};
+  for (const int how : {0, 1, 2, 3, 4}) {
+    SCOPED_TRACE(how);
+    o = options();
+    if (how == 1) o.heads = heads, o.head_count = 2;
+    if (how == 2) o.query_begin = 16, o.query_end = 60;
+    if (how == 3) o.key_lengths = lengths;
+    const std::int64_t* const keys = how == 4 ? grouped : k_shape;
+    const std::int64_t* const strides = how == 4 ? apart : nullptr;
+    const Graph host = extract(tensor(q.data(), false, q_shape, nullptr), tensor(k.data(), false, keys, strides), o);
+    ASSERT_GT(host.keys.size(), 300u);
+    EXPECT_EQ(extract(tensor(d_q.data(), true, q_shape, nullptr), tensor(d_k.data(), true, keys, strides), o), host);
+  }
 }
 
 TEST_P(Devices, EveryInputMayBeInDeviceMemory) {
