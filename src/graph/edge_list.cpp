@@ -5,7 +5,7 @@
 #include <charconv>
 #include <utility>
 
-#include "../core/huge_pages.hpp"
+#include "huge_pages.hpp"
 
 namespace ag {
 namespace {
