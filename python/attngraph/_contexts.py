@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 
 from . import _native
@@ -36,4 +37,12 @@ def release_memory() -> None:
         _idle.clear()
 
 
+def _new_lock():
+    """In a child of fork(): another thread of the parent may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
 atexit.register(release_memory)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
