@@ -66,7 +66,7 @@ METHODS = {
     "to_html": ("g.html",), "to_parquet": ("g.parquet",),
 }  # fmt: skip
 SIGNATURES = {"head_view": ag.head_view, "model_view": ag.model_view}
-NOT_CALLED = {"backends"}  # takes nothing
+NOT_CALLED = {"backends", "release_memory"}  # take nothing
 for _name, _method in inspect.getmembers(ag.Graph, inspect.isfunction):
     if not _name.startswith("_"):
         CALLS[f"Graph.{_name}"] = (getattr(GRAPH, _name), METHODS.get(_name, ()))
