@@ -102,8 +102,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   const bool is_given = chunk.given_logsumexp != nullptr;
   const double given = is_given ? chunk.given_logsumexp[local] : 0.0;
   const double norm = chunk.norm_of(local);
-  const double sum = states.sum[row], reference = states.reference[row];
-  const std::int32_t pass_max_key = states.max_key[row];
+  // A team without a row must not read what the row's own team writes.
+  const double sum = exists ? states.sum[row] : 0.0, reference = exists ? states.reference[row] : 0.0;
+  const std::int32_t pass_max_key = exists ? states.max_key[row] : -1;
   const CandidateRow place = candidate_row(candidates, row);
   const std::int32_t counted = candidates.count[row];
   const bool overflows = counted > place.capacity;
