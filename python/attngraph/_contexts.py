@@ -32,7 +32,13 @@ def on(device):
 def release_memory() -> None:
     """Give back what is kept on CUDA devices for the next call: up to `workspace_bytes` of each device's memory, and pinned
     memory for the answer. The next call takes it anew, which costs some milliseconds. Captures and sessions that are still
-    there keep theirs."""
+    there keep theirs.
+
+    Examples
+    --------
+    >>> import attngraph as ag
+    >>> ag.release_memory()
+    """
     with _lock:
         _idle.clear()
 
