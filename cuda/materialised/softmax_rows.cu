@@ -200,6 +200,22 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, kShort || kGen
   const std::uint32_t end_tile = any ? (scores.end + kTile - 1) / kTile : 0;
   const auto place = static_cast<std::uint32_t>(team.warp * 128 + team.lane * 4);  // of the thread in a tile
 
+  // f(tile, the thread's four scores in it) for the tiles that no register keeps.
+  const auto read_tiles = [&](auto&& f) {
+#pragma unroll 1
+    for (std::uint32_t tile = first_tile + kCached; tile < end_tile; tile += kAhead) {
+      float x[kAhead][4];
+#pragma unroll
+      for (std::uint32_t n = 0; n < kAhead; ++n) {
+        if (tile + n < end_tile) scores.load((tile + n) * kTile + place, x[n]);
+      }
+#pragma unroll
+      for (std::uint32_t n = 0; n < kAhead; ++n) {
+        if (tile + n < end_tile) f(tile + n, x[n]);
+      }
+    }
+  };
+
   Partial p;
   const bool weighted = work.states.weighted != nullptr;
   float cache[kCached > 0 ? kCached : 1][4];
@@ -210,18 +226,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, kShort || kGen
     scores.load(column, cache[n]);
     add_scores(p, cache[n], column, weighted);
   }
-#pragma unroll 1
-  for (std::uint32_t tile = first_tile + kCached; tile < end_tile; tile += kAhead) {
-    float x[kAhead][4];
-#pragma unroll
-    for (std::uint32_t n = 0; n < kAhead; ++n) {
-      if (tile + n < end_tile) scores.load((tile + n) * kTile + place, x[n]);
-    }
-#pragma unroll
-    for (std::uint32_t n = 0; n < kAhead; ++n) {
-      if (tile + n < end_tile) add_scores(p, x[n], (tile + n) * kTile + place, weighted);
-    }
-  }
+  read_tiles([&](std::uint32_t tile, const float(&x)[4]) { add_scores(p, x, tile * kTile + place, weighted); });
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) merge(p, shuffle_xor(p, step));
   if constexpr (kWarps > 1) {
@@ -239,18 +244,7 @@ __global__ void __launch_bounds__(RowTeam<kWarps>::kBlockThreads, kShort || kGen
       const std::uint32_t tile = first_tile + static_cast<std::uint32_t>(n);
       if (tile < end_tile) f(tile, cache[n]);
     }
-#pragma unroll 1
-    for (std::uint32_t tile = first_tile + kCached; tile < end_tile; tile += kAhead) {
-      float x[kAhead][4];
-#pragma unroll
-      for (std::uint32_t n = 0; n < kAhead; ++n) {
-        if (tile + n < end_tile) scores.load((tile + n) * kTile + place, x[n]);
-      }
-#pragma unroll
-      for (std::uint32_t n = 0; n < kAhead; ++n) {
-        if (tile + n < end_tile) f(tile + n, x[n]);
-      }
-    }
+    read_tiles(f);
   };
 
   // The denominator is 2^(reference + rest).

@@ -10,8 +10,8 @@ _MOST = 4  # layers whose queries and keys are held for work that is not done
 
 
 class Beside:
-    """One thread that works in the order in which it was given things to do. What fails there is raised by the next call
-    of a method, in the thread that runs the model; the rest is not done then."""
+    """One thread that works in the order in which it was given things to do. What fails there is raised by a later `do` or
+    by `wait`, in the thread that runs the model; what has not begun by then is not done."""
 
     def __init__(self):
         self._pool = None

@@ -35,8 +35,10 @@ PASSES = {0: "statistics", 1: "edges"}
 MORE_INSTRUCTIONS = 0.05  # of a kernel as a whole
 MORE_SLOTS = 0.05  # of a score, by pipe, absolute
 # Edges of sm_90a: hits of a warp in a tile of 16 x 128 scores, when a row of 16,384 keys has 8.4 edges as in heads of
-# models; 32 pairs of a lane, each with its own code behind its vote; votes that a hit needs before that.
-HITS, PAIRS, VOTES = 16 * 128 * 8.4 / 16384, 32, 8 * 2 + 4 * 5
+# models. Behind the first vote are eight groups of scores, of which a hit goes through one, and the loops that write: a hit
+# is taken for an eighth of all code beside the usual turn, that of masked tiles included, which is rather too much; and
+# for the votes of the groups, its own for the largest score and its row's.
+HITS, PARTS, VOTES = 16 * 128 * 8.4 / 16384, 8, 8 * 2 + 2 * 2
 
 
 @dataclass
@@ -193,7 +195,7 @@ def read_cubin(path: Path, tools: dict[str, str], shapes: dict[str, tuple[int, i
             if re.match(r"wgmma_kernel<.*edges>$", name):
                 usual = sum(made.slots.values())
                 scores = shapes[name][2]
-                made.slots_with_hits = usual + HITS * ((made.slots_all - usual) / PAIRS + VOTES / scores)
+                made.slots_with_hits = usual + HITS * ((made.slots_all - usual) / PARTS + VOTES / scores)
         facts[name] = made
     return facts
 
