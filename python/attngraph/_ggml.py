@@ -158,6 +158,11 @@ class Tensor:
         kind = np.dtype(kind)
         shape, strides = list(self.shape), tuple(int(n) for n in reversed(self.c.nb))
         if kind == _Q8_0_BLOCK:
+            if shape[-1] % 32:
+                raise UnsupportedError(
+                    f"{self.name} has heads of {shape[-1]} numbers in q8_0, whose blocks of 32 belong to several heads; "
+                    'take cache_type="f16"'
+                )
             shape[-1] //= 32
         if rows is not None:
             shape[2] = min(rows, shape[2])
