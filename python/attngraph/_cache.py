@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _values
-from ._extract import extract
-from ._inputs import layers_of
+from ._extract import extract, has_one_per_layer, layer_pairs
+from ._inputs import of_layer
 from .errors import ArgumentError, NotFoundError, ShapeError
 from .tables import Table
 
@@ -120,7 +120,8 @@ def cache_loss(
     Parameters
     ----------
     q, k : array
-        As in `extract`: [B, Hq, Nq, D] and [B, Hkv, Nk, D], or fewer dimensions, or many layers.
+        As in `extract`: [B, Hq, Nq, D] and [B, Hkv, Nk, D], or fewer dimensions, or many layers: a list of arrays,
+        ``{layer: array}``, ``{layer: (q, k)}`` without k, or [L, B, H, N, D].
     window : int, optional
         Keys nearer than this stay: a sliding window.
     first : int, optional
@@ -131,8 +132,8 @@ def cache_loss(
         So many keys of every head stay, those that receive most attention (heavy hitters, H2O, chosen with all
         queries known).
     **how
-        What else `extract` takes and the scores depend on: scale, causal, query_offset, softcap, sinks, layer, layout,
-        threads, ... Of sinks of the model (a logit in the denominator) nothing is ever lost.
+        What else `extract` takes and the scores depend on: scale, causal, query_offset, softcap, sinks, layer, layers,
+        layout, threads, ...; scale, softcap, sinks and heads also one per layer. Of sinks of the model (a logit in the denominator) nothing is ever lost.
 
     Returns
     -------
@@ -154,19 +155,31 @@ def cache_loss(
                "query_range", "lse", "lse_base", "tokens", "alibi"} & set(how)
     if refused:
         raise ArgumentError(f"cache_loss does not take {', '.join(sorted(refused))}")
-    if k is None or layers_of(q, "q", 5) is not None:
-        raise ArgumentError("cache_loss takes the queries and keys of one layer; call it for every layer")
-    layout, sinks = how.pop("layout", "bhsd"), how.get("sinks")
-    q, k = _of_four(q, layout), _of_four(k, layout)
-    sinks = None if sinks is None else np.broadcast_to(np.asarray(sinks, np.float64), (q.shape[0], q.shape[1]))
-    offset = how.get("query_offset")
-    offset = k.shape[2] - q.shape[2] if offset is None else _values.integer(offset, "query_offset")
-    how["query_offset"], causal = offset, _values.flag(how.pop("causal", True), "causal")
-    stats = "columns" if cache.heavy else ()
-    graph = extract(q, k, threshold=1.0, causal=causal, stats=stats, **how)
-    near = extract(q, k, threshold=1.0, causal=causal, window=cache.window, **how) if cache.window else None
+    q, k = (dict(enumerate(a)) if getattr(a, "ndim", 0) == 5 else a for a in (q, k))
+    pairs, many = layer_pairs(q, k, how.pop("layers", None), how.pop("layer", 0))
     columns = {name: [] for name in ("batch", "layer", "head", "queries", "lost", "worst_query", "worst")}
     queries = {}
+    for layer, pair in pairs.items():
+        here = {
+            name: of_layer(value, layer, many and has_one_per_layer(name, value)) if name in _BY_LAYER else value
+            for name, value in how.items()
+        }
+        _add_layer(*pair, cache, columns, queries, layer=layer, **here)
+    return CacheLoss(Table({name: np.array(values) for name, values in columns.items()}), queries)
+
+
+_BY_LAYER = ("scale", "softcap", "sinks", "heads")
+
+
+def _add_layer(q, k, cache, columns, queries, *, layout="bhsd", causal=True, query_offset=None, sinks=None, heads=None, **how):
+    """The rows of one layer's heads."""
+    q, k = _of_four(q, layout), _of_four(k, layout)
+    sinks = None if sinks is None else np.broadcast_to(np.asarray(sinks, np.float64), (q.shape[0], q.shape[1]))
+    offset = k.shape[2] - q.shape[2] if query_offset is None else _values.integer(query_offset, "query_offset")
+    causal = _values.flag(causal, "causal")
+    of_all = {"threshold": 1.0, "causal": causal, "query_offset": offset, "sinks": sinks, "heads": heads, **how}
+    graph = extract(q, k, stats="columns" if cache.heavy else (), **of_all)
+    near = extract(q, k, window=cache.window, **of_all) if cache.window else None
     group = q.shape[1] // k.shape[1]
     for s in graph.slices:
         at = (s.layer, s.head, s.batch)
@@ -178,10 +191,8 @@ def cache_loss(
             kept = np.full(s.query_count, -np.inf if sinks is None else sinks[s.batch, s.head])
         if listed.size:
             far = _outside(s.query_count, offset, listed, cache.window, causal)
-            one = extract(
-                q[s.batch, s.head], np.ascontiguousarray(k[s.batch, s.head // group][listed]), threshold=1.0,
-                causal=False, mask=far, **{name: how[name] for name in how if name not in ("sinks", "heads", "query_offset")},
-            )  # fmt: skip
+            keys = np.ascontiguousarray(k[s.batch, s.head // group][listed])
+            one = extract(q[s.batch, s.head], keys, threshold=1.0, causal=False, mask=far, **how)
             kept = np.logaddexp(kept, one.rows(s.layer, 0, 0).logsumexp)
         with np.errstate(invalid="ignore"):
             lost = np.where(known, np.clip(-np.expm1(np.minimum(kept - whole, 0)), 0, 1), np.nan)
@@ -190,7 +201,6 @@ def cache_loss(
         worst = int(np.nanargmax(lost)) if count else -1
         for name, value in zip(columns, (*s[:3], count, np.nanmean(lost) if count else np.nan, worst, lost[worst])):
             columns[name].append(value)
-    return CacheLoss(Table({name: np.array(values) for name, values in columns.items()}), queries)
 
 
 def _of_four(array, layout):

@@ -168,7 +168,7 @@ def extract(
     >>> ag.extract(q, k, threshold=0.05)
     <attngraph.Graph: 1 batch x 1 layer x 4 heads, 256 queries x 256 keys, 2,031 edges, 19.7 % of the mass kept>
     """
-    pairs, many = _pairs(q, k, layers, layer)
+    pairs, many = layer_pairs(q, k, layers, layer)
     of_all = Options(
         threshold=threshold, causal=causal, query_offset=query_offset, key_lengths=_values.kept(key_lengths), top_k=top_k,
         mass=mass, allow_dense=allow_dense, lse_base=lse_base, query_range=query_range, backend=backend, threads=threads,
@@ -192,7 +192,7 @@ def extract(
                 of_all,
                 layer=label,
                 alibi=of_layer(alibi, label, False),  # a list has a slope for each head
-                **{name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()},
+                **{name: of_layer(value, label, many and has_one_per_layer(name, value)) for name, value in by_layer.items()},
             ).native(_heads_of(queries), _label_all(tokens))
             if on_device:
                 made = context.extract_on_device(queries, keys, options)
@@ -319,7 +319,7 @@ def _filter(where, matrices, many, sink, by_layer, how, has_tokens):
     with _contexts.on(where) as context:
         for label, matrix in matrices.items():
             matrix = numbers(matrix, "attn")
-            own = {name: of_layer(value, label, many and _per_layer(name, value)) for name, value in by_layer.items()}
+            own = {name: of_layer(value, label, many and has_one_per_layer(name, value)) for name, value in by_layer.items()}
             options = dataclasses.replace(how, layer=label, **own).native(_heads_of(matrix), has_tokens)
             context.filter(matrix, options, sink)
 
@@ -332,7 +332,7 @@ def _collector(tokens, query_tokens, part=None):
     return sink, counts
 
 
-def _pairs(q, k, layers, layer):
+def layer_pairs(q, k, layers, layer):
     """``{layer: (q, k)}`` and whether the caller gave many layers."""
     if k is None:
         if not isinstance(q, dict):
@@ -372,7 +372,7 @@ def _label(layer):
     return _values.integer(layer, "layer", least=0)
 
 
-def _per_layer(name, value):
+def has_one_per_layer(name, value):
     """Whether a list is one value per layer: for heads, [[0, 1], None, [2]] is. Scalar arrays have a length in name
     only."""
     return name != "heads" or (

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _native, _values
-from ._extract import _heads_of, _laid_out, _pairs, _per_layer
+from ._extract import _heads_of, _laid_out, has_one_per_layer, layer_pairs
 from ._inputs import of_layer
 from ._options import Options
 
@@ -85,12 +85,12 @@ def plan(
             label: (_standing_for(pair[0]), _standing_for(pair[1])) if isinstance(pair, (list, tuple)) and len(pair) == 2 else pair
             for label, pair in q.items()
         }
-    pairs, many = _pairs(_standing_for(q), _standing_for(k), layers, layer)
+    pairs, many = layer_pairs(_standing_for(q), _standing_for(k), layers, layer)
     heads, key_lengths = _values.kept(heads), _values.kept(key_lengths)
     tasks = []
     for label, (queries, keys) in pairs.items():
         queries, keys = _laid_out(queries, "q", layout), _laid_out(keys, "k", layout)
-        own = _values.chosen(of_layer(heads, label, many and _per_layer("heads", heads)), "heads", _heads_of(queries))
+        own = _values.chosen(of_layer(heads, label, many and has_one_per_layer("heads", heads)), "heads", _heads_of(queries))
         options = Options(
             causal=causal, query_offset=query_offset, key_lengths=key_lengths, query_range=query_range, layer=label,
             window=of_layer(window, label, many), heads=own,

@@ -11,13 +11,20 @@ import attngraph as ag
 DATA = Path(__file__).resolve().parents[2] / "data"
 
 
-def bench_module(name):
-    """A script of python/bench, which is no package, as a module."""
-    path = Path(__file__).resolve().parents[1] / "bench" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
+def script(path):
+    """A file that is in no package, as a module."""
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def bench_module(name):
+    return script(DATA.parent / "python" / "bench" / f"{name}.py")
+
+
+def example(name):
+    return script(DATA.parent / "examples" / f"{name}.py")
 
 
 def read_safetensors(path):

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from conftest import example  # noqa: E402
 from test_questions import dense_heads  # noqa: E402
 
 import attngraph as ag  # noqa: E402
@@ -81,10 +82,7 @@ class Numbers:
 
 def test_the_example_of_quantisation_measures_it_and_leaves_the_model_as_it_was():
     pytest.importorskip("gguf")
-    example = Path(__file__).resolve().parents[2] / "examples" / "quantisation.py"
-    spec = importlib.util.spec_from_file_location("quantisation", example)
-    quantisation = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(quantisation)
+    quantisation = example("quantisation")
     model = small_model()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     text = " ".join(str(n * n % 40) for n in range(48))

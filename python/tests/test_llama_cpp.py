@@ -20,6 +20,7 @@ api = pytest.importorskip("llama_cpp.llama_cpp")
 pytest.importorskip("gguf")
 
 import gguf_models  # noqa: E402
+from conftest import example  # noqa: E402
 from gguf_models import BLOOM_HEADS, HEADS, VOCABULARY  # noqa: E402
 from test_questions import dense_heads  # noqa: E402
 
@@ -374,3 +375,17 @@ def test_a_real_model_in_parts_makes_the_same_graph(smollm2):
         ag.llama_cpp.capture(smollm2, text, flash_attention=False, layers=[0, 14, 29], ubatch=n) for n in (512, 32)
     )
     assert not whole.diff(parts, band=1e-6) and whole.tokens == parts.tokens
+
+
+def test_the_example_of_quantisation_compares_files(smollm2, tmp_path, capsys):
+    how = api.llama_model_quantize_default_params()
+    how.ftype, how.allow_requantize, how.nthread = 2, True, 1  # LLAMA_FTYPE_MOSTLY_Q4_0
+    rounded = tmp_path / "rounded.gguf"
+    assert api.llama_model_quantize(smollm2.encode(), str(rounded).encode(), ctypes.byref(how)) == 0
+    quantisation = example("quantisation")
+    found = quantisation.compare_files(smollm2, [smollm2, str(rounded)], quantisation.TEXT, 24)
+    (_, same), (whole, other) = found.values()
+    assert len(whole.tokens) == 24 and not whole.diff(same)
+    assert 0.05 < whole.diff_heads(other)["variation_max"].mean() < 0.2
+    quantisation.tell("rounded", whole, other)
+    assert "of a query's attention is elsewhere, mean over 270 heads" in capsys.readouterr().out

@@ -340,6 +340,23 @@ def test_caches_of_models_with_sinks_lose_nothing_of_the_sink():
             np.testing.assert_allclose(loss.queries[0, 0, head], truth[head], atol=2e-6)
 
 
+def test_caches_of_many_layers_lose_what_each_layer_loses():
+    rng = np.random.default_rng(13)
+    q, k = rng.standard_normal((2, 3, 1, 2, 30, 8)).astype(np.float32)
+    alone = [ag.cache_loss(q[n], k[n], window=5, first=2, layer=n, scale=0.2 * (n + 1)) for n in range(3)]
+    scales = [0.2, 0.4, 0.6]
+    for given in ((q, k), (list(q), list(k)), (dict(enumerate(q)), dict(enumerate(k))), ({n: (q[n], k[n]) for n in range(3)},)):
+        loss = ag.cache_loss(*given, window=5, first=2, scale=scales)
+        assert loss.heads["layer"].tolist() == [0, 0, 1, 1, 2, 2]
+        for name in loss.heads.columns:
+            assert loss.heads[name].tolist() == np.concatenate([one.heads[name] for one in alone]).tolist()
+        assert all((loss.queries[at] == one.queries[at]).all() for one in alone for at in one.queries)
+    part = ag.cache_loss(q, k, layers=[2], heads=[1], window=5, first=2, scale=scales)
+    assert part.heads["lost"].tolist() == alone[2].heads["lost"][1:].tolist()
+    with pytest.raises(ag.errors.ShapeError, match="different layers"):
+        ag.cache_loss([q[0]], [k[0], k[1]], window=5)
+
+
 def test_caches_that_cannot_be_meant_are_refused():
     q = np.ones((1, 8, 4), np.float32)
     with pytest.raises(ag.errors.ArgumentError, match="keeps nothing"):

@@ -148,7 +148,7 @@ def _split(value, name):
 
 def _by_layer(name, value, pairs, many):
     """A dict of a value for every layer, as a plan of layers takes it."""
-    if many and _extract._per_layer(name, value):
+    if many and _extract.has_one_per_layer(name, value):
         return {label: of_layer(value, label, many) for label in pairs}
     return value
 
