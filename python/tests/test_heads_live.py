@@ -2,6 +2,7 @@
 """The table of heads of live models, against the dense attention that they answer eagerly, summed in double."""
 
 import importlib.util
+import string
 from pathlib import Path
 
 import numpy as np
@@ -110,17 +111,16 @@ def test_all_heads_of_a_real_model_are_those_of_dense_attention(smollm2):
     text = (Path(__file__).resolve().parents[2] / "LICENSE").read_text(encoding="utf-8")
     ids = tokenizer(text, return_tensors="pt")["input_ids"][:, :512]
     tokens = [tokenizer.decode([n]) for n in ids[0]]
-    with torch.no_grad(), capture(model, 0.05, tokens=tokens, stats="heads", token_ids=ids) as cap:
+    words = ag.from_matrix(np.eye(512), tokens=tokens).words()
+    with torch.no_grad(), capture(model, 0.05, tokens=tokens, stats="heads", token_ids=ids, word_ids=words) as cap:
         model(ids)
     table = cap.graph.heads()
     assert len(table) == 270
+    marks = np.array([bool(token.strip()) and not token.strip(string.punctuation + " ") for token in tokens])
     weights = attention_in_double(model, ids)
     for layer in range(30):
         found = rows_of(table, layer)
-        want = dense_heads(weights(layer), ids[0].numpy(), np.arange(512), np.zeros(512, bool))
-        for name in ("same_word_share", "punctuation_share"):
-            want.pop(name)
-        for name, values in want.items():
+        for name, values in dense_heads(weights(layer), ids[0].numpy(), words, marks).items():
             scale = np.maximum(1, np.abs(values))
             np.testing.assert_allclose(found[name] / scale, values / scale, rtol=0, atol=1e-6, err_msg=f"{layer} {name}")
 
