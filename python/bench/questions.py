@@ -2,7 +2,7 @@
 """Times the questions of docs/questions.md: parts, groups, differences of a graph of so many edges, with the memory that
 they take beyond it; what statistics add to a capture; and ways through the layers, beside networkx.
 
-usage: python questions.py [--edges N] [--capture | --flow | --live FILE.gguf]
+usage: python questions.py [--edges N] [--capture [--genesis FILE.safetensors] | --flow | --live FILE.gguf]
 """
 
 import argparse
@@ -65,28 +65,57 @@ def questions(edges):
     print(f"peak of the process: {peak / graph_bytes:.2f} x one graph, of which two are its input")
 
 
+def header_of(raw):
+    """Of a safetensors file: what is said of every tensor, and where the first one begins."""
+    size = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + size]), 8 + size
+
+
+def ids_of(tokens):
+    return np.unique(np.array(tokens, dtype=object), return_inverse=True)[1]
+
+
 def genesis_ids(count):
     """Tokens of a real text, as often as it takes."""
     path = Path(__file__).resolve().parents[2] / "data" / "genesis-1k.safetensors"
+    return np.resize(ids_of(json.loads(header_of(path.read_bytes())[0]["__metadata__"]["tokens"])), count)
+
+
+def real_heads(path, count):
+    """Queries, keys and token ids of the last layer of a capture, of its first tokens."""
     raw = path.read_bytes()
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    tokens = np.array(json.loads(header["__metadata__"]["tokens"]), dtype=object)
-    return np.resize(np.unique(tokens, return_inverse=True)[1], count)
+    header, begin = header_of(raw)
+    tokens = json.loads(header.pop("__metadata__")["tokens"])
+    last = max(int(name[2:]) for name in header)
+
+    def tensor(name):
+        at = header[name]
+        values = np.frombuffer(raw, np.float16, np.prod(at["shape"]), begin + at["data_offsets"][0])
+        return np.ascontiguousarray(values.reshape(at["shape"])[..., :count, :])
+
+    return tensor(f"q.{last}"), tensor(f"k.{last}"), ids_of(tokens[:count])
 
 
-def capture():
-    """One layer of 9 heads of 64 over 8,192 tokens, as SmolLM2 has 30 of."""
+def capture(genesis):
+    """One layer of 9 heads of 64 over 4,096 tokens, as SmolLM2 has 30 of: made ones, and real ones where there are any."""
     rng = np.random.default_rng(0)
     tokens = 4096
     q = (2 * rng.standard_normal((9, tokens, 64))).astype(np.float32)
     k = (2 * rng.standard_normal((3, tokens, 64))).astype(np.float32)
-    ids = genesis_ids(tokens)
-    kinds = {
-        "edges alone": {},
-        "entropy, columns, distances": {"stats": ["entropy", "columns", "distances"]},
-        "all of heads()": {"stats": "heads", "token_ids": ids, "word_ids": np.arange(tokens) // 2},
-    }
-    in_turn({name: functools.partial(ag.extract, q, k, threshold=0.05, **how) for name, how in kinds.items()}, rounds=5)
+    sides = {"made, f32": (q, k, genesis_ids(tokens))}
+    if genesis:
+        sides["real, f16"] = real_heads(genesis, tokens)
+    for name, (queries, keys, ids) in sides.items():
+        print(name)
+        kinds = {
+            "edges alone": {},
+            "entropy, columns, distances": {"stats": ["entropy", "columns", "distances"]},
+            "all of heads()": {"stats": "heads", "token_ids": ids, "word_ids": np.arange(len(ids)) // 2},
+        }
+        in_turn(
+            {kind: functools.partial(ag.extract, queries, keys, threshold=0.05, threads=1, **how) for kind, how in kinds.items()},
+            rounds=7,
+        )
 
 
 def in_turn(sides, rounds=3):
@@ -100,7 +129,7 @@ def in_turn(sides, rounds=3):
             times[name].append(time.process_time() - start)
     base = np.median(next(iter(times.values())))
     for name, values in times.items():
-        print(f"{name:<44} {np.median(values):9.4f} s   {np.median(values) / base:7.1f} x", flush=True)
+        print(f"{name:<44} {np.median(values):9.4f} s   {np.median(values) / base:7.2f} x", flush=True)
 
 
 def flow(edges):
@@ -168,11 +197,12 @@ def live(file, count=1024):
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--edges", type=int, default=1_750_000)
 parser.add_argument("--capture", action="store_true")
+parser.add_argument("--genesis", type=Path, default=os.environ.get("ATTNGRAPH_GENESIS_8K"), help="a long real capture")
 parser.add_argument("--flow", action="store_true")
 parser.add_argument("--live", type=Path)
 how = parser.parse_args()
 if how.capture:
-    capture()
+    capture(how.genesis)
 elif how.flow:
     flow(how.edges)
 elif how.live:
