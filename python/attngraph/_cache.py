@@ -173,13 +173,15 @@ _BY_LAYER = ("scale", "softcap", "sinks", "heads")
 
 def _add_layer(q, k, cache, columns, queries, *, layout="bhsd", causal=True, query_offset=None, sinks=None, heads=None, **how):
     """The rows of one layer's heads."""
+    _values.one_of(layout, "layout", "bhsd", "bshd")
     q, k = _of_four(q, layout), _of_four(k, layout)
-    sinks = None if sinks is None else np.broadcast_to(np.asarray(sinks, np.float64), (q.shape[0], q.shape[1]))
     offset = k.shape[2] - q.shape[2] if query_offset is None else _values.integer(query_offset, "query_offset")
     causal = _values.flag(causal, "causal")
     of_all = {"threshold": 1.0, "causal": causal, "query_offset": offset, "sinks": sinks, "heads": heads, **how}
     graph = extract(q, k, stats="columns" if cache.heavy else (), **of_all)
     near = extract(q, k, window=cache.window, **of_all) if cache.window else None
+    if sinks is not None:  # which extract could read
+        sinks = np.broadcast_to(np.asarray(_on_host(sinks), np.float64), q.shape[:2])
     group = q.shape[1] // k.shape[1]
     for s in graph.slices:
         at = (s.layer, s.head, s.batch)
@@ -203,12 +205,17 @@ def _add_layer(q, k, cache, columns, queries, *, layout="bhsd", causal=True, que
             columns[name].append(value)
 
 
+def _on_host(array):
+    """A tensor of torch where NumPy reads it; bfloat16, which NumPy has not, as float32."""
+    if not hasattr(array, "detach"):
+        return array
+    array = array.detach().cpu()
+    return array.float() if str(array.dtype) == "torch.bfloat16" else array
+
+
 def _of_four(array, layout):
-    """[B, H, N, D] in NumPy; torch's bfloat16, which NumPy has not, as float32."""
-    if hasattr(array, "detach"):
-        array = array.detach().cpu()
-        array = array.float() if str(array.dtype) == "torch.bfloat16" else array
-    array = np.asarray(array)
+    """[B, H, N, D] in NumPy."""
+    array = np.asarray(_on_host(array))
     if not 2 <= array.ndim <= 4:
         raise ShapeError(f"queries and keys are [B, H, N, D], [H, N, D] or [N, D]; here is {list(array.shape)}")
     array = array.reshape((1,) * (4 - array.ndim) + array.shape)

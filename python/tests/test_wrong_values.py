@@ -30,8 +30,9 @@ ODD = [None, "x", "", b"x", -1, 0, 1.5, 2**70, float("nan"), float("inf"), True,
 CALLS = {
     "extract": (ag.extract, (Q, K)),
     "from_matrix": (ag.from_matrix, (WEIGHTS,)),
-    "cache_loss": (lambda q, k, window=3, first=None, keys=None, heavy=None: ag.cache_loss(
-        q, k, window=window, first=first, keys=keys, heavy=heavy), (Q, K)),
+    "cache_loss": (lambda q, k, window=3, first=None, keys=None, heavy=None, sinks=None, layout="bhsd", scale=None, layers=None:
+        ag.cache_loss(q, k, window=window, first=first, keys=keys, heavy=heavy, sinks=sinks, layout=layout, scale=scale,
+                      layers=layers), (Q, K)),
     "extract_sharded": (ag.extract_sharded, (Q, [K])),
     "plan": (ag.plan, (Q, K)),
     "load": (ag.load, ("none.npz",)),
