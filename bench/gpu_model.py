@@ -152,7 +152,7 @@ def same_as_bf16(budget, name, architecture):
 
 def sort_key(name):
     words = re.search(r"Shape<(\w+), (\d+), (\w+)>", name)
-    return (name.startswith("row_edges"), words.group(3) != "lean", ("f16", "bf16", "f32").index(words.group(1)), int(words.group(2))) if words else (2,)
+    return (name.startswith("row_edges"), ("lean", "entropy", "general").index(words.group(3)), ("f16", "bf16", "f32").index(words.group(1)), int(words.group(2))) if words else (2,)
 
 
 def tables():

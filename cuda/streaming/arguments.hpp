@@ -37,7 +37,7 @@ struct StreamingArguments {
   // The first pass writes
   RowStates states;
   float* top = nullptr;  // [splits][rows] the largest score; kLowestFloat when no key is allowed
-  bool entropy = false;  // RowStates::weighted is wanted. General variant only
+  bool entropy = false;  // RowStates::weighted is wanted. Not of the lean variant
   GroupTops groups;
 
   // the second reads and writes

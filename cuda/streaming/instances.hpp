@@ -10,7 +10,8 @@
 namespace ag::cuda {
 
 // Queue the instance whose head size is the smallest that holds operands.pitch. One translation unit defines them for
-// each pair, from the lists in shape.hpp. cudaErrorInvalidValue when the pitch is larger than all.
+// each pair, from the lists in shape.hpp; Variant::kEntropy has sums alone. cudaErrorInvalidValue when the pitch is
+// larger than all.
 template <DType kDtype, Variant kVariant>
 cudaError_t launch_row_sums_of(const StreamingArguments& a, cudaStream_t stream);
 template <DType kDtype, Variant kVariant>

@@ -48,15 +48,15 @@ struct RowSlots {
   float tile[S::kSlots];       // sum of the tile at hand
   float top[S::kSlots];        // largest score that the lane has seen
   // sum of 2^x x, as above
-  float weighted[S::kGeneral ? S::kSlots : 1], weighted_rest[S::kGeneral ? S::kSlots : 1],
-      weighted_tile[S::kGeneral ? S::kSlots : 1];
+  float weighted[S::kWeighs ? S::kSlots : 1], weighted_rest[S::kWeighs ? S::kSlots : 1],
+      weighted_tile[S::kWeighs ? S::kSlots : 1];
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int s = 0; s < S::kSlots; ++s) {
       reference[s] = sum[s] = rest[s] = tile[s] = 0.0f;
       top[s] = limit[s] = kLowestFloat;
-      if constexpr (S::kGeneral) weighted[s] = weighted_rest[s] = weighted_tile[s] = 0.0f;
+      if constexpr (S::kWeighs) weighted[s] = weighted_rest[s] = weighted_tile[s] = 0.0f;
     }
   }
 
@@ -67,7 +67,7 @@ struct RowSlots {
 #pragma unroll
     for (int s = 0; s < S::kSlots; ++s) {
       add(tile[s], sum[s], rest[s]);
-      if constexpr (S::kGeneral) {
+      if constexpr (S::kWeighs) {
         if (entropy) add(weighted_tile[s], weighted[s], weighted_rest[s]);
       }
     }
@@ -80,7 +80,7 @@ struct RowSlots {
     if (!(largest > limit[s])) return;
     const float to = rintf(largest * unit);
     const float factor = power_of_two(fminf(reference[s] - to, 0.0f));  // above 0 only before the first key: sums are 0
-    if constexpr (S::kGeneral) {
+    if constexpr (S::kWeighs) {
       if (entropy) {  // x falls by the same for all terms
         const float fall = factor == 0.0f ? 0.0f : to - reference[s];
         weighted[s] = factor * fmaf(-fall, sum[s], weighted[s]);

@@ -17,7 +17,7 @@ __device__ __forceinline__ void write_sums(const StreamingArguments& a, const Bl
   for (int s = 0; s < S::kSlots; ++s) {
     const double sum = quad_sum(static_cast<double>(slots.sum[s]) - static_cast<double>(slots.rest[s]));
     double weighted = 0;
-    if constexpr (S::kGeneral) {
+    if constexpr (S::kWeighs) {
       weighted = quad_sum(static_cast<double>(slots.weighted[s]) - static_cast<double>(slots.weighted_rest[s]));
     }
     // The same in all lanes of the quad. Read by all of them: where only lane s does, the compiler makes slots an array
@@ -30,7 +30,7 @@ __device__ __forceinline__ void write_sums(const StreamingArguments& a, const Bl
     a.states.reference[n] = static_cast<double>(reference) * kLn2;
     a.states.sum[n] = empty ? 0.0 : sum;
     a.top[n] = top;
-    if (S::kGeneral && a.states.weighted != nullptr) a.states.weighted[n] = weighted * kLn2;
+    if (S::kWeighs && a.states.weighted != nullptr) a.states.weighted[n] = weighted * kLn2;
   }
 }
 
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerSm) row_sums_kernel(
   // Scores of the general variant are made base 2 before anything looks at them.
   const float unit = S::kGeneral ? 1.0f : a.batch.facts[place.chunk].units.unit;
   const float inverse_unit = 1.0f / unit;
-  const bool entropy = S::kGeneral && a.entropy;
+  const bool entropy = S::kGeneral ? a.entropy : S::kWeighs;
   const std::int64_t first_row_of_chunk = chunk.first_row;
   open_rows<S>(chunk, place.first_packed_row, table);
   __syncthreads();
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerSm) row_sums_kernel(
             const float x = fmaf(slot_score<S>(scores, s, i), unit, -slots.reference[s]);
             const float p = exp2_approx(x);
             slots.tile[s] += p;
-            if constexpr (S::kGeneral) {
+            if constexpr (S::kWeighs) {
               // Masked: p is 0, and 0 times -inf must not be NaN.
               if (entropy) slots.weighted_tile[s] = fmaf(p, fmaxf(x, -200.0f), slots.weighted_tile[s]);
             }

@@ -9,11 +9,13 @@
 namespace ag::cuda {
 
 // Lean: masks by ranges and bad keys only. General: also a mask tensor, slopes, softcap, entropy and bounds for top-k;
-// it stages biases in shared memory and spends more instructions per score.
-enum class Variant { kLean, kGeneral };
+// it stages biases in shared memory and spends more instructions per score. Entropy: the first pass of lean scores with
+// the sums that entropy takes; its second pass is the lean one, which computes the same bits.
+enum class Variant { kLean, kGeneral, kEntropy };
 
-// Head sizes of the instances; others run in the next larger one, its surplus filled with zeros. The general variant
-// has fewer, because each takes seconds to compile and its products are not what limits it.
+// Head sizes of the instances; others run in the next larger one, its surplus filled with zeros, which changes no bit
+// of a score. The general variant and the sums with entropy have fewer, because each takes seconds to compile and
+// products are not what limits them.
 #define ATTNGRAPH_STREAMING_LEAN_HEAD_DIMS(X) X(32) X(64) X(80) X(96) X(128) X(256)
 #define ATTNGRAPH_STREAMING_GENERAL_HEAD_DIMS(X) X(64) X(128) X(256)
 inline constexpr std::int64_t kLargestStreamingHeadDim = 256;
@@ -26,8 +28,9 @@ struct Shape {
   static constexpr DType kDtype = kDtypeOf;
   static constexpr int kHeadDim = kDim;
   static constexpr bool kGeneral = kVariantOf == Variant::kGeneral;
-  static constexpr int kParts = kDtype == DType::kF32 ? 2 : 1;  // f32 as two f16: high, low
-  static constexpr int kRowElements = kHeadDim * kParts;        // 16-bit elements of a row in shared memory
+  static constexpr bool kWeighs = kVariantOf != Variant::kLean;  // has sums of 2^x x: of general scores, when asked for
+  static constexpr int kParts = kDtype == DType::kF32 ? 2 : 1;   // f32 as two f16: high, low
+  static constexpr int kRowElements = kHeadDim * kParts;         // 16-bit elements of a row in shared memory
   static constexpr int kRowBytes = 2 * kRowElements;
   static constexpr int kChunks = kRowBytes / 16;  // what cp.async and ldmatrix move
   static constexpr int kDepth = kHeadDim / 16;    // products of m16n8k16 along D

@@ -16,35 +16,25 @@ namespace {
 // Keys of chunks whose blocks run together, so that they stay in L2.
 constexpr std::int64_t kKeyBytesTogether = 24 << 20;
 
-template <template <DType, Variant> class Launch>
-cudaError_t with_instance(const StreamingArguments& a, bool general, cudaStream_t stream) {
+template <Variant kVariant>
+cudaError_t row_sums(const StreamingArguments& a, cudaStream_t stream) {
   switch (static_cast<DType>(a.operands.dtype)) {
-    case DType::kF16:
-      return general ? Launch<DType::kF16, Variant::kGeneral>::run(a, stream)
-                     : Launch<DType::kF16, Variant::kLean>::run(a, stream);
-    case DType::kBF16:
-      return general ? Launch<DType::kBF16, Variant::kGeneral>::run(a, stream)
-                     : Launch<DType::kBF16, Variant::kLean>::run(a, stream);
-    case DType::kF32:
-      return general ? Launch<DType::kF32, Variant::kGeneral>::run(a, stream)
-                     : Launch<DType::kF32, Variant::kLean>::run(a, stream);
+    case DType::kF16: return launch_row_sums_of<DType::kF16, kVariant>(a, stream);
+    case DType::kBF16: return launch_row_sums_of<DType::kBF16, kVariant>(a, stream);
+    case DType::kF32: return launch_row_sums_of<DType::kF32, kVariant>(a, stream);
     default: return cudaErrorInvalidValue;
   }
 }
 
-template <DType kDtype, Variant kVariant>
-struct RowSums {
-  static cudaError_t run(const StreamingArguments& a, cudaStream_t stream) {
-    return launch_row_sums_of<kDtype, kVariant>(a, stream);
+template <Variant kVariant>
+cudaError_t row_edges(const StreamingArguments& a, cudaStream_t stream) {
+  switch (static_cast<DType>(a.operands.dtype)) {
+    case DType::kF16: return launch_row_edges_of<DType::kF16, kVariant>(a, stream);
+    case DType::kBF16: return launch_row_edges_of<DType::kBF16, kVariant>(a, stream);
+    case DType::kF32: return launch_row_edges_of<DType::kF32, kVariant>(a, stream);
+    default: return cudaErrorInvalidValue;
   }
-};
-
-template <DType kDtype, Variant kVariant>
-struct RowEdges {
-  static cudaError_t run(const StreamingArguments& a, cudaStream_t stream) {
-    return launch_row_edges_of<kDtype, kVariant>(a, stream);
-  }
-};
+}
 
 class StreamingPass : public ScorePass {
  public:
@@ -52,7 +42,7 @@ class StreamingPass : public ScorePass {
   bool splits_f32() const override { return true; }
   bool packs_rows() const override { return true; }
   bool compares_base2(const PassWork& work) const override {
-    return work.mask_tensor || work.alibi || work.softcap > 0 || work.options.entropy || work.options.top_k > 0;
+    return work.mask_tensor || work.alibi || work.softcap > 0 || work.options.top_k > 0;
   }
   bool packs_candidates(const PassOptions&) const override { return false; }
 
@@ -75,7 +65,10 @@ class StreamingPass : public ScorePass {
     if (work.wgmma) {
       run_wgmma_statistics(a, work.items, stream);
     } else {
-      cuda_check(with_instance<RowSums>(a, general, stream), "row_sums");
+      cuda_check(general     ? row_sums<Variant::kGeneral>(a, stream)
+                 : a.entropy ? row_sums<Variant::kEntropy>(a, stream)
+                             : row_sums<Variant::kLean>(a, stream),
+                 "row_sums");
     }
     cuda_check(launch_row_cuts(a, reinterpret_cast<RowCut*>(memory.cuts.data()), work.options.top_k, general, stream),
                "row_cuts");
@@ -92,7 +85,9 @@ class StreamingPass : public ScorePass {
                                  stream),
                  "counts of candidates");
     }
-    cuda_check(with_instance<RowEdges>(arguments(work, candidates, memory), compares_base2(work), stream), "row_edges");
+    const StreamingArguments a = arguments(work, candidates, memory);
+    cuda_check(compares_base2(work) ? row_edges<Variant::kGeneral>(a, stream) : row_edges<Variant::kLean>(a, stream),
+               "row_edges");
   }
 
  private:

@@ -32,8 +32,10 @@ cudaError_t with_wgmma_shape(DType dtype, int panels, F&& f) {
   }
 }
 
-// Statistics of all rows: states.reference, states.sum and top, of one split.
+// Statistics of all rows: states.reference, states.sum and top, of one split. launch_wgmma_entropy: and
+// states.weighted.
 cudaError_t launch_wgmma_statistics(const WgmmaLaunch& launch, cudaStream_t stream);
+cudaError_t launch_wgmma_entropy(const WgmmaLaunch& launch, cudaStream_t stream);
 
 // Candidates of all rows against a.cuts: candidates, and states.max_key.
 cudaError_t launch_wgmma_edges(const WgmmaLaunch& launch, cudaStream_t stream);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel of sm_90a, in two passes: statistics of rows, then products again and a comparison with the final cut. One
-// block stays on each multiprocessor and takes items until there are none.
+// The kernel of sm_90a, in two passes: statistics of rows, with the sums of their entropy when that is asked for, then
+// products again and a comparison with the final cut. One block stays on each multiprocessor and takes items until
+// there are none.
 #pragma once
 
 #include <cuda.h>
@@ -14,7 +15,7 @@
 
 namespace ag::cuda {
 
-enum class WgmmaPass { kStatistics, kEdges };
+enum class WgmmaPass { kStatistics, kEdges, kEntropy };
 
 // A warp of those that multiply.
 template <class S, WgmmaPass kPass>
@@ -73,8 +74,8 @@ __device__ __forceinline__ void use_items(const WgmmaArguments& a, const BlockMe
       if (lane == 0) mbarrier_arrive(memory.query_empty + 8 * query.stage);
       query.advance();
     };
-    if constexpr (kPass == WgmmaPass::kStatistics) {
-      LaneSums sums(rows, unit);
+    if constexpr (kPass != WgmmaPass::kEdges) {
+      LaneSums<kPass == WgmmaPass::kEntropy> sums(rows, unit);
       each_tile([&](int) { sums.add(scores); });
       sums.write(a, rows);
     } else {

@@ -77,7 +77,8 @@ void run_wgmma_statistics(const StreamingArguments& a, std::int32_t* d_items, cu
   if (a.batch.rows == 0) return;
   WgmmaLaunch launch;
   prepare(launch, a, d_items);
-  cuda_check(launch_wgmma_statistics(launch, stream), "wgmma_statistics");
+  cuda_check(a.entropy ? launch_wgmma_entropy(launch, stream) : launch_wgmma_statistics(launch, stream),
+             "wgmma_statistics");
 }
 
 void run_wgmma_edges(const StreamingArguments& a, std::int32_t* d_items, cudaStream_t stream) {

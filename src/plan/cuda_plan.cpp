@@ -42,7 +42,7 @@ int splits_of(const PlanShape& shape, const DeviceInfo& device) {
 // with splits, never from the rows that one call asks for.
 bool takes_wgmma(const PlanShape& shape, const DeviceInfo& device) {
   if (device.compute_capability != 90 || !device.has_wgmma) return false;
-  if (!shape.plain_products || shape.stats.entropy || shape.selection.top_k > 0) return false;
+  if (!shape.plain_products || shape.selection.top_k > 0) return false;
   const bool fits = shape.dtype == DType::kF32                                  ? shape.head_dim <= 64
                     : shape.dtype == DType::kF16 || shape.dtype == DType::kBF16 ? shape.head_dim <= 128
                                                                                 : false;
@@ -168,9 +168,10 @@ void plan_cuda(const PlanShape& shape, const PlanOptions& options, const DeviceI
   // Lengths, judgement; operands, the pass; double precision; decision, selection, scan (3), copy.
   cuda.launches = (is_double ? 2 : materialised ? 5 : 6) + 6 + (selects ? 1 : 0);
   if (cuda.counts_first) cuda.launches += 5;
-  plan.reason = is_double      ? "double precision, candidates by the final cut"
-                : materialised ? "cuBLAS scores, softmax, candidates as bits, compaction"
-                               : "two passes: logsumexp, then products again against the final cut";
+  plan.reason = is_double             ? "double precision, candidates by the final cut"
+                : materialised        ? "cuBLAS scores, softmax, candidates as bits, compaction"
+                : shape.stats.entropy ? "two passes: logsumexp and entropy, then products again against the final cut"
+                                      : "two passes: logsumexp, then products again against the final cut";
   if (cuda.counts_first) plan.reason += "; candidates are counted first";
 }
 

@@ -30,8 +30,8 @@ import machine_code  # noqa: E402
 
 SKIPPED = 77
 DTYPES = {1: "f64", 2: "f32", 3: "f16", 4: "bf16"}
-VARIANTS = {0: "lean", 1: "general"}
-PASSES = {0: "statistics", 1: "edges"}
+VARIANTS = {0: "lean", 1: "general", 2: "entropy"}
+PASSES = {0: "statistics", 1: "edges", 2: "entropy"}
 MORE_INSTRUCTIONS = 0.05  # of a kernel as a whole
 MORE_SLOTS = 0.05  # of a score, by pipe, absolute
 # Edges of sm_90a: hits of a warp in a tile of 16 x 128 scores, when a row of 16,384 keys has 8.4 edges as in heads of

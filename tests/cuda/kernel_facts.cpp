@@ -21,17 +21,23 @@ using namespace ag;
 using namespace ag::cuda;
 
 template <class S>
-void print_shape() {
-  for (const char* kernel : {"row_sums_kernel", "row_edges_kernel"}) {
-    std::printf("%s<Shape<%s, %d, %s>> %d %d %d\n", kernel, name_of(S::kDtype), S::kHeadDim,
-                S::kGeneral ? "general" : "lean", S::kThreads, S::kSharedBytes, S::kWarpRows * S::kStep / 32);
-  }
+void print_shape(const char* kernel, const char* variant) {
+  std::printf("%s<Shape<%s, %d, %s>> %d %d %d\n", kernel, name_of(S::kDtype), S::kHeadDim, variant, S::kThreads,
+              S::kSharedBytes, S::kWarpRows * S::kStep / 32);
+}
+
+template <class S>
+void print_both_passes(const char* variant) {
+  print_shape<S>("row_sums_kernel", variant);
+  print_shape<S>("row_edges_kernel", variant);
 }
 
 template <DType kDtype>
 void print_shapes() {
-#define ATTNGRAPH_LEAN(kDim) print_shape<Shape<kDtype, kDim, Variant::kLean>>();
-#define ATTNGRAPH_GENERAL(kDim) print_shape<Shape<kDtype, kDim, Variant::kGeneral>>();
+#define ATTNGRAPH_LEAN(kDim) print_both_passes<Shape<kDtype, kDim, Variant::kLean>>("lean");
+#define ATTNGRAPH_GENERAL(kDim)                                         \
+  print_both_passes<Shape<kDtype, kDim, Variant::kGeneral>>("general"); \
+  print_shape<Shape<kDtype, kDim, Variant::kEntropy>>("row_sums_kernel", "entropy");
   ATTNGRAPH_STREAMING_LEAN_HEAD_DIMS(ATTNGRAPH_LEAN)
   ATTNGRAPH_STREAMING_GENERAL_HEAD_DIMS(ATTNGRAPH_GENERAL)
 #undef ATTNGRAPH_LEAN
@@ -40,7 +46,7 @@ void print_shapes() {
 
 template <class S>
 void print_wgmma_shape() {
-  for (const char* pass : {"statistics", "edges"}) {
+  for (const char* pass : {"statistics", "entropy", "edges"}) {
     std::printf("wgmma_kernel<WgmmaShape<%s, %d>, %s> %d %d %d\n", name_of(S::kDtype), S::kPanels, pass, S::kThreads,
                 S::kSharedBytes, S::kGroupRows * S::kKeys / 128);
   }

@@ -32,6 +32,8 @@ LEAN = ("streaming/lean_f16.cu",)
 LEAN_SPLIT = ("streaming/lean_f32.cu",)
 LEAN_ALL = tuple(f"streaming/lean_{dtype}.cu" for dtype in ("f16", "bf16", "f32"))
 GENERAL_ALL = tuple(f"streaming/general_{dtype}.cu" for dtype in ("f16", "bf16", "f32"))
+ENTROPY_ALL = tuple(f"streaming/entropy_{dtype}.cu" for dtype in ("f16", "bf16", "f32"))
+WGMMA_ENTROPY = ("wgmma/entropy.cu",)
 STATISTICS, EDGES = ("wgmma/statistics.cu",), ("wgmma/edges.cu",)
 WGMMA = STATISTICS + EDGES
 FUSED = "Streaming*"
@@ -101,6 +103,12 @@ MUTATIONS = (
              "    sum[s] *= factor;\n", "", LEAN, FUSED),
     Mutation("the tile's sum is not rescaled", "streaming/row_slots.cuh", "    tile[s] *= factor;\n", "", LEAN, FUSED),
     Mutation("the correction of the sum is not rescaled", "streaming/row_slots.cuh", "    rest[s] *= factor;\n", "", LEAN, FUSED),
+    Mutation("the entropy's sum does not fall with the reference", "streaming/row_slots.cuh",
+             "weighted[s] = factor * fmaf(-fall, sum[s], weighted[s]);", "weighted[s] *= factor;", ENTROPY_ALL, FUSED),
+    Mutation("the entropy's sum of the tile does not fall with it", "streaming/row_slots.cuh",
+             "weighted_tile[s] = factor * fmaf(-fall, tile[s], weighted_tile[s]);", "weighted_tile[s] *= factor;", ENTROPY_ALL, FUSED),
+    Mutation("masked keys make the entropy NaN", "streaming/row_sums.cuh", "fmaf(p, fmaxf(x, -200.0f), ", "fmaf(p, x, ",
+             ENTROPY_ALL, FUSED),
     Mutation("the largest score is that of the last step", "streaming/row_sums.cuh",
              "slots.top[s] = fmaxf(slots.top[s], largest);", "slots.top[s] = largest;", LEAN, FUSED),
     Mutation("the reference never moves", "streaming/row_sums.cuh", "if (__any_sync(kAllLanes, moves))", "if (false)",
@@ -186,6 +194,12 @@ MUTATIONS = (
     Mutation("the sum is not rescaled when its reference moves", "wgmma/lane_sums.cuh",
              '        sum[h] *= factor;\n',
              '', STATISTICS, "*WgmmaKernels*"),
+    Mutation("the entropy's sum does not fall with the reference", "wgmma/lane_sums.cuh",
+             "weighted[h] = factor * fmaf(-fall, sum[h], weighted[h]);", "weighted[h] *= factor;", WGMMA_ENTROPY, "*WgmmaKernels*"),
+    Mutation("the entropy's terms of a tile keep the old reference", "wgmma/lane_sums.cuh",
+             "        tile[h] = terms_of(scores, h);", "        tile[h].sum = terms_of(scores, h).sum;", WGMMA_ENTROPY, "*WgmmaKernels*"),
+    Mutation("masked keys make the entropy NaN", "wgmma/lane_sums.cuh", "fmaf(e[j], fmaxf(x, -200.0f), ", "fmaf(e[j], x, ",
+             WGMMA_ENTROPY, "*WgmmaKernels*"),
     Mutation("negative cuts are compared as integers", "wgmma/lane_edges.cuh",
              '    if (positive) {',
              '    if (true) {', EDGES, "*WgmmaKernels*"),

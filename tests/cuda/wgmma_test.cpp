@@ -146,6 +146,7 @@ class Problem {
     const auto rows = static_cast<std::size_t>(rows_);
     d_reference_ = DeviceArray<double>(std::vector<double>(rows, kNan));
     d_sum_ = DeviceArray<double>(std::vector<double>(rows, kNan));
+    d_weighted_ = DeviceArray<double>(std::vector<double>(rows, kNan));
     d_top_ = DeviceArray<float>(std::vector<float>(rows, 0.0f));
     arguments_.batch.chunks = d_chunks_.data();
     arguments_.batch.facts = d_facts_.data();
@@ -188,21 +189,40 @@ class Problem {
   }
 
   void check() {
-    test::cuda_ok(cudaMemset(d_items_.data(), 0, 8));
-    run_wgmma_statistics(arguments_, d_items_.data(), test::kDefaultStream);
-    test::wait_for_device();
-    const std::vector<double> reference = d_reference_.download(), sum = d_sum_.download();
-    const std::vector<float> top = d_top_.download();
-    std::vector<RowCut> cuts(static_cast<std::size_t>(rows_));
     std::vector<std::vector<double>> all;
+    for (std::int64_t r = 0; r < rows_; ++r) all.push_back(scores(r));
+    std::vector<RowCut> cuts;
+    check_statistics(all, true, cuts);
+    if (testing::Test::HasFatalFailure()) return;
+    check_statistics(all, false, cuts);
+    if (testing::Test::HasFatalFailure()) return;
+    check_edges(all, cuts, d_top_.download());
+  }
+
+ private:
+  static double tolerance(double score) { return 2e-5 + 4e-6 * std::abs(score); }
+
+  void check_statistics(const std::vector<std::vector<double>>& all, bool entropy, std::vector<RowCut>& cuts) {
+    test::cuda_ok(cudaMemset(d_items_.data(), 0, 8));
+    StreamingArguments a = arguments_;
+    a.entropy = entropy;
+    a.states.weighted = entropy ? d_weighted_.data() : nullptr;
+    run_wgmma_statistics(a, d_items_.data(), test::kDefaultStream);
+    test::wait_for_device();
+    const std::vector<double> reference = d_reference_.download(), sum = d_sum_.download(),
+                              weighted = d_weighted_.download();
+    const std::vector<float> top = d_top_.download();
+    cuts.assign(static_cast<std::size_t>(rows_), {});
     for (std::int64_t r = 0; r < rows_; ++r) {
       const auto n = static_cast<std::size_t>(r);
-      all.push_back(scores(r));
       double largest = -INFINITY, total = 0;
       for (const double s : all[n]) largest = std::max(largest, s);
       if (largest == -INFINITY) {
         ASSERT_EQ(sum[n], 0) << "row " << r;
         ASSERT_EQ(top[n], kLowest) << "row " << r;
+        if (entropy) {
+          ASSERT_EQ(weighted[n], 0) << "row " << r;
+        }
         cuts[n] = {std::numeric_limits<float>::max(), std::numeric_limits<float>::max()};
         continue;
       }
@@ -212,12 +232,18 @@ class Problem {
       ASSERT_LT(error, tolerance(log2_sum)) << "row " << r;
       ASSERT_NEAR(static_cast<double>(top[n]) * unit_, largest, tolerance(largest)) << "row " << r;
       cuts[n] = {static_cast<float>((log2_sum + std::log2(case_.threshold)) / unit_), top[n]};
+      if (!entropy) continue;
+      // What entropy takes of them, in nats: errors of scores count by how far they are from their mean.
+      double expected = 0, spread = 0;
+      for (const double s : all[n]) {
+        if (s == -INFINITY) continue;
+        const double x = s / 1.4426950408889634 - reference[n], weight = std::exp2(s - log2_sum);
+        expected += weight * x;
+        spread += weight * std::abs(x);
+      }
+      ASSERT_NEAR(weighted[n] / sum[n], expected, tolerance(log2_sum) * (2 + spread)) << "row " << r;
     }
-    check_edges(all, cuts, top);
   }
-
- private:
-  static double tolerance(double score) { return 2e-5 + 4e-6 * std::abs(score); }
 
   double stored(double x) const {
     if (case_.dtype == DType::kF32) return static_cast<double>(static_cast<float>(x));
@@ -328,7 +354,7 @@ class Problem {
   DeviceArray<Chunk> d_chunks_;
   DeviceArray<ChunkFacts> d_facts_;
   DeviceArray<std::int32_t> d_items_;
-  DeviceArray<double> d_reference_, d_sum_;
+  DeviceArray<double> d_reference_, d_sum_, d_weighted_;
   DeviceArray<float> d_top_;
   StreamingArguments arguments_;
 };
@@ -396,6 +422,8 @@ const Case kCases[] = {
     {.name = "Sharp", .keys = 500, .chunks = {{1, 70, 500}}, .sharpness = 12, .threshold = 0.3},
     {.name = "ScoresFarAboveZero", .keys = 300, .chunks = {{1, 40, 300}}, .shift = 40},
     {.name = "ScoresThatGrow", .keys = 400, .chunks = {{1, 40, 400}}, .shift = 40, .growth = 0.1},
+    // References move while what was summed still counts.
+    {.name = "ScoresThatGrowSlowly", .keys = 400, .chunks = {{1, 40, 400}}, .shift = 4, .growth = 0.07},
     {.name = "ScoresFarBelowZero", .keys = 300, .chunks = {{1, 40, 300}}, .shift = -40},
 };
 

@@ -218,7 +218,7 @@ TEST(CudaPlan, WgmmaIsOfHopperAndOfPlainProducts) {
     return kernel(shape, hopper);
   };
   EXPECT_EQ(changed([](PlanShape& s) { s.plain_products = false; }), Kernel::kMmaSync);
-  EXPECT_EQ(changed([](PlanShape& s) { s.stats.entropy = true; }), Kernel::kMmaSync);
+  EXPECT_EQ(changed([](PlanShape& s) { s.stats.entropy = true; }), Kernel::kWgmma);
   EXPECT_EQ(changed([](PlanShape& s) { s.selection.top_k = 5; }), Kernel::kMmaSync);
   EXPECT_EQ(changed([](PlanShape& s) { s.head_dim = 128; }), Kernel::kWgmma);
   EXPECT_EQ(changed([](PlanShape& s) { s.head_dim = 136; }), Kernel::kMmaSync);
