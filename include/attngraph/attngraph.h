@@ -475,7 +475,7 @@ typedef struct attngraph_sweep_row {
 ATTNGRAPH_API attngraph_status attngraph_result_sweep(const attngraph_result* result, const double* thresholds,
                                                       int64_t count, attngraph_sweep_row* rows);
 
-/** Figures of one slice (or, from attngraph_result_summary with slice -1, of all). */
+/** Figures of one slice (or, with slice -1, of all). Between two sequences (cross attention) distances are NaN. */
 typedef struct attngraph_summary {
   int64_t rows, edges, empty_rows; /* empty_rows: rows without an allowed key */
   int64_t rows_without_edges;      /* rows that have keys, but no edge */
@@ -494,7 +494,7 @@ ATTNGRAPH_API attngraph_status attngraph_result_summary(const attngraph_result* 
 
 /** One slice in figures of all its attention, not of its edges. Shares: of softmax weights, mass over the number of
  * queries that have keys; of a ready matrix, mass over the sum of its weights. NaN: what a figure is made from was not
- * asked for when the graph was made; it says which statistic that is. */
+ * asked for when the graph was made (it says which statistic), or means nothing between two sequences. */
 typedef struct attngraph_head {
   int64_t batch, layer, head;
   int64_t queries; /* that have keys */

@@ -46,31 +46,32 @@ def followed(streams, rows, attention):
     stream = streams[0]
     paths = []
     for number, ids in enumerate(rows):
-        best = _best(stream, ids, number / len(rows))
+        best = _best(stream, ids, number * stream.passes[0].batch // len(rows))
         if best is None:
             raise NotFoundError(f"sequence {number} is none that the model read; give what generate returned")
         paths.append(stream.path(*best))
     return stream.graph(attention, paths)
 
 
-def _best(stream, ids, share=0.0):
-    """(number of the pass, row) that read most of these ids from the beginning. `share` is where the sequence stands in
-    the batch, from 0 to 1: sequences with the same ids can come from different inputs."""
-    best, read = [], 0
+def _best(stream, ids, place=0):
+    """(number of the pass, row) that read most of these ids from the beginning. `place` is the row of the first pass where
+    the sequence would stand: sequences with the same ids can come from different inputs, and inputs stay in order."""
+    inputs, found = stream.inputs(), {}  # input: (positions read, (pass, row))
+    wanted = inputs[place]
     for number in range(len(stream.passes) - 1, -1, -1):
-        if stream.passes[number].kept < read:
+        if wanted in found and stream.passes[number].kept < found[wanted][0]:
             break
         for row in range(stream.passes[number].batch):
             own = stream.ids(number, row)
             # Where nobody saw token ids (a model given embeddings), nothing says whose row it is.
             known = any(n is not None for n in own)
-            if known and read <= len(own) <= len(ids) and all(a is None or a == b for a, b in zip(own, ids)):
-                best = [*best, (number, row)] if len(own) == read else [(number, row)]
-                read = len(own)
-    # The beams of an input all come from its first row, and inputs stay in order.
-    place = share * stream.passes[0].batch
-    origins = {found: stream.path(*found)[0][1] for found in best}
-    return max(best, key=lambda found: (origins[found] <= place, origins[found] * (origins[found] <= place)), default=None)
+            if known and len(own) <= len(ids) and all(a is None or a == b for a, b in zip(own, ids)):
+                of = inputs[stream.path(number, row)[0][1]]
+                if of not in found or len(own) > found[of][0]:
+                    found[of] = len(own), (number, row)
+    if not found:
+        return None
+    return found[wanted if wanted in found else max(found, key=lambda of: found[of][0])][1]
 
 
 def _read_by_encoder(tokenizer, stream, streams, keys):

@@ -56,6 +56,7 @@ def from_pandas(
     >>> bool(ag.from_pandas(g.to_pandas()).diff(g))  # doctest: +NEEDS(pandas)
     False
     """
+    frame = _with_columns(frame)
     try:
         missing = [name for name in ("query", "key", "weight") if name not in frame or frame[name] is None]
     except (TypeError, IndexError, RuntimeError):
@@ -94,6 +95,14 @@ def from_pandas(
         csr = Csr(np.r_[0, np.cumsum(counts)], columns["key"][begin:end], weight[begin:end])
         slices.append((Slice(*labels[begin].tolist(), 0, queries, keys, int(end - begin)), csr))
     return from_slices(slices, tokens, metadata)
+
+
+def _with_columns(frame):
+    """Where pandas has columns of ours as (levels of) the index, as after groupby, the frame with them as columns."""
+    levels = getattr(getattr(frame, "index", None), "names", None) or ()
+    taken = getattr(frame, "columns", ())
+    named = [name for name in ("batch", "layer", "head", "query", "key") if name in levels and name not in taken]
+    return frame.reset_index(level=named) if named else frame
 
 
 def from_arrow(

@@ -20,6 +20,8 @@ def tensor(array, name):
         return array
     if getattr(array, "requires_grad", False):
         array = array.detach()
+    if hasattr(array, "resolve_neg"):
+        array = array.resolve_neg()  # of torch: a view whose numbers stand with the other sign, which DLPack would drop
     if isinstance(array, np.ma.MaskedArray):
         raise DtypeError(f"{name} is a masked array, whose mask would be lost; give the data and mask= apart")
     _refuse_strangers(array, name)

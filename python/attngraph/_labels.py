@@ -75,15 +75,16 @@ def written(token):
 
 
 def set_labels(sink, tokens, query_tokens=None):
-    """Hand both to a sink; None is none. Gives how many lists, one per sequence, there were of each."""
+    """Hand both to a sink; None is none. Gives how many lists, one per sequence, there were of each, 0 for an empty
+    one."""
     counts = {}
     for name, texts in (("tokens", tokens), ("query_tokens", query_tokens)):
         if texts is not None:
             lists = _lists(texts, name)
             for batch, own in lists:
                 sink.set_labels(name == "query_tokens", batch, own)
-            if lists[0][0] >= 0:
-                counts[name] = len(lists)
+            if lists[0][0] >= 0 or not lists[0][1]:
+                counts[name] = len(lists) if lists[0][0] >= 0 else 0
     return counts
 
 
@@ -96,6 +97,12 @@ def require_one_each(counts, graph):
     """Lists that are one per sequence must be as many as there are sequences: a single one would go to all."""
     sequences = max((s.batch for s in graph.slices), default=-1) + 1
     for name, count in counts.items():
+        positions = max((s.key_count if name == "tokens" else s.query_count for s in graph.slices), default=0)
+        if count == 0 and positions == 0:
+            continue
+        if count == 0:
+            side = "key" if name == "tokens" else "query"
+            raise ShapeError(f"{name} is empty, but there are {positions} positions; label every {side} or none")
         if count != sequences:
             raise ShapeError(f"{name} has {count} lists; there are {sequences} sequences, and each has one")
     return graph

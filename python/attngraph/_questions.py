@@ -65,9 +65,10 @@ class Questions:
         ([0.625], [0.125])
         """
         columns = self._result.heads(_values.positive(window, "window"))
+        apart = self._result.two_sided()  # between two sequences there is no distance
         missing = [
             stat
-            for stat in ("entropy", "columns", "distances")
+            for stat in ("entropy", "columns", *(() if apart else ("distances",)))
             if columns["queries"].any() and not _known(columns[_NEEDS[stat][0]]).any()
         ]
         if missing and not partial:
@@ -75,7 +76,7 @@ class Questions:
                 f"the graph has no sums of {', '.join(missing)} over all attention; make it with stats=\"heads\" (extract, "
                 'from_matrix, capture), or ask for heads(partial=True), what is known'
             )
-        unknown = {name for stat in missing for name in _NEEDS[stat]}
+        unknown = {name for stat in missing + ["distances"] * apart for name in _NEEDS[stat]}
         for name in [*_NEEDS["tokens"], "punctuation_share"]:
             if not _known(columns[name]).any():
                 unknown.add(name)

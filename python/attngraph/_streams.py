@@ -19,6 +19,7 @@ from .graph import Graph
 from .records import Csr, together
 
 _SAMPLE = 16  # numbers of a key that stand for it
+_ROUNDING = {1: 1, 2: 8, 4: 1 << 12, 8: 1 << 32}  # by bytes of a number: how far apart two may be by rounding alone
 
 
 class Print(NamedTuple):
@@ -144,6 +145,21 @@ class Stream:
     def __init__(self, stack, passes):
         self.stack, self.passes = stack, passes
         self._made = {}  # kind: (number of passes, graph)
+        self._inputs = None  # of the rows of the first pass, while its prints are there
+
+    def inputs(self):
+        """For every row of the first pass the number of what it read, words and another sequence: beams of one input stand
+        side by side, and have the same keys, up to the order in which a row of a batch is summed."""
+        import torch
+
+        if self._inputs is None:
+            first = self.passes[0]
+            other = torch.zeros(first.batch, dtype=torch.bool)
+            for keys, _, _ in first.prints.values():
+                apart = (keys[1:].long() - keys[:-1].long()).abs() > _ROUNDING[keys.element_size()]
+                other[1:] |= (apart.flatten(1).double().mean(1) > 0.1).cpu()
+            self._inputs = other.cumsum(0).tolist()
+        return self._inputs
 
     @property
     def last(self):
@@ -231,6 +247,7 @@ class Streams:
             return
         stream, step.rows = found
         if best > 1:
+            stream.inputs()
             stream.last.prints = {}
             stream.passes.append(step)
             return
@@ -239,7 +256,9 @@ class Streams:
         while history and history[-1].begin >= step.begin:
             step.rows = None if history[-1].rows is None else [history[-1].rows[row] for row in step.rows]
             history.pop()
-        self.all.append(Stream(stack, [*history, step]))
+        branch = Stream(stack, [*history, step])
+        branch._inputs = stream.inputs() if history else None
+        self.all.append(branch)
 
 
 def _cut(s, csr, rows, end, kind):

@@ -124,6 +124,8 @@ def path(value):
         raise ArgumentError(f"the path is {_shown(value)}; it is a text or an os.PathLike") from None
     if not found:
         raise ArgumentError("the path is empty")
+    if "\0" in found:
+        raise ArgumentError(f"the path is {_shown(found)}; it holds a NUL, where the system would cut it off")
     return found
 
 

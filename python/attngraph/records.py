@@ -112,7 +112,7 @@ class Summary(NamedTuple):
     weight_min: float  # NaN without edges
     weight_max: float
     entropy_mean: float  # NaN unless asked for
-    mean_distance: float  # of query - key over edges, weighted
+    mean_distance: float  # of query - key over edges, weighted; NaN, as the next two, between two sequences
     self_share: float  # share of edge weight on key == query,
     previous_share: float  # on key == query - 1,
     first_share: float  # on key == 0

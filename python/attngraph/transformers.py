@@ -152,7 +152,7 @@ class Capture:
         self._call_options(0, {}, None, False, None, Place(0, 0), None)  # wrong values are told here, not in the model
         self._devices = _live.Devices()
         self._beside = Beside()
-        self._cache_given = False  # to the pass that is running: it may be changed in place
+        self._cache = None  # that was given to the pass that is running: it may be changed in place
         self._modules = None
         self._of_layer = {}  # place in the model: the module that has it
         self._streams = Streams()
@@ -373,7 +373,7 @@ class Capture:
         if self._depth == 0:
             self._settle()
             self._running, self._called, self._ids = {}, set(), {}
-            self._cache_given = _live.cache_of(kwargs) is not None
+            self._cache = _live.cache_of(kwargs)
             self._thread = threading.get_ident()
         elif self._thread != threading.get_ident():
             raise UnsupportedError("two threads run the model at once; a capture can follow one at a time")
@@ -389,6 +389,7 @@ class Capture:
         self._depth -= 1
         if self._depth == 0:  # masks stay until now: generate makes those of a static cache before the pass
             self._masks.clear()
+            self._cache = None
             if output is None:  # it was left by an exception
                 self._failed = True
                 self._beside.drop()
@@ -425,6 +426,14 @@ class Capture:
         # A static cache counts in a tensor that changes in place: read it now.
         if q_length is not None and kv_length is not None:
             self._masks[int(q_length), int(kv_length)] = Place(int(q_offset), int(kv_offset))
+
+    def _place_without_mask(self, where, queries, keys):
+        """Where queries and keys stand when transformers made no mask, as with a 4-D mask of the caller's: the cache, which
+        holds the keys of this layer by now, counts all that it ever got. A static one has more room than keys."""
+        end = _live.length_of(self._cache, where.layer) if self._cache is not None and where.kind == "decoder" else None
+        if end is None or end < queries:
+            return Place(keys - queries, 0)
+        return Place(end - queries, max(end - keys, 0))
 
     def _listens_to(self, module):
         """Another model may share the configuration; what is computed again for gradients is no pass."""
@@ -463,7 +472,7 @@ class Capture:
         if where.kind == "cross":
             place = Place(running.begin or 0, 0)
         else:
-            place = self._masks.get((queries, keys), Place(keys - queries, 0))
+            place = self._masks.get((queries, keys)) or self._place_without_mask(where, queries, keys)
             if place.query_begin < 0:
                 raise UnsupportedError(
                     f"{name} attends from {queries} queries to {keys} keys, which it made out of the same positions: where "
@@ -490,7 +499,7 @@ class Capture:
 
         made = None
         if query.device.type == "cuda":
-            key = key.clone() if self._cache_given else key
+            key = key.clone() if self._cache is not None else key
             self._beside.do(
                 query.device,
                 lambda stream: self._devices.run(query.device, lambda context, move: extract(context, move, stream)),

@@ -108,6 +108,22 @@ def test_layers_of_both_kinds_in_one_stack():
     assert found == {"decoder": ({0, 2}, 7), "cross": ({1, 3}, 5)}
 
 
+def test_inputs_with_the_same_answer_are_told_apart():
+    """Two texts, whose answers are forced to be the same words: only the keys of the encoder tell their beams apart."""
+    model, inputs = model_of("bart"), inputs_of("bart")
+    words = {(1,): [5, 6, 7]}
+    how = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "num_beams": 3, "num_return_sequences": 2}
+    with capture(model, THRESHOLD) as cap:
+        during = model.generate(
+            **inputs, **how, prefix_allowed_tokens_fn=lambda _, read: words.get(tuple(read.tolist()), [9])
+        )
+    inputs = {name: value.repeat_interleave(2, 0) for name, value in inputs.items()}
+    assert {tuple(own) for own in during[:2].tolist()} == {tuple(own) for own in during[2:].tolist()}
+    weights = weights_of(model, inputs, during[:, :-1])
+    assert_same(cap.follow(during), weights["decoder"])
+    assert_same(cap.follow(during, "cross"), weights["cross"])
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("name", ["bart", "t5", "whisper"])
 def test_generation_gives_three_graphs(name, beams):

@@ -170,3 +170,22 @@ def test_lists_that_do_not_fit_are_told():
     ):
         with pytest.raises(ag.Error, match=text):
             ag.from_matrix(BATCH, 0.05, layout="bhqk", **how)
+
+
+def test_an_empty_list_of_words_is_told():
+    for empty in ([], (), np.array([])):
+        with pytest.raises(ag.errors.ShapeError, match="tokens is empty, but there are 2 positions"):
+            ag.from_matrix(np.eye(2), 0.1, tokens=empty)
+    with pytest.raises(ag.errors.ShapeError, match="query_tokens is empty"):
+        ag.from_matrix(np.eye(2), 0.1, tokens=["a", "b"], query_tokens=[])
+    assert ag.from_matrix(np.zeros((0, 0)), 0.1, tokens=[]).tokens is None  # a word for every position: there are none
+
+
+def test_between_two_sequences_nothing_has_a_distance():
+    graph = ag.from_matrix(CROSS, 0.05, FRENCH, query_tokens=ENGLISH, stats="heads")
+    table, stats = graph.heads(), graph.stats()
+    np.testing.assert_allclose(table["first_share"], [CROSS[0, :, 0].sum() / CROSS[0].sum()])
+    for name in ("self_share", "previous_share", "mean_distance"):
+        assert name not in table.columns and np.isnan(getattr(stats, name))
+    for name in ("window_share", "induction_share", "duplicate_share", "same_word_share"):
+        assert name not in table.columns

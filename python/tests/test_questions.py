@@ -169,6 +169,8 @@ def test_tables_and_graphs_come_back(graph):
     with pytest.raises(ag.errors.ArgumentError, match="keys up to"):
         ag.from_pandas(frame, keys=3)
     assert len(ag.from_pandas(frame[:0], keys=3, queries=3)) == 0
+    for index in (["layer", "head"], "query", ["batch", "layer", "head", "query", "key"]):  # as groupby leaves them
+        assert not ag.from_pandas(frame.set_index(index), tokens=graph.tokens).diff(graph)
 
 
 def test_arrow_and_networkx_come_back(graph):

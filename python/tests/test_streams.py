@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import attngraph as ag  # noqa: E402
+from attngraph._captured import _best  # noqa: E402
 from attngraph._live import Devices, on_host  # noqa: E402
+from attngraph._streams import Pass, Print, Stream, print_of  # noqa: E402
 from attngraph.transformers import capture  # noqa: E402
 from test_transformers import FAMILIES, THRESHOLD, assert_same, build, family, ids, run, truth  # noqa: E402
 
@@ -135,6 +137,26 @@ def test_beams_that_end_early_are_followed():
             cap.follow(odd)
     with pytest.raises(ag.errors.ArgumentError, match="attention is 'self'"):
         cap.follow(answers, "self")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_equal_answers_belong_to_the_inputs_whose_beams_they_are(dtype):
+    """Rows that have the same keys are followed as they stand, so that an answer may come from any row of its input; the last
+    bits of a row differ by its place in the batch."""
+    generator = torch.Generator().manual_seed(0)
+    encoded = torch.randn(2, 1, 7, 32, generator=generator, dtype=torch.float64).repeat_interleave(3, 0)
+    encoded = encoded * (1 + torch.finfo(dtype).eps * torch.randn(encoded.shape, generator=generator))
+    first, second = Pass(0, 1, 6, None), Pass(1, 1, 6, None)
+    first.ids, second.ids = torch.full((6, 1), 1), torch.tensor([[8], [9], [8], [8], [8], [9]])
+    first.prints = {("cross", 0): Print(print_of(encoded.to(dtype)), 0)}
+    second.rows = [2, 1, 1, 5, 4, 5]
+    stream = Stream("layers", [first, second])
+    assert stream.inputs() == [0, 0, 0, 1, 1, 1]
+    for place in range(6):
+        number, row = _best(stream, [1, 9, 2], place)
+        assert number == 1 and row == (1 if place < 3 else 5)
+    assert _best(stream, [1, 7], 4) == (0, 3)  # what both read of it
+    assert _best(stream, [3, 7], 4) is None
 
 
 def test_a_model_given_embeddings_is_not_followed_by_ids():
@@ -299,3 +321,18 @@ def test_a_capture_says_why_tensors_went_to_the_host():
     assert "note" not in cap.graph.metadata
     cap._devices.run(torch.device("mps"), lambda context, move: None)
     assert "mps were copied" in cap.graph.metadata["note"] and cap.graph.report.backend == "cpu"
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["StaticCache", "DynamicCache"])
+def test_a_mask_of_the_callers_own_and_a_cache(kind, attention):
+    """transformers makes no mask then, which would say where the queries stand; a static cache has room to spare."""
+    model, prompt = family("Llama", {}, attention), ids(2, 8)
+    room = {"max_cache_len": 13} if kind == "StaticCache" else {}
+    cache = getattr(transformers, kind)(config=model.config, **room)
+    with capture(model, THRESHOLD) as cap:
+        for begin, end in ((0, 6), (6, 7), (7, 8)):
+            stands, keys = torch.arange(begin, end)[:, None], torch.arange(room.get("max_cache_len", end))
+            mask = torch.where(keys <= stands, 0.0, torch.finfo(torch.float32).min).expand(2, 1, -1, -1)
+            run(model, input_ids=prompt[:, begin:end], attention_mask=mask, past_key_values=cache)
+    assert_same(cap.graph, truth(model, input_ids=prompt))

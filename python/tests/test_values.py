@@ -128,3 +128,23 @@ def test_arrays_that_are_none_are_called_by_what_they_are():
     ones = matrix > 0.3
     assert not ag.from_matrix(ones).diff(ag.from_matrix(ones.numpy())) and len(ag.from_matrix(ones.int()))
     assert not ag.extract(Q, Q, device=torch.device("cpu")).diff(ag.extract(Q, Q, device="cpu"))
+
+
+def test_a_tensor_whose_sign_is_a_view_of_torch():
+    torch = pytest.importorskip("torch")
+    plain = torch.arange(24.0, dtype=torch.float64).reshape(1, 4, 6).cos()
+    turned = torch.complex(torch.zeros_like(plain), -plain).conj().imag  # -(-plain), of which DLPack sees the inner
+    assert turned.is_neg() and bool((turned == plain).all())
+    assert not ag.extract(turned, plain, 0.1).diff(ag.extract(plain, plain, 0.1))
+    assert not ag.extract(plain, turned, 0.1).diff(ag.extract(plain, plain, 0.1))
+    assert not ag.from_matrix(turned[0], 0.1).diff(ag.from_matrix(plain[0], 0.1))
+
+
+def test_a_path_with_a_nul_is_not_cut_off(tmp_path):
+    graph = ag.from_matrix([[1.0]], 0.1)
+    for write in (graph.save, graph.to_csv, graph.to_html):
+        with pytest.raises(ag.Error, match="NUL"):
+            write(str(tmp_path / "g\0.npz"))
+    with pytest.raises(ag.Error, match="NUL"):
+        ag.load("g\0.npz")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 #include "sink.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "../io/graph_file.hpp"
 #include "c_views.hpp"
@@ -306,7 +307,9 @@ attngraph_status attngraph_sink_set_labels(attngraph_sink* sink, int32_t side, i
 
 attngraph_status attngraph_sink_load_labels(attngraph_sink* sink, int32_t side, const char* path) {
   return with_sink(sink, [&](attngraph_sink& open) {
-    ag::api::words_of(open, side) = ag::spelled_out(ag::read_tokens(&required(path, "path")));
+    ag::Labels labels = ag::spelled_out(ag::read_tokens(&required(path, "path")));
+    if (labels.empty()) labels.lists.emplace_back();  // a file with no words for keys is a mistake; none at all is not
+    ag::api::words_of(open, side) = std::move(labels);
   });
 }
 

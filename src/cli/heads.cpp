@@ -49,11 +49,12 @@ bool is_known(const std::vector<head_figures>& table, const Column& column) {
   return std::any_of(table.begin(), table.end(), [&](const auto& h) { return !std::isnan(h.*column.field); });
 }
 
-void require_sums(const std::vector<head_figures>& table, const HeadsFlags& flags) {
+void require_sums(const std::vector<head_figures>& table, const HeadsFlags& flags, bool two_sided) {
   const bool any_row = std::any_of(table.begin(), table.end(), [](const auto& h) { return h.queries > 0; });
   if (flags.partial || !any_row) return;
   for (const Column& column : {kColumns[1], kColumns[2], kColumns[6]}) {
     if (is_known(table, column)) continue;
+    if (two_sided && column.field == &head_figures::self_share) continue;  // no distance between two sequences
     throw error(ATTNGRAPH_ERROR_NOT_FOUND,
                 fmt::format("{}: the graph has no {} of all attention; make it with --stats heads, or give --partial "
                             "for what is known",
@@ -123,8 +124,9 @@ void print_heads_table(const std::vector<head_figures>& table, const HeadsFlags&
 int heads(const HeadsFlags& flags) {
   if (flags.window < 1) throw UsageError("--window: give at least 1");
   if (flags.n && *flags.n < 0) throw UsageError("-n: give a number of heads, 0 or more");
-  std::vector<head_figures> table = result::load(flags.path).heads(flags.window);
-  require_sums(table, flags);
+  const result graph = result::load(flags.path);
+  std::vector<head_figures> table = graph.heads(flags.window);
+  require_sums(table, flags, graph.two_sided());
   if (!flags.sort.empty()) sort_by(table, flags.sort);
   if (flags.n && static_cast<std::size_t>(*flags.n) < table.size()) table.resize(static_cast<std::size_t>(*flags.n));
   if (flags.json)

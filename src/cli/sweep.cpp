@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // attngraph sweep: what each of several thresholds would keep, in one pass and without keeping an edge.
 #include <fmt/format.h>
+#include <strings.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "command.hpp"
@@ -31,12 +33,21 @@ std::unique_ptr<OpenFile> open_tensors(const std::string& path, std::optional<er
   }
 }
 
+// Whether the name says that the file is a graph of text, which begins like no tensor file.
+bool named_as_table(const std::string& path) {
+  for (const graph_format& format : graph_formats(ATTNGRAPH_FORMAT_READ | ATTNGRAPH_FORMAT_STREAM)) {
+    const std::size_t length = std::strlen(format.suffix);
+    if (path.size() >= length && ::strcasecmp(path.c_str() + path.size() - length, format.suffix) == 0) return true;
+  }
+  return false;
+}
+
 result load_graph(const std::string& path, const std::optional<error>& not_tensors) {
   try {
     return result::load(path);
   } catch (const error&) {
     // Which of two complaints is the right one only the name can tell.
-    if (not_tensors && !path.ends_with(".csv") && !path.ends_with(".jsonl")) throw error(*not_tensors);
+    if (not_tensors && !named_as_table(path)) throw error(*not_tensors);
     throw;
   }
 }

@@ -95,9 +95,11 @@ std::vector<HeadFigures> heads(const EdgeList& graph, std::int64_t window) {
     double whole = out.queries > 0 ? static_cast<double>(out.queries) : kNaN;
     if (matrix)
       whole = !sums.received.empty() ? sum_of(sums.received) : !sums.distances.empty() ? sum_of(sums.distances) : kNaN;
-    if (!sums.distances.empty()) fill_from_distances(sums, window, whole, out);
+    // Queries of another sequence have no distance from the keys, and no word among theirs.
+    const bool apart = graph.metadata.two_sided();
+    if (!sums.distances.empty() && !apart) fill_from_distances(sums, window, whole, out);
     if (!sums.received.empty()) fill_from_columns(sums, punctuation, whole, out);
-    if (sums.tokens.size() == kTokenRelations) {
+    if (sums.tokens.size() == kTokenRelations && !apart) {
       const auto share = [&](TokenRelation relation) {
         return sums.tokens[static_cast<std::size_t>(relation)] / whole;
       };

@@ -148,6 +148,8 @@ Summary summarise(const EdgeList& graph, std::optional<std::size_t> slice) {
   s.self_share = ratio(self_sum, weight_sum, 0);
   s.previous_share = ratio(previous_sum, weight_sum, 0);
   s.first_share = ratio(first_sum, weight_sum, 0);
+  // Between two sequences there is no distance.
+  if (graph.metadata.two_sided()) s.mean_distance = s.self_share = s.previous_share = kNaN;
   return s;
 }
 

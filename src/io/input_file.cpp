@@ -30,6 +30,9 @@ InputFile::InputFile(const std::string& path) : name_(in_quotes(path)) {
   if (path.find('\0') != std::string::npos) fail(Status::kNotFound, "{}: the path holds a NUL byte", name_);
   // Not blocking: opening a pipe without a writer would wait for ever.
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd_ < 0 && path == "-")
+    fail(Status::kNotFound, "{}: standard input is not read, since a file is read from many places; name a file",
+         name_);
   if (fd_ < 0) fail(Status::kNotFound, "{}: cannot be opened: {}", name_, reason(errno));
   struct stat status {};
   const int error = ::fstat(fd_, &status) != 0 ? errno : 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 #include "graph_file.hpp"
@@ -168,7 +169,16 @@ Labels read_tokens(const std::string& path) {
   }
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
-  if (has_suffix(path, ".json") || is_json_list(text)) return parse_tokens_json(text, file.name());
+  const bool json = has_suffix(path, ".json") || is_json_list(text);
+  if (json) return parse_tokens_json(text, file.name());
+  // A token may hold a zero byte. UTF-16 without a mark has one in every second place, and files that are no text have
+  // many.
+  if (std::count(text.begin(), text.end(), '\0') > std::ssize(text) / 4) {
+    fail_at(
+        Status::kUnsupported, file.name(), text.find('\0'),
+        "one byte of four and more is zero, as in UTF-16 and in files that are no text; tokens are UTF-8, one a line: "
+        "save the file as that");
+  }
   return Labels(parse_lines(text, file.name()));
 }
 

@@ -48,6 +48,42 @@ TEST_F(Errors, UsageIsExplained) {
   EXPECT_THAT(run(extract({"--treshold", "1"})).err, HasSubstr("attngraph extract --help"));
 }
 
+TEST_F(Errors, ASlipOfTheFingerIsPointedOut) {
+  expect_error(2, {"extrct"}, {"'extrct'; is extract meant?"});
+  expect_error(2, {"Stats"}, {"is stats meant?"});
+  expect_error(2, extract({"--treshold", "1"}), {"--treshold; is --threshold meant?"});
+  expect_error(2, extract({"--thresh=0.1"}), {"is --threshold meant?"});
+  EXPECT_THAT(run({"frobnicate"}).err, testing::Not(HasSubstr("meant")));
+  EXPECT_THAT(run(extract({"--frobnicate"})).err, testing::Not(HasSubstr("meant")));
+}
+
+// An empty value is a variable of the shell that was never set; it would choose everything.
+TEST_F(Errors, EmptyAndRepeatedAndUnreadableValues) {
+  for (const char* flag : {"--heads", "--layers", "--query-range", "--tokens", "--stats"})
+    expect_error(2, extract({flag, ""}), {flag, "the value is empty"});
+  expect_error(2, {"top", ""}, {"graph", "the value is empty"});
+  expect_error(2, extract({"-t", "0.1", "-t", "0.2"}), {"--threshold is given 2 times"});
+  expect_error(2, extract({"-t", "10%"}), {"--threshold: '10%'"});
+  expect_error(2, extract({"--top-k", "1.5"}), {"--top-k: '1.5'"});
+  expect_error(1, {"top", "-"}, {"'-'", "standard input is not read"});
+}
+
+// As head and cat end: by the signal, without a word.
+TEST_F(Errors, AReaderThatHasGoneIsNoNews) {
+  run(extract({}));
+  for (const char* reading : {"convert e.csv -", "top e.csv", "extract q.npy k.npy -o - --quiet"}) {
+    const std::string command = std::string(ATTNGRAPH_COMMAND) + " " + reading;
+    const std::string script = "cd " + folder_.string() + " && { sleep 0.2; " + command +
+                               "; echo $? > status; } 2> said | true; cat status said";
+    FILE* pipe = ::popen(("bash -c '" + script + "'").c_str(), "r");
+    ASSERT_NE(pipe, nullptr);
+    std::string heard;
+    for (int c; (c = std::fgetc(pipe)) != EOF;) heard += static_cast<char>(c);
+    ::pclose(pipe);
+    EXPECT_EQ(heard, "141\n") << reading;
+  }
+}
+
 TEST_F(Errors, HelpAndVersionAreNotErrors) {
   for (const char* command : {"extract", "filter", "sweep", "top", "stats", "diff", "convert", "doctor", "bench"}) {
     EXPECT_THAT(output({command, "--help"}), HasSubstr(command));

@@ -38,6 +38,10 @@ TEST_F(Words, QueriesMayHaveTheirOwn) {
       << "key 1 is not query 1 itself";
   output({"convert", "x.npz", "x.graphml"});
   EXPECT_THAT(text("x.graphml"), HasSubstr(R"(source="b0_q1" target="b0_k1")"));
+  EXPECT_THAT(output({"stats", "x.npz", "--json"}), HasSubstr("\"self_share\": null")) << "nor is it at any distance";
+  output({"filter", "x.npy", "--tokens", "keys.json", "--query-tokens", "queries.txt", "-o", "h.npz", "--stats",
+          "heads", "--quiet"});
+  EXPECT_THAT(output({"heads", "h.npz"}), testing::AllOf(HasSubstr("first"), Not(HasSubstr("before  "))));
   // In a file of tensors, and given later.
   write_safetensors("x.safetensors", {{"a", {1, 2, 3}, {0.5F, 0, 0.5F, 0, 1, 0}}},
                     {{"tokens", R"(["E0","E1","E2"])"}, {"query_tokens", R"(["D0","D1"])"}});
@@ -98,6 +102,16 @@ TEST_F(Words, FilesOfWindowsAreRead) {
     write("words.txt", text);
     EXPECT_THAT(csv({"x.npy", "--tokens", "words.txt"}), HasSubstr("0,0,0,1,1,1,ran,fox\n")) << text;
   }
+}
+
+TEST_F(Words, AnEmptyFileOfThemIsAMistake) {
+  for (const char* nothing : {"", "[]", "\xEF\xBB\xBF"}) {
+    write("none.txt", nothing);
+    expect_error(1, {"filter", "x.npy", "--tokens", "none.txt", "-o", "-"}, {"0 tokens, but 3 keys"});
+    expect_error(1, {"filter", "x.npy", "--query-tokens", "none.txt", "-o", "-"}, {"0 query tokens, but 2 queries"});
+  }
+  write_npy("nothing.npy", {1, 0, 0}, std::vector<float>{});
+  output({"filter", "nothing.npy", "--tokens", "none.txt", "-o", "-", "--quiet"});
 }
 
 TEST_F(Words, OfAByteLevelVocabularyAreShownAsText) {

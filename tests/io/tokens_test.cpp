@@ -53,6 +53,7 @@ TEST(Tokens, AByteOrderMarkIsNoPartOfThem) {
   EXPECT_EQ(read("\xEF\xBB\xBFthe\r\ncat"), (Tokens{"the", "cat"}));
   EXPECT_EQ(read("\xEF\xBB\xBF[\"a\"]"), Tokens{"a"});
   expect_error(Status::kUnsupported, {"UTF-16", "save the file as"}, [] { read(std::string("\xFF\xFEt\0", 4)); });
+  expect_error(Status::kUnsupported, {"is zero", "UTF-16", "byte 1"}, [] { read(std::string("t\0\n\0", 4)); });
 }
 
 TEST(Tokens, AreAListForEachSequence) {
