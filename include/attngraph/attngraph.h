@@ -721,8 +721,10 @@ typedef struct attngraph_session_info {
  *
  * Memory, of N keys in B x Hkv heads of D numbers: those as they were given, with room for half as many more, and one
  * packed copy in whole strips of 512 keys (f64: 256): 4 D bytes a key and head, 8 D for f64, 6 D for f32 where AMX is
- * used; a second copy of 8 D bytes where rows needed double. With a window, of the last `window` keys, the last append
- * and at most 511 more, and up to three times those as they were given.
+ * used, 2 D for bf16, and for f16 where the processor widens it and AMX is not used; a second copy of 8 D bytes where
+ * rows needed double. More than 2 MiB of a head lie in blocks of that size (D above 256: of up to 8 MiB or four
+ * strips). With a window, of the last `window` keys, the last append and at most 511 more, or the rest of a block, and
+ * up to three times those as they were given.
  *
  * @param context  its device is the session's; it may be destroyed before. Keys are kept on the host; a CUDA backend,
  *                 where one is asked for, reads them from there in every call

@@ -23,8 +23,9 @@ class Session:
     keys; a CUDA backend, asked for by `device` or `backend`, reads the kept keys anew in every call.
 
     Memory, of N keys in B x Hkv heads of D numbers: the keys as given, with room for half as many more, and one packed copy
-    in whole strips of 512 keys: 4 D bytes a key and head (8 D for float64, 6 D for float32 where AMX is used). A `window`
-    bounds N.
+    in whole strips of 512 keys: 4 D bytes a key and head (8 D for float64, 6 D for float32 where AMX is used, 2 D for
+    bfloat16, and for float16 where the processor widens it and AMX is not used), in blocks of 2 MiB where there is more
+    than that of a head. A `window` bounds N.
 
     Parameters
     ----------

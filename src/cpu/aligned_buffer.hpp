@@ -8,8 +8,8 @@
 
 namespace ag::cpu {
 
-// Uninitialised, aligned for any vector. Grows, never shrinks, does not keep its content when it grows.
-template <class T>
+// Uninitialised, aligned for any vector at least. Grows, never shrinks, does not keep its content when it grows.
+template <class T, std::size_t kAlign = 64>
 class AlignedBuffer {
  public:
   T* data() { return data_.get(); }
@@ -24,7 +24,7 @@ class AlignedBuffer {
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
+  static constexpr std::align_val_t kAlignment{kAlign};
   struct Delete {
     void operator()(T* p) const { ::operator delete(p, kAlignment); }
   };

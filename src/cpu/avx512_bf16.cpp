@@ -61,7 +61,7 @@ __attribute__((target("avx512f,avx512bf16"))) void score_strip(const float* q, c
 void use_avx512_bf16(Kernels<float>& table) {
   table.rows_per_block = kRows;
   table.panel_keys = kPanelKeys;
-  table.depth = depth;
+  table.depth = table.key_depth = depth;
   table.score_roundings = roundings;
   table.products_per_value = 1;
   table.scales_scores = true;

@@ -142,8 +142,8 @@ KeySlot& KeptKeys::slot(const Group& group, Product product) {
   KeySlot& slot = slots_[static_cast<std::size_t>(group.batch * shape_.shape[1] + group.key_head)];
   slot.group = &group;
   const auto grow = [&]<class T>(PackedKeys<T>& packed, Product of) {
-    const Kernels<T> kernel = product_kernels<T>(of, shape_.dtype);
-    packed.grow((count_ + kStripKeys<T> - 1) / kStripKeys<T>, kStripKeys<T> * kernel.depth(shape_.shape[3]),
+    const Kernels<T> kernel = product_kernels<T>(of, shape_.dtype, true);
+    packed.grow((count_ + kStripKeys<T> - 1) / kStripKeys<T>, kStripKeys<T> * kernel.key_depth(shape_.shape[3]),
                 kernel.score_strip);
   };
   grow(slot.f32, Product::kFloat);

@@ -342,6 +342,7 @@ const Kernels<T>& table() {
                                  static_cast<double>(kStripKeys<T>) / static_cast<double>(2 * lanes<T>()) + 1 +
                                      std::log2(static_cast<double>(lanes<T>())),
                                  whole_depth,
+                                 whole_depth,
                                  chain_roundings,
                                  0,
                                  false,
@@ -350,7 +351,7 @@ const Kernels<T>& table() {
                                  pack_panel<T>,
                                  pack_query<T>,
                                  score_strip<T>,
-                                 score_few<T>,
+                                 score_few_of<T, T>,
                                  nullptr,
                                  nullptr,
                                  nullptr,

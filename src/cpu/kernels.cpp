@@ -24,6 +24,7 @@ HWY_EXPORT(table_f64);
 HWY_EXPORT(matrix_table_f32);
 HWY_EXPORT(matrix_table_f64);
 HWY_EXPORT(registers_of_target);
+HWY_EXPORT(use_halves);
 
 template <>
 const Kernels<float>& kernels<float>() {
@@ -42,6 +43,7 @@ const MatrixKernels<double>& matrix_kernels<double>() {
   return HWY_DYNAMIC_DISPATCH(matrix_table_f64)();
 }
 int vector_registers() { return HWY_DYNAMIC_DISPATCH(registers_of_target)(); }
+void use_halves(Kernels<float>& table, DType dtype) { HWY_DYNAMIC_DISPATCH(use_halves)(table, dtype); }
 
 }  // namespace cpu
 

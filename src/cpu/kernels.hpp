@@ -111,8 +111,9 @@ struct Kernels {
   std::int64_t panel_keys;  // keys of one register tile; strips are whole panels
   double sum_roundings;     // additions on the longest path of a strip's sum, for the band
 
-  // The product. A packed row holds depth(d) values of the size of T.
+  // The product. A packed query holds depth(d) values of the size of T, a packed key key_depth(d).
   std::int64_t (*depth)(std::int64_t d);
+  std::int64_t (*key_depth)(std::int64_t d);
   // Roundings on the longest path of a score, that of the scale included; and, where what is subnormal counts as 0, the
   // products of each d.
   double (*score_roundings)(std::int64_t d);
@@ -122,7 +123,7 @@ struct Kernels {
   void (*unpack_row)(const void* row, DType dtype, std::int64_t stride, std::int64_t d, T* out);
   // Sum of squares in double.
   double (*squared_norm)(const T* x, std::int64_t d);
-  // rows[panel_keys][d] -> packed[depth(d)][panel_keys]
+  // rows[panel_keys][d] -> packed[key_depth(d)][panel_keys]
   void (*pack_panel)(const T* rows, std::int64_t d, T* packed);
   // Row r < rows_per_block of a block, into packed[depth(d) * rows_per_block], which was 0.
   void (*pack_query)(const T* row, std::int64_t d, std::int64_t r, T* packed);
@@ -186,5 +187,7 @@ const Kernels<T>& kernels();
 template <class T>
 const MatrixKernels<T>& matrix_kernels();
 int vector_registers();
+// Of keys of 16 bits, the product of the instruction set in use with packed keys of 16 bits, where it has one.
+void use_halves(Kernels<float>& table, DType dtype);
 
 }  // namespace ag::cpu

@@ -12,7 +12,7 @@ template <class T>
 std::int64_t pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Product product, std::int64_t strip,
                         std::int64_t from, std::int64_t count, T* out, std::vector<T>& rows) {
   const TensorView& k = job.problem.k;
-  const Kernels<T> kernel = product_kernels<T>(product, k.dtype);
+  const Kernels<T> kernel = product_kernels<T>(product, k.dtype, job.problem.kept != nullptr);
   const std::int64_t d = k.shape[3];
   const std::int64_t panel = kernel.panel_keys;
   rows.resize(static_cast<std::size_t>(panel * d));
@@ -29,7 +29,7 @@ std::int64_t pack_strip(const Job& job, const Group& group, const KeyFacts& fact
         kernel.unpack_row(k.at(group.batch, group.key_head, j), k.dtype, k.strides[3], d, row);
       }
     }
-    kernel.pack_panel(rows.data(), d, out + (first - begin) * kernel.depth(d));
+    kernel.pack_panel(rows.data(), d, out + (first - begin) * kernel.key_depth(d));
     packed += panel;
   }
   return packed;
@@ -61,7 +61,7 @@ void PackedKeys<T>::grow(std::int64_t strips, std::int64_t strip_size, Form form
     states_ = std::move(states);
     most_strips_ = most;
   }
-  own_.resize(static_cast<std::size_t>(strips));
+  own_.grow(strips, strip_size);
   form_ = form;
   strip_size_ = strip_size;
   strips_ = strips;
@@ -73,26 +73,15 @@ void PackedKeys<T>::truncate(std::int64_t count) {
     std::atomic<int>& state = states_[static_cast<std::size_t>(s)];
     const std::int64_t left = std::max<std::int64_t>(0, count - s * kStripKeys<T>);
     state = static_cast<int>(std::min<std::int64_t>(left, state));
-    if (left == 0) own_[static_cast<std::size_t>(s)] = {};
   }
+  own_.truncate((count + kStripKeys<T> - 1) / kStripKeys<T>);
 }
 
 template <class T>
 void PackedKeys<T>::drop_before(std::int64_t key) {
   const std::int64_t end = std::min(key / kStripKeys<T>, strips_);
-  for (std::int64_t s = end - 1; s >= 0; --s) {
-    AlignedBuffer<T>& strip = own_[static_cast<std::size_t>(s)];
-    if (states_[static_cast<std::size_t>(s)] == 0 && strip.size() == 0 && s + 1 < end) break;
-    strip = {};
-    states_[static_cast<std::size_t>(s)] = 0;
-  }
-}
-
-template <class T>
-std::size_t PackedKeys<T>::bytes() const {
-  std::size_t bytes = 0;
-  for (const AlignedBuffer<T>& strip : own_) bytes += static_cast<std::size_t>(strip.size()) * sizeof(T);
-  return bytes;
+  for (; dropped_ < end; ++dropped_) states_[static_cast<std::size_t>(dropped_)] = 0;
+  own_.drop_before(end);
 }
 
 // Not before a row asks: few groups need more than one form of their keys.
@@ -119,8 +108,7 @@ const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group
       seen = state.load(std::memory_order_acquire);
     } else if (state.compare_exchange_strong(seen, kPacking, std::memory_order_acq_rel)) {
       try {
-        if (is_kept) own_[static_cast<std::size_t>(s)].reserve(strip_size_);
-        T* out = is_kept ? own_[static_cast<std::size_t>(s)].data() : buffer_.data() + s * strip_size_;
+        T* out = is_kept ? own_.make(s) : buffer_.data() + s * strip_size_;
         const std::int64_t keys = pack_strip(job, group, facts, product, s, seen, wanted, out, rows);
         packed_bytes_.fetch_add(static_cast<std::uint64_t>(keys * strip_size_ / kStripKeys<T>) * sizeof(T),
                                 std::memory_order_relaxed);
@@ -134,7 +122,7 @@ const T* PackedKeys<T>::strip(std::int64_t s, const Job& job, const Group& group
       seen = wanted;
     }
   }
-  return is_kept ? own_[static_cast<std::size_t>(s)].data() : buffer_.data() + s * strip_size_;
+  return is_kept ? own_.at(s) : buffer_.data() + s * strip_size_;
 }
 
 template std::int64_t pack_strip(const Job&, const Group&, const KeyFacts&, Product, std::int64_t, std::int64_t,
@@ -183,7 +171,7 @@ void KeyCache::prepare(std::size_t group, KeySlot& slot, const Poll& poll) {
   const std::int64_t d = job_.problem.head_dim();
   const auto reset = [&]<class T>(PackedKeys<T>& packed, Product product) {
     const std::int64_t strips = (slot.facts.key_count + kStripKeys<T> - 1) / kStripKeys<T>;
-    packed.reset(strips, kStripKeys<T> * product_kernels<T>(product, job_.problem.k.dtype).depth(d));
+    packed.reset(strips, kStripKeys<T> * product_kernels<T>(product, job_.problem.k.dtype).key_depth(d));
   };
   reset(slot.f32, Product::kFloat);
   reset(slot.pairs, job_.plan.product);

@@ -15,6 +15,7 @@
 #include "kernels.hpp"
 #include "key_turns.hpp"
 #include "scan.hpp"
+#include "strip_memory.hpp"
 
 namespace ag::cpu {
 
@@ -24,8 +25,8 @@ template <class T>
 std::int64_t pack_strip(const Job& job, const Group& group, const KeyFacts& facts, Product product, std::int64_t strip,
                         std::int64_t from, std::int64_t count, T* out, std::vector<T>& rows);
 
-// Packed strips of one group, made when first asked for: those of a call's keys in one buffer, those of kept keys each
-// in memory of its own, so that what is packed stays where it is while keys are added.
+// Packed strips of one group, made when first asked for: those of a call's keys in one buffer, those of kept keys where
+// they stay while keys are added.
 template <class T>
 class PackedKeys {
  public:
@@ -38,7 +39,7 @@ class PackedKeys {
   void truncate(std::int64_t count);
   // Gives back the memory of strips before that of `key`.
   void drop_before(std::int64_t key);
-  std::size_t bytes() const;  // of kept keys
+  std::size_t bytes() const { return own_.bytes(); }  // of kept keys
   std::uint64_t packed_bytes() const { return packed_bytes_.load(std::memory_order_relaxed); }
   // Packed as far as there are keys. Any thread; the first one packs, others wait for it.
   const T* strip(std::int64_t s, const Job& job, const Group& group, const KeyFacts& facts, Product product,
@@ -50,13 +51,14 @@ class PackedKeys {
   void make_room();
 
   AlignedBuffer<T> buffer_;
-  std::vector<AlignedBuffer<T>> own_;  // of kept keys
+  StripMemory<T> own_;  // of kept keys
   Form form_ = nullptr;
   std::atomic<std::uint64_t> packed_bytes_{0};
   std::atomic<bool> has_room_{false};
   std::mutex room_mutex_;
   std::int64_t strip_size_ = 0;
   std::int64_t strips_ = 0;
+  std::int64_t dropped_ = 0;                    // strips of kept keys, the first ones
   std::int64_t most_strips_ = 0;                // that there are states for
   std::unique_ptr<std::atomic<int>[]> states_;  // keys packed, or kPacking
 };

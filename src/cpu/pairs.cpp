@@ -87,15 +87,16 @@ Product usable_product() {
 }
 
 template <>
-Kernels<float> product_kernels<float>(Product product, DType dtype) {
+Kernels<float> product_kernels<float>(Product product, DType dtype, bool kept) {
   Kernels<float> table = kernels<float>();
+  if (product == Product::kFloat && kept) use_halves(table, dtype);
   if (product == Product::kAvx512Bf16) use_avx512_bf16(table);
   if (product == Product::kAmx) tiles.load()(table, dtype);
   return table;
 }
 
 template <>
-Kernels<double> product_kernels<double>(Product, DType) {
+Kernels<double> product_kernels<double>(Product, DType, bool) {
   return kernels<double>();
 }
 

@@ -55,13 +55,14 @@ void replace_tiles(void (*use)(Kernels<float>& table, DType dtype));
 // Why there are no tiles, for people; "" when there are.
 const char* why_no_tiles();
 
-// The table of the instruction set in use, its product replaced.
+// The table of the instruction set in use, its product replaced. Kept keys are read by few rows at a time, for which
+// their bytes count; the scores are the same.
 template <class T>
-Kernels<T> product_kernels(Product product, DType dtype);
+Kernels<T> product_kernels(Product product, DType dtype, bool kept = false);
 template <>
-Kernels<float> product_kernels<float>(Product product, DType dtype);
+Kernels<float> product_kernels<float>(Product product, DType dtype, bool kept);
 template <>
-Kernels<double> product_kernels<double>(Product product, DType dtype);
+Kernels<double> product_kernels<double>(Product product, DType dtype, bool kept);
 
 // What values and products below 2^-126, which pair products take for 0, may add up to in a score, in nats.
 template <class T>

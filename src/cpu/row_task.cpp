@@ -30,8 +30,9 @@ RowTask<T>::RowTask(const Job& job, Way way)
     : job_(job),
       way_(way),
       product_(way == Way::kPairs ? job.plan.product : Product::kFloat),
-      kernel_(product_kernels<T>(product_, job.problem.k.dtype)),
+      kernel_(product_kernels<T>(product_, job.problem.k.dtype, job.problem.kept != nullptr)),
       depth_(kernel_.depth(job.problem.head_dim())),
+      key_depth_(kernel_.key_depth(job.problem.head_dim())),
       base_request_{.sum = !job.problem.logsumexp || job.problem.stats.entropy,
                     .own_cut = !job.problem.logsumexp,
                     .entropy = job.problem.stats.entropy,
@@ -225,7 +226,7 @@ const T* RowTask<T>::keys_of_strip(std::int64_t strip) {
   if (job_.plan.pack != PackKeys::kPerTask || job_.problem.kept != nullptr)
     return slot_->packed<T>(product_).strip(strip, job_, *slot_->group, slot_->facts, product_, unpacked_);
   if (strip != strip_in_buffer_) {
-    strip_.reserve(kStripKeys<T> * depth_);
+    strip_.reserve(kStripKeys<T> * key_depth_);
     const std::int64_t count = std::min(kStripKeys<T>, slot_->facts.key_count - strip * kStripKeys<T>);
     pack_strip(job_, *slot_->group, slot_->facts, product_, strip, 0, count, strip_.data(), unpacked_);
     strip_in_buffer_ = strip;
@@ -260,7 +261,7 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn tu
   if (strips_.empty()) return;
 
   const T* queries = queries_of(block);
-  const T* keys = keys_of_strip(strip) + first_panel * panel * depth_;
+  const T* keys = keys_of_strip(strip) + first_panel * panel * key_depth_;
   T* out = scores_.data() + first_panel * panel;
   const std::int64_t rows = block.end - block.first, panels = end_panel - first_panel;
   if (rows <= kFewRows && kernel_.score_few != nullptr) {

@@ -100,7 +100,7 @@ class RowTask {
   const Way way_;
   const Product product_;
   const Kernels<T> kernel_;
-  const std::int64_t depth_;  // values of a packed row
+  const std::int64_t depth_, key_depth_;  // values of a packed query, of a packed key
   SweepRequest base_request_;
   bool has_pieces_ = false;  // whether rows that see a whole strip are swept by pieces (RunningSweep)
 

@@ -198,7 +198,7 @@ struct TileProduct {
   static void use(Kernels<float>& table) {
     table.rows_per_block = static_cast<int>(kRows);
     table.panel_keys = kPanelKeys;
-    table.depth = depth;
+    table.depth = table.key_depth = depth;
     table.score_roundings = roundings;
     table.products_per_value = static_cast<double>(kProducts);
     table.scales_scores = kScales;

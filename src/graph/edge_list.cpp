@@ -5,7 +5,7 @@
 #include <charconv>
 #include <utility>
 
-#include "huge_pages.hpp"
+#include "../core/huge_pages.hpp"
 
 namespace ag {
 namespace {
@@ -15,11 +15,12 @@ namespace {
 template <class T>
 void make_room(std::vector<T>& array, std::int64_t more, const std::function<void()>& poll) {
   constexpr std::ptrdiff_t kPiece = std::ptrdiff_t{1} << 21;
+  constexpr std::size_t kLarge = std::size_t{4} << 20;  // bytes; most of them are whole pages of 2 MiB
   const std::size_t wanted = array.size() + static_cast<std::size_t>(more);
   if (wanted <= array.capacity()) return;
   std::vector<T> larger;
   larger.reserve(std::max(wanted, 2 * array.capacity()));
-  prefer_huge_pages(larger.data(), larger.capacity() * sizeof(T));
+  if (larger.capacity() * sizeof(T) >= kLarge) prefer_huge_pages(larger.data(), larger.capacity() * sizeof(T));
   for (auto from = array.begin(); from != array.end();) {
     const auto to = from + std::min(kPiece, array.end() - from);
     larger.insert(larger.end(), from, to);

@@ -117,6 +117,33 @@ TEST(Session, StepsAreTheWholeInEveryType) {
   }
 }
 
+// Long enough for its packed keys to lie in blocks, which windows and drafts give back.
+TEST(Session, LongSequencesAreTheWholeToo) {
+  const auto expect_steps_of = [](attngraph_dtype dtype, std::int64_t window) {
+    SCOPED_TRACE(testing::Message() << dtype << ", window " << window);
+    const Values q(dtype, kQueryHeads, 7, 21), k(dtype, kKeyHeads, 56000, 22);
+    options how = causal();
+    if (window > 0) how.window(window);
+    attngraph::session session = make_session(window);
+    attngraph::context context("cpu");
+    std::int64_t count = 0;
+    for (const std::int64_t more : {24000, 1, 27000, 4000, 2}) {
+      session.append(k.at(count, count + more));
+      count += more;
+      for (const std::int64_t rows : {1, 3, 7}) {
+        if (rows > more) continue;
+        const options here = options(how).query_offset(count - rows);
+        expect_rows(session.rows(q.at(0, rows), here), context.extract(q.at(0, rows), k.at(0, count), here), 0);
+      }
+      if (testing::Test::HasFailure()) FAIL() << count << " keys";
+      if (more == 4000) session.truncate(count -= 3000);
+    }
+  };
+  expect_steps_of(ATTNGRAPH_F32, 0);
+  expect_steps_of(ATTNGRAPH_F16, 47000);
+  expect_steps_of(ATTNGRAPH_BF16, 0);
+}
+
 TEST(Session, StepsAreTheWholeWhateverSelects) {
   const Values q(ATTNGRAPH_F32, kQueryHeads, 700, 4), k(ATTNGRAPH_F32, kKeyHeads, 700, 5);
   expect_steps(q, k, causal().threshold(0).top_k(7), 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Advice about pages changes no value, wherever the array begins and ends.
-#include "graph/huge_pages.hpp"
+#include "core/huge_pages.hpp"
 
 #include <gtest/gtest.h>
 
