@@ -44,7 +44,13 @@ struct Products {
   std::uint64_t group = 0;       // that the next product joins
   std::uint64_t done_group = 0;  // groups below it have been waited for
   bool fenced = false;           // wgmma.fence since the registers were last the thread's own
-  void clear() { *this = {}; }
+  // Every thread of every block does it: a new deque would allocate.
+  void clear() {
+    queue.clear();
+    accumulators.clear();
+    group = done_group = 0;
+    fenced = false;
+  }
 };
 
 struct Warpgroup {

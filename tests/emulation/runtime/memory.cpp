@@ -47,11 +47,12 @@ void check_canary(const Allocated& block) {
 }
 
 void forget_oldest(State& state) {
-  Allocated& oldest = *state.freed.front();
+  Allocated& oldest = *state.freed_order.front();
   state.freed_bytes -= oldest.memory.bytes;
   unpoison(oldest.memory.begin, oldest.memory.bytes);
   std::free(oldest.memory.begin);
-  state.freed.pop_front();
+  state.freed.erase(number(oldest.memory.begin));
+  state.freed_order.pop_front();
 }
 
 void count(Device& device, std::size_t bytes) {
@@ -81,16 +82,15 @@ std::string describe(const Allocated& block) {
 
 AllocatedPointer block_at(const void* address, bool freed) {
   State& state = State::get();
-  auto next = state.live.upper_bound(number(address));
-  if (next != state.live.begin()) {
+  // Memory of a freed block is nobody else's until it is forgotten: no two blocks overlap.
+  const auto among = [&](const std::map<std::uintptr_t, AllocatedPointer>& blocks) -> AllocatedPointer {
+    auto next = blocks.upper_bound(number(address));
+    if (next == blocks.begin()) return nullptr;
     --next;
-    if (holds(*next->second, address)) return next->second;
-  }
-  if (!freed) return nullptr;
-  for (auto block = state.freed.rbegin(); block != state.freed.rend(); ++block) {
-    if (holds(**block, address)) return *block;
-  }
-  return nullptr;
+    return holds(*next->second, address) ? next->second : nullptr;
+  };
+  const AllocatedPointer block = among(state.live);
+  return block || !freed ? block : among(state.freed);
 }
 
 std::string describe_memory(const void* address) {
@@ -197,14 +197,15 @@ void release(const AllocatedPointer& block) {
   ++state.memory_changes;
   if (hooks() != nullptr) hooks()->memory_end(block->memory);
   state.live.erase(number(block->memory.begin));
-  state.freed.push_back(block);
+  state.freed.emplace(number(block->memory.begin), block);
+  state.freed_order.push_back(block);
   state.freed_bytes += block->memory.bytes;
   while (state.freed_bytes > kKeepFreedBytes) forget_oldest(state);
 }
 
 void release_everything() {
   State& state = State::get();
-  while (!state.freed.empty()) forget_oldest(state);
+  while (!state.freed_order.empty()) forget_oldest(state);
   for (const auto& [address, block] : state.live) {
     if (hooks() != nullptr) hooks()->memory_end(block->memory);
     unpoison(block->memory.begin, block->memory.bytes);

@@ -126,7 +126,8 @@ class State {
   std::map<CUstream_st*, StreamPointer> stream_handles;
   std::map<CUevent_st*, std::unique_ptr<Event>> event_handles;
   std::map<std::uintptr_t, AllocatedPointer> live;  // by address; a block whose free is queued is still here
-  std::deque<AllocatedPointer> freed;               // newest last; their memory is kept for a while
+  std::map<std::uintptr_t, AllocatedPointer> freed;  // by address; their memory is kept for a while
+  std::deque<AllocatedPointer> freed_order;          // newest last
   std::size_t freed_bytes = 0;
   std::uint64_t memory_changes = 1;  // grows when a block comes or goes
   std::uint64_t next_serial = 1;
