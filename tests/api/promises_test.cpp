@@ -22,8 +22,8 @@ double processor_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// Processor time of the calling thread between two calls of `cancelled`. A virtual machine counts the time that others took
-// from it, too: what the library does shows in every run, and the best of three is judged.
+// Processor time of the calling thread between two calls of `cancelled`. A virtual machine counts the time that others
+// took from it, too: what the library does shows in every run, and the best of three is judged.
 constexpr int kRuns = 3;
 struct Watch {
   double last = processor_seconds();

@@ -83,8 +83,9 @@ ATTNGRAPH_EMU_BARE void arrive(void* fake_stack) {
 
 bool address_sanitizer() { return __sanitizer_start_switch_fiber != nullptr; }
 
-// A frame larger than the guard could step over it into whatever is mapped below. An odd number of pages from one stack to the
-// next: whole powers of two between them would share one set of the table of pages (a TLB), and every switch would walk it.
+// A frame larger than the guard could step over it into whatever is mapped below. An odd number of pages from one stack
+// to the next: whole powers of two between them would share one set of the table of pages (a TLB), and every switch
+// would walk it.
 static std::size_t guard_bytes() { return 65 * page_bytes(); }
 
 Stack::Stack(std::size_t bytes, std::size_t serial) : bytes_(bytes) {

@@ -125,7 +125,7 @@ class State {
   std::vector<std::unique_ptr<Device>> devices;
   std::map<CUstream_st*, StreamPointer> stream_handles;
   std::map<CUevent_st*, std::unique_ptr<Event>> event_handles;
-  std::map<std::uintptr_t, AllocatedPointer> live;  // by address; a block whose free is queued is still here
+  std::map<std::uintptr_t, AllocatedPointer> live;   // by address; a block whose free is queued is still here
   std::map<std::uintptr_t, AllocatedPointer> freed;  // by address; their memory is kept for a while
   std::deque<AllocatedPointer> freed_order;          // newest last
   std::size_t freed_bytes = 0;
