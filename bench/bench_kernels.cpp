@@ -2,7 +2,7 @@
 // The passes of the cpu backend alone, for each instruction set, on data that stay in L1 or L2 as they do in a task:
 //     kernels/score_strip/TARGET/D:64    the product, a register block of rows by one strip of keys
 //     kernels/sweep/TARGET[/entropy]     maximum, 2^x, sum, compare, compact over the scores of a row
-//     kernels/probabilities/TARGET       2^x alone
+//     kernels/add_masses/TARGET          2^x, added by key and by distance
 //     kernels/unpack/TARGET/f16          a row of the input to float
 //     kernels/pack_panel/TARGET/D:64     keys to panels
 #include <benchmark/benchmark.h>
@@ -165,19 +165,25 @@ void sweep(benchmark::State& state, bool entropy) {
   state.counters["candidates"] = static_cast<double>(row.candidates.size());
 }
 
-void probabilities(benchmark::State& state) {
+void add_masses(benchmark::State& state) {
   constexpr std::int64_t kWidth = cpu::kStripKeys<float>;
   const auto& kernel = cpu::kernels<float>();
   Floats x(
-      kWidth, [](test::Random&random) { return -20 * random.uniform(); }, 4),
-      p(kWidth);
-  kernel.probabilities(x.data(), kWidth, 0.0f, 0.0f, p.data());
-  for (std::int64_t j = 0; j < kWidth; ++j)
-    require(std::abs(double{p[j]} / std::exp2(double{x[j]}) - 1) < 1e-6, "probabilities");
+      kWidth, [](test::Random& random) { return -20 * random.uniform(); }, 4);
+  std::vector<double> received(kWidth), distances(kWidth);
+  const auto add = [&] {
+    kernel.add_masses(x.data(), kWidth, 0.0f, 0.0f, received.data(), distances.data() + kWidth - 1);
+  };
+  add();
+  for (std::int64_t j = 0; j < kWidth; ++j) {
+    const double weight = received[static_cast<std::size_t>(j)];
+    require(std::abs(weight / std::exp2(double{x[j]}) - 1) < 1e-6, "add_masses");
+    require(distances[static_cast<std::size_t>(kWidth - 1 - j)] == weight, "add_masses");
+  }
   const double exp2_rate = measure_exp2_f32(0.02);
   const double seconds = time_loop(state, [&] {
-    kernel.probabilities(x.data(), kWidth, 0.0f, 0.0f, p.data());
-    benchmark::DoNotOptimize(p.data());
+    add();
+    benchmark::DoNotOptimize(received.data());
     benchmark::ClobberMemory();
   });
   state.counters["scores/s"] = static_cast<double>(kWidth) / seconds;
@@ -236,7 +242,7 @@ int main(int argc, char** argv) {
     }
     add("kernels/sweep/" + target, target, [](auto& state) { sweep(state, false); });
     add("kernels/sweep/" + target + "/entropy", target, [](auto& state) { sweep(state, true); });
-    add("kernels/probabilities/" + target, target, probabilities);
+    add("kernels/add_masses/" + target, target, add_masses);
     for (const auto& [name, dtype] : {std::pair("f32", DType::kF32), {"f16", DType::kF16}, {"bf16", DType::kBF16}}) {
       add(fmt::format("kernels/unpack/{}/{}", target, name), target,
           [type = dtype](auto& state) { unpack(state, type); });

@@ -16,6 +16,7 @@
 #include "exp2-inl.hpp"
 #include "kernels.hpp"
 #include "product-inl.hpp"
+#include "query_sums-inl.hpp"
 #include "running_sweep-inl.hpp"
 #include "target_name.hpp"
 #include "tighten-inl.hpp"
@@ -218,17 +219,6 @@ void sweep(const StripRow<T>* strips, std::int64_t count, const SweepRequest& re
 }
 
 template <class T>
-void probabilities(const T* x, std::int64_t width, T reference, T rest, T* out) {
-  const hn::ScalableTag<T> d;
-  const auto masked = hn::Set(d, -std::numeric_limits<T>::infinity());
-  for (std::int64_t j = 0; j < width; j += lanes<T>()) {
-    const auto v = hn::Load(d, x + j);
-    const auto p = Exp2(d, hn::Sub(hn::Sub(v, hn::Set(d, reference)), hn::Set(d, rest)));
-    hn::Store(hn::IfThenElseZero(hn::Ne(v, masked), p), d, out + j);
-  }
-}
-
-template <class T>
 void weights(const T* x, std::int64_t n, T reference, double rest, double* out) {
   const hn::ScalableTag<double> d;
   const hn::Rebind<T, decltype(d)> dt;
@@ -364,7 +354,7 @@ const Kernels<T>& table() {
                                  PieceSweep<T>::kClose,
                                  tighten<T>,
                                  holds_mass<T>,
-                                 probabilities<T>,
+                                 add_masses<T>,
                                  weights<T>};
   return kTable;
 }

@@ -160,8 +160,9 @@ struct Kernels {
   void (*tighten)(RowState<T>& row, const SweepRequest& request, bool complete);
   // Whether the candidates hold the mass, every key swept: if so, what the guesses left out is not needed.
   bool (*holds_mass)(RowState<T>& row, const SweepRequest& request);
-  // out[j] = 2^((x[j] - reference) - rest)
-  void (*probabilities)(const T* x, std::int64_t width, T reference, T rest, T* out);
+  // received[j] += w and distances[-j] += w, in double, for w = 2^((x[j] - reference) - rest), 0 where x[j] is -inf.
+  // Either may be null. Reads x up to a vector past count.
+  void (*add_masses)(const T* x, std::int64_t count, T reference, T rest, double* received, double* distances);
   // out[n] = e^(ln(2) (x[n] - reference) - rest), in double; reads and writes up to one vector past n.
   void (*weights)(const T* x, std::int64_t n, T reference, double rest, double* out);
 };

@@ -402,26 +402,16 @@ void RowTask<T>::add_sums(const Poll& poll, TaskResult& result) {
   const Problem& p = job_.problem;
   SliceSums& sums = result.sums;
   sums = empty_sums(p, p.keys());
-  AlignedBuffer<T> weights;
-  weights.reserve(kStripKeys<T>);
   for_all_scores(poll, [&](std::span<const StripRow<T>> strips) {
     for (const StripRow<T>& strip : strips) {
       const Row& row = rows_[idx(strip.row)];
       const RowState<T>& state = *strip.state;
       if (!row.mine || state.max_key < 0) continue;  // every key is masked
-      kernel_.probabilities(strip.scores, strip.width, state.reference, static_cast<T>(row.rest * kLog2E),
-                            weights.data());
-      const std::int64_t count = std::min(strip.width, p.keys() - strip.first_key);
-      const T* w = weights.data();
-      if (p.stats.columns) {
-        double* received = sums.received.data() + strip.first_key;
-        for (std::int64_t j = 0; j < count; ++j) received[j] += static_cast<double>(w[j]);
-      }
-      if (p.stats.distances) {
-        const std::int64_t distance = row.query + p.mask.query_offset - strip.first_key;
-        double* mass = sums.distances.data() + (distance - sums.distance_begin);
-        for (std::int64_t j = 0; j < count; ++j) mass[-j] += static_cast<double>(w[j]);
-      }
+      const std::int64_t distance = row.query + p.mask.query_offset - strip.first_key;
+      kernel_.add_masses(strip.scores, std::min(strip.width, p.keys() - strip.first_key), state.reference,
+                         static_cast<T>(row.rest * kLog2E),
+                         p.stats.columns ? sums.received.data() + strip.first_key : nullptr,
+                         p.stats.distances ? sums.distances.data() + (distance - sums.distance_begin) : nullptr);
     }
   });
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Softmax weights of single pairs, in double, from the row's logsumexp: four keys and a vector of values at a time.
+// Softmax weights of pairs, in double, from the logsumexp of their rows: several rows, several keys and a vector of
+// values at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -11,15 +13,21 @@ namespace ag {
 
 struct PairRow {
   const double* query = nullptr;  // [head_dim]
-  const double* keys = nullptr;   // [Nk][head_dim]
-  std::int64_t head_dim = 0;
-  ScoreRule rule;
   double logsumexp = 0;
 };
 
-// weights[n] is that of keys[n], whose bias is biases[n] (empty: 0). What is not finite, a masked key or one
-// that holds NaN and is skipped, weighs 0, and nothing more than 1.
-void pair_weights(const PairRow& row, std::span<const std::int64_t> keys, std::span<const double> biases,
-                  std::span<double> weights);
+struct PairKeys {
+  const double* keys = nullptr;  // [Nk][head_dim]
+  std::int64_t head_dim = 0;
+  ScoreRule rule;
+};
+
+// Rows that share what is loaded of a key; of fewer each is alone.
+inline constexpr std::size_t kPairRows = 4;
+
+// weights[r * keys.size() + n] is that of rows[r] and keys[n], whose bias stands at the same place (biases empty: 0).
+// What is not finite, a masked key or one that holds NaN and is skipped, weighs 0, and nothing more than 1.
+void pair_weights(std::span<const PairRow> rows, const PairKeys& of, std::span<const std::int64_t> keys,
+                  std::span<const double> biases, std::span<double> weights);
 
 }  // namespace ag

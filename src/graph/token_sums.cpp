@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <system_error>
 #include <thread>
 #include <unordered_map>
@@ -62,7 +63,13 @@ class Occurrences {
   std::vector<std::vector<std::int64_t>> places_;
 };
 
-// ln of the weights of one head's pairs.
+// A query and the logsumexp of its row.
+struct TileRow {
+  std::int64_t query = 0;
+  double logsumexp = 0;
+};
+
+// The weights of one head's pairs, of rows and keys that are wanted together.
 class ScoreWeights {
  public:
   explicit ScoreWeights(const Problem& problem) : p_(problem) {}
@@ -81,26 +88,35 @@ class ScoreWeights {
 
   double work_per_pair() const { return static_cast<double>(p_.head_dim()); }
 
-  struct Row {
-    PairRow pairs;
-    std::vector<double> query, biases;
+  struct Tile {
+    std::vector<double> queries, biases;
+    std::vector<PairRow> rows;
   };
-  void open_row(std::int64_t i, double logsumexp, Row& row) const {
-    row.query.resize(idx(p_.head_dim()));
-    load(p_.q, batch_, head_, i, row.query.data());
-    row.pairs = {row.query.data(), keys_.data(), p_.head_dim(), p_.score_rule(), logsumexp};
+  void open_rows(std::span<const TileRow> rows, Tile& tile) const {
+    tile.queries.resize(rows.size() * idx(p_.head_dim()));
+    tile.rows.clear();
+    for (const TileRow& row : rows) {
+      double* query = tile.queries.data() + tile.rows.size() * idx(p_.head_dim());
+      load(p_.q, batch_, head_, row.query, query);
+      tile.rows.push_back({query, row.logsumexp});
+    }
   }
-  void weigh(Row& row, std::int64_t i, const std::vector<std::int64_t>& keys, std::vector<double>& weights) const {
-    row.biases.clear();
+  // weights[n * keys.size() + m] is that of rows[n] and keys[m]; the rows are those opened from `first` on.
+  void weigh(std::span<const TileRow> rows, std::size_t first, const std::vector<std::int64_t>& keys, Tile& tile,
+             std::vector<double>& weights) const {
+    tile.biases.clear();
     const TensorView& mask = p_.mask.tensor;
     const double slope = p_.slope(batch_, head_);
     if (mask || slope != 0) {
-      for (const std::int64_t j : keys) {
-        const double masked = mask ? mask_bias(mask.dtype, mask.at(batch_, head_, i, j)) : 0.0;
-        row.biases.push_back(masked + alibi_bias(slope, i + p_.mask.query_offset, j));
+      for (const TileRow& row : rows) {
+        for (const std::int64_t j : keys) {
+          const double masked = mask ? mask_bias(mask.dtype, mask.at(batch_, head_, row.query, j)) : 0.0;
+          tile.biases.push_back(masked + alibi_bias(slope, row.query + p_.mask.query_offset, j));
+        }
       }
     }
-    pair_weights(row.pairs, keys, row.biases, weights);
+    pair_weights(std::span(tile.rows).subspan(first, rows.size()), {keys_.data(), p_.head_dim(), p_.score_rule()}, keys,
+                 tile.biases, weights);
   }
 
  private:
@@ -124,10 +140,12 @@ class StoredWeights {
     head_ = head;
   }
   double work_per_pair() const { return 4; }
-  struct Row {};
-  void open_row(std::int64_t, double, Row&) const {}
-  void weigh(const Row&, std::int64_t i, const std::vector<std::int64_t>& keys, std::vector<double>& weights) const {
-    for (std::size_t n = 0; n < keys.size(); ++n) weights[n] = weight(i, keys[n]);
+  struct Tile {};
+  void open_rows(std::span<const TileRow>, Tile&) const {}
+  void weigh(std::span<const TileRow> rows, std::size_t, const std::vector<std::int64_t>& keys, Tile&,
+             std::vector<double>& weights) const {
+    for (std::size_t n = 0; n < rows.size(); ++n)
+      for (std::size_t m = 0; m < keys.size(); ++m) weights[n * keys.size() + m] = weight(rows[n].query, keys[m]);
   }
 
  private:
@@ -185,8 +203,8 @@ class TokenSums : public RowSink {
       while (!stop.load(std::memory_order_relaxed)) {
         const std::int64_t chunk = next_chunk.fetch_add(1);
         if (chunk >= chunks) return;
-        for (std::int64_t n = chunk * kChunkRows; n < std::min(slice_.query_count, (chunk + 1) * kChunkRows); ++n)
-          add_row(order_[idx(n)], scratch, parts[idx(chunk)]);
+        const std::int64_t end = std::min(slice_.query_count, (chunk + 1) * kChunkRows);
+        for (std::int64_t n = chunk * kChunkRows; n < end;) n = add_tile(n, end, scratch, parts[idx(chunk)]);
         if (is_caller) control_.poll();
       }
     };
@@ -232,48 +250,88 @@ class TokenSums : public RowSink {
                      [&](std::int64_t a, std::int64_t b) { return tokens.kind(first + a) < tokens.kind(first + b); });
   }
 
-  // Of one thread: the pairs of a row, relation after relation, and their weights.
+  // Of one thread: a tile of rows, the keys that they want, and the weights [rows][keys].
   struct Scratch {
-    typename Weights::Row row;
-    std::array<std::size_t, kTokenRelations> ends{};
+    std::array<TileRow, kPairRows> rows;
+    typename Weights::Tile tile;
     std::vector<std::int64_t> keys;
     std::vector<double> weights;
   };
 
-  void add_row(std::int64_t r, Scratch& scratch, Sums& sums) const {
-    if (std::isnan(logsumexp_[idx(r)])) return;  // a row without keys
-    const std::int64_t i = slice_.query_begin + r;
-    const std::int64_t position = i + p_.mask.query_offset;
-    const std::vector<std::int64_t>& alike = of_batch(tokens_, slice_.id.batch).alike(position);
-    const KeyRange range = p_.mask.range(slice_.id.batch, i, p_.keys());
-    scratch.keys.clear();
-    const auto want = [&](std::int64_t key) {
-      if (key >= range.begin && key < range.end) scratch.keys.push_back(key);
-    };
-    const auto close = [&](TokenRelation relation) {
-      scratch.ends[static_cast<std::size_t>(relation)] = scratch.keys.size();
-    };
-    static_assert(static_cast<int>(TokenRelation::kInduction) == 0 &&
-                  static_cast<int>(TokenRelation::kDuplicate) == 1 && static_cast<int>(TokenRelation::kSameWord) == 2 &&
-                  kTokenRelations == 3);
-    for (const std::int64_t other : alike)
-      if (other < position) want(other + 1);
-    close(TokenRelation::kInduction);
-    for (const std::int64_t other : alike)
-      if (other != position) want(other);
-    close(TokenRelation::kDuplicate);
-    if (!words_.empty())
-      for (const std::int64_t other : of_batch(words_, slice_.id.batch).alike(position))
-        if (other != position) want(other);
-    close(TokenRelation::kSameWord);
-    if (scratch.keys.empty()) return;
+  std::int64_t position(std::int64_t query) const { return query + p_.mask.query_offset; }
 
-    scratch.weights.resize(scratch.keys.size());
-    weights_.open_row(i, logsumexp_[idx(r)], scratch.row);
-    weights_.weigh(scratch.row, i, scratch.keys, scratch.weights);
-    std::size_t n = 0;
-    for (std::size_t relation = 0; relation < sums.size(); ++relation)
-      for (; n < scratch.ends[relation]; ++n) sums[relation] += scratch.weights[n];
+  void weigh(std::span<const TileRow> rows, std::size_t first, Scratch& scratch) const {
+    scratch.weights.resize(rows.size() * scratch.keys.size());
+    weights_.weigh(rows, first, scratch.keys, scratch.tile, scratch.weights);
+  }
+
+  // Rows of one token from the n-th in order on, at most kPairRows; returns the one after them.
+  std::int64_t add_tile(std::int64_t n, std::int64_t end, Scratch& scratch, Sums& sums) const {
+    const Occurrences& tokens = of_batch(tokens_, slice_.id.batch);
+    const std::int64_t first = slice_.query_begin;
+    const std::int64_t kind = tokens.kind(position(first + order_[idx(n)]));
+    std::size_t count = 0;
+    for (; n < end && count < kPairRows && tokens.kind(position(first + order_[idx(n)])) == kind; ++n) {
+      const double logsumexp = logsumexp_[idx(order_[idx(n)])];
+      if (!std::isnan(logsumexp)) scratch.rows[count++] = {first + order_[idx(n)], logsumexp};  // it has keys
+    }
+    if (count == 0) return n;
+    const std::span<const TileRow> rows(scratch.rows.data(), count);
+    weights_.open_rows(rows, scratch.tile);
+    add_alike(rows, tokens.alike(position(rows.front().query)), scratch, sums);
+    if (words_.empty()) return n;
+    for (std::size_t r = 0; r < count; ++r) add_word(rows.subspan(r, 1), r, scratch, sums);
+    return n;
+  }
+
+  KeyRange range_of(const TileRow& row) const { return p_.mask.range(slice_.id.batch, row.query, p_.keys()); }
+
+  // `alike`: all positions with the token of these rows, ascending.
+  void add_alike(std::span<const TileRow> rows, const std::vector<std::int64_t>& alike, Scratch& scratch,
+                 Sums& sums) const {
+    KeyRange any = range_of(rows.front());
+    std::int64_t last = 0;  // position of a row
+    for (const TileRow& row : rows) {
+      const KeyRange range = range_of(row);
+      any = {std::min(any.begin, range.begin), std::max(any.end, range.end)};
+      last = std::max(last, position(row.query));
+    }
+    std::vector<std::int64_t>& keys = scratch.keys;
+    keys.clear();
+    for (const std::int64_t other : alike)
+      if (other < last && other + 1 >= any.begin && other + 1 < any.end) keys.push_back(other + 1);
+    const auto copies = static_cast<std::ptrdiff_t>(keys.size());  // from here on: the copies themselves
+    for (const std::int64_t other : alike)
+      if (other >= any.begin && other < any.end) keys.push_back(other);
+    if (keys.empty()) return;
+    weigh(rows, 0, scratch);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const double* weights = scratch.weights.data() + r * keys.size();
+      const KeyRange range = range_of(rows[r]);
+      const std::int64_t own = position(rows[r].query);
+      const auto add = [&](TokenRelation relation, std::ptrdiff_t begin, std::ptrdiff_t end, KeyRange wanted) {
+        const auto from = std::lower_bound(keys.begin() + begin, keys.begin() + end, wanted.begin);
+        const auto to = std::lower_bound(from, keys.begin() + end, wanted.end);
+        double& sum = sums[static_cast<std::size_t>(relation)];
+        for (auto key = from; key != to; ++key) sum += weights[key - keys.begin()];
+      };
+      const auto all = static_cast<std::ptrdiff_t>(keys.size());
+      add(TokenRelation::kInduction, 0, copies, {range.begin, std::min(range.end, own + 1)});
+      add(TokenRelation::kDuplicate, copies, all, {range.begin, std::min(range.end, own)});
+      add(TokenRelation::kDuplicate, copies, all, {std::max(range.begin, own + 1), range.end});
+    }
+  }
+
+  void add_word(std::span<const TileRow> row, std::size_t r, Scratch& scratch, Sums& sums) const {
+    const std::int64_t own = position(row.front().query);
+    const KeyRange range = range_of(row.front());
+    scratch.keys.clear();
+    for (const std::int64_t other : of_batch(words_, slice_.id.batch).alike(own))
+      if (other != own && other >= range.begin && other < range.end) scratch.keys.push_back(other);
+    if (scratch.keys.empty()) return;
+    weigh(row, r, scratch);
+    double& sum = sums[static_cast<std::size_t>(TokenRelation::kSameWord)];
+    for (const double weight : scratch.weights) sum += weight;
   }
 
   const AnyProblem& p_;
