@@ -133,7 +133,8 @@ def cache_loss(
         queries known).
     **how
         What else `extract` takes and the scores depend on: scale, causal, query_offset, softcap, sinks, layer, layers,
-        layout, threads, ...; scale, softcap, sinks and heads also one per layer. Of sinks of the model (a logit in the denominator) nothing is ever lost.
+        layout, threads, ...; scale, softcap, sinks and heads also one per layer. Of sinks of the model (a logit in the
+        denominator) nothing is ever lost.
 
     Returns
     -------
