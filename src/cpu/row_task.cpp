@@ -58,6 +58,7 @@ void RowTask<T>::run(const RowSpan& span, std::span<RowPlan> plans, KeySlot& slo
   poll_ = &poll;
   strip_in_buffer_ = -1;
   open_blocks(plans, result);
+  open_kept_scores();
   const std::span<Row> rows(rows_.data(), plans.size());
 
   SweepRequest request = base_request_;
@@ -71,6 +72,7 @@ void RowTask<T>::run(const RowSpan& span, std::span<RowPlan> plans, KeySlot& slo
   by_pieces_ = has_pieces_ ? &request : nullptr;
   for_all_scores(poll, sweep);
   by_pieces_ = nullptr;
+  all_made_ = true;
   if (request.mass > 0) settle_mass(poll, request);
   if (request.selects()) {
     for (Row& row : rows) {
@@ -235,16 +237,29 @@ const T* RowTask<T>::keys_of_strip(std::int64_t strip) {
 }
 
 template <class T>
+void RowTask<T>::open_kept_scores() {
+  std::int64_t begin = std::numeric_limits<std::int64_t>::max(), end = 0;
+  for (const Block& block : blocks_) {
+    begin = std::min(begin, block.first_strip);
+    end = std::max(end, block.last_strip + 1);
+  }
+  // Rows that are swept by pieces leave no scores behind.
+  const std::int64_t bytes = has_pieces_ ? 0 : job_.plan.kept_score_bytes;
+  kept_.open(static_cast<std::int64_t>(blocks_.size()), begin, end, kernel_.rows_per_block * kStripKeys<T>,
+             bytes / static_cast<std::int64_t>(sizeof(T)));
+  all_made_ = false;
+}
+
+template <class T>
 template <class Visit>
 void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn turn, Visit&& visit) {
-  const Problem& p = job_.problem;
   const std::int64_t panel = kernel_.panel_keys;
   const std::int64_t base = strip * kStripKeys<T>;
-  const std::int64_t first_panel = std::max<std::int64_t>(0, block.keys.begin - base) / panel;
-  const std::int64_t end_panel = (std::min(block.keys.end - base, kStripKeys<T>) + panel - 1) / panel;
+  const KeyRange panels{std::max<std::int64_t>(0, block.keys.begin - base) / panel,
+                        (std::min(block.keys.end - base, kStripKeys<T>) + panel - 1) / panel};
   const auto keys_of = [&](const Row& row) {
-    return KeyRange{std::max(row.keys.begin - base, first_panel * panel),
-                    std::min(row.keys.end - base, end_panel * panel)};
+    return KeyRange{std::max(row.keys.begin - base, panels.begin * panel),
+                    std::min(row.keys.end - base, panels.end * panel)};
   };
   strips_.clear();
   for (std::int64_t r = block.first; r < block.end; ++r) {
@@ -255,38 +270,55 @@ void RowTask<T>::scores_of_strip(const Block& block, std::int64_t strip, Turn tu
     // Whole panels around the row's own keys; what sticks out is masked.
     const std::int64_t from = own.begin / panel * panel;
     const std::int64_t to = (own.end + panel - 1) / panel * panel;
-    strips_.push_back(
-        {scores_.data() + (r - block.first) * kStripKeys<T> + from, to - from, base + from, r, &row.state});
+    strips_.push_back({nullptr, to - from, base + from, r, &row.state});
   }
   if (strips_.empty()) return;
 
+  const std::int64_t n = block.first / kernel_.rows_per_block;
+  T* scores = kept_.find(n, strip);
+  const bool made = scores != nullptr;
+  if (!made && !all_made_) scores = kept_.add(n, strip);
+  if (scores == nullptr) scores = scores_.data();
+  if (!made) make_scores(block, strip, panels, scores);
+  for (StripRow<T>& own : strips_) {
+    const Row& row = rows_[idx(own.row)];
+    T* const of_row = scores + (own.row - block.first) * kStripKeys<T>;
+    const std::int64_t from = own.first_key - base;
+    if (!made || !all_made_) finish_scores(row, strip, {from, from + own.width}, keys_of(row), of_row);
+    own.scores = of_row + from;
+  }
+  visit(std::span<const StripRow<T>>(strips_));
+}
+
+template <class T>
+void RowTask<T>::make_scores(const Block& block, std::int64_t strip, const KeyRange& panels, T* scores) {
+  const Problem& p = job_.problem;
   const T* queries = queries_of(block);
-  const T* keys = keys_of_strip(strip) + first_panel * panel * key_depth_;
-  T* out = scores_.data() + first_panel * panel;
-  const std::int64_t rows = block.end - block.first, panels = end_panel - first_panel;
+  const T* keys = keys_of_strip(strip) + panels.begin * kernel_.panel_keys * key_depth_;
+  T* out = scores + panels.begin * kernel_.panel_keys;
+  const std::int64_t rows = block.end - block.first;
   if (rows <= kFewRows && kernel_.score_few != nullptr) {
-    kernel_.score_few(queries, keys, p.head_dim(), rows, panels, out);
+    kernel_.score_few(queries, keys, p.head_dim(), rows, panels.size(), out);
   } else {
     const bool half = kernel_.score_half != nullptr && 2 * rows <= kernel_.rows_per_block;
     const auto score = half ? kernel_.score_half : kernel_.score_strip;
-    score(queries, keys, p.head_dim(), panels, static_cast<T>(job_.query_factor()), out);
+    score(queries, keys, p.head_dim(), panels.size(), static_cast<T>(job_.query_factor()), out);
   }
+}
 
-  for (const StripRow<T>& own : strips_) {
-    const Row& row = rows_[idx(own.row)];
-    const auto [begin_key, end_key] = keys_of(row);
-    T* scores = scores_.data() + (own.row - block.first) * kStripKeys<T>;
-    const std::int64_t from = own.first_key - base, to = from + own.width;
-    if (p.softcap > 0) kernel_.softcap(scores + from, to - from, static_cast<T>(p.score_rule().cap2()));
-    if (const double slope = p.slope(slot_->group->batch, row.head); slope != 0) {
-      kernel_.alibi(scores + from, to - from, static_cast<T>(slope * kLog2E),
-                    row.query + p.mask.query_offset - (base + from));
-    }
-    std::fill(scores + from, scores + begin_key, -std::numeric_limits<T>::infinity());
-    std::fill(scores + end_key, scores + to, -std::numeric_limits<T>::infinity());
-    mask_scores(row, base + begin_key, end_key - begin_key, scores + begin_key);
+template <class T>
+void RowTask<T>::finish_scores(const Row& row, std::int64_t strip, const KeyRange& part, const KeyRange& own,
+                               T* scores) const {
+  const Problem& p = job_.problem;
+  const std::int64_t base = strip * kStripKeys<T>;
+  if (p.softcap > 0) kernel_.softcap(scores + part.begin, part.size(), static_cast<T>(p.score_rule().cap2()));
+  if (const double slope = p.slope(slot_->group->batch, row.head); slope != 0) {
+    kernel_.alibi(scores + part.begin, part.size(), static_cast<T>(slope * kLog2E),
+                  row.query + p.mask.query_offset - (base + part.begin));
   }
-  visit(std::span<const StripRow<T>>(strips_));
+  std::fill(scores + part.begin, scores + own.begin, -std::numeric_limits<T>::infinity());
+  std::fill(scores + own.end, scores + part.end, -std::numeric_limits<T>::infinity());
+  mask_scores(row, base + own.begin, own.size(), scores + own.begin);
 }
 
 // Which rows these are, nothing but the row itself decides. The tiles are configured for all blocks at once, in which

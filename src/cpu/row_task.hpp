@@ -13,6 +13,7 @@
 #include "../exact/row.hpp"
 #include "aligned_buffer.hpp"
 #include "job.hpp"
+#include "kept_scores.hpp"
 #include "kernels.hpp"
 #include "key_cache.hpp"
 #include "row_ways.hpp"
@@ -74,12 +75,16 @@ class RowTask {
 
   void open_blocks(std::span<const RowPlan> plans, TaskResult& result);
   void open_row(const RowPlan& plan, std::int64_t r, Row& row, T* packed, TaskResult& result);
+  void open_kept_scores();
   const T* keys_of_strip(std::int64_t strip);
   const T* queries_of(const Block& block) const;
   // Scores of one block against one strip, masks applied: visit(the rows that see keys of it and whose turn it is), if
   // any.
   template <class Visit>
   void scores_of_strip(const Block& block, std::int64_t strip, Turn turn, Visit&& visit);
+  void make_scores(const Block& block, std::int64_t strip, const KeyRange& panels, T* scores);
+  // From products to masked scores: those of a row that stand in its part of the strip.
+  void finish_scores(const Row& row, std::int64_t strip, const KeyRange& part, const KeyRange& own, T* scores) const;
   // The strip for those rows of all blocks that are swept by pieces; Block::swept says which.
   void sweep_by_pieces(const Poll& poll, std::int64_t strip);
   void mask_scores(const Row& row, std::int64_t first_key, std::int64_t width, T* scores) const;
@@ -110,7 +115,9 @@ class RowTask {
   std::vector<Block> blocks_;
   std::vector<Row> rows_;     // [span_.count()]; kept between tasks for their buffers
   AlignedBuffer<T> queries_;  // [blocks][D][rows_per_block], scaled
-  AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys]
+  AlignedBuffer<T> scores_;   // [rows_per_block][kStripKeys], of strips that are not kept
+  KeptScores<T> kept_;
+  bool all_made_ = false;  // every score was made once: what is kept is masked, too
   RunningSweep<T> running_{};
   const SweepRequest* by_pieces_ = nullptr;  // while rows are swept so
   AlignedBuffer<T> strip_;                   // kPerTask: the strip at hand

@@ -34,6 +34,8 @@ void place(PlanShape& shape, const TensorView& view) {
 }
 
 constexpr double kMiB = 1 << 20;
+// Of a thread. Scores that are written and read again cost less than scores made again, most of all in a cache.
+constexpr std::int64_t kMostKeptScoreBytes = 4 << 20;
 
 const char* name_of(Kernel kernel) {
   switch (kernel) {
@@ -156,10 +158,17 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
   const std::int64_t candidate_bytes = by_mass ? 48 << 20 : 16 << 20;
   const std::int64_t row_bytes = 2 * working_bytes * (2 * std::max<std::int64_t>(plan.row_edges_bound, 1) + strip_keys);
   // 192 rows make a strip of keys worth fetching into L2; fewer when there would not be enough tasks to share out. Sums
-  // over queries are added task by task, so then tasks must be the same for any number of threads and heads.
+  // over queries are added task by task, so then tasks must be the same for any number of threads and heads; and down
+  // to half as many rows, a task keeps all of its scores.
   std::int64_t rows = std::min<std::int64_t>(192, candidate_bytes / row_bytes);
   const std::int64_t all_rows = std::max<std::int64_t>(1, shape.batch * shape.query_heads * shape.queries);
-  if (!shape.stats.columns && !shape.stats.distances) rows = std::min(rows, all_rows / (8 * plan.threads));
+  const std::int64_t score_bytes = round_up(shape.keys, strip_keys) * working_bytes;
+  const bool two_passes = shape.stats.columns || shape.stats.distances;
+  if (two_passes) {
+    rows = std::min(rows, std::max<std::int64_t>(96, kMostKeptScoreBytes / std::max<std::int64_t>(score_bytes, 1)));
+  } else {
+    rows = std::min(rows, all_rows / (8 * plan.threads));
+  }
   plan.rows_per_task = std::max<std::int64_t>(1, rows / rows_per_block) * rows_per_block;
 
   if (shape.head_dim == 0) {
@@ -173,6 +182,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
   const std::int64_t task_bytes =
       plan.rows_per_task * (shape.head_dim * working_bytes + std::min(row_bytes, 64 * strip_keys)) +
       rows_per_block * strip_keys * working_bytes;
+  if (two_passes) plan.kept_score_bytes = std::min(kMostKeptScoreBytes, plan.rows_per_task * score_bytes);
   std::int64_t pack_bytes = 0;
   if (packed_bytes <= 16 << 20) {
     plan.pack = PackKeys::kWholeHead;
@@ -187,7 +197,7 @@ Plan make_plan(const PlanShape& shape, const PlanOptions& options, const DeviceI
     plan.key_places = key_places(shape, plan.threads, plan.rows_per_task, 2);  // of what is known of them
     pack_bytes = plan.threads * strip_keys * packed_row_bytes(plan.product, shape);
   }
-  plan.workspace_bytes = static_cast<std::size_t>(pack_bytes + plan.threads * task_bytes);
+  plan.workspace_bytes = static_cast<std::size_t>(pack_bytes + plan.threads * (task_bytes + plan.kept_score_bytes));
   plan.reason = plan.candidate_threshold > 0 ? "one pass, candidates above an online threshold"
                 : selection.top_k > 0        ? "one pass, candidates above the k-th best so far"
                                              : "one pass, every allowed pair is kept";

@@ -129,6 +129,8 @@ struct Plan {
   std::int64_t rows_per_task = 0;  // a multiple of the kernel's rows; strips stay in L2 while its blocks pass over them
   PackKeys pack = PackKeys::kWholeHead;
   int key_places = 1;  // key heads that are packed at a time
+  // Scores that a thread keeps for a second pass over them, which sums over queries take.
+  std::int64_t kept_score_bytes = 0;
   CudaPlan cuda;
   // all
   double candidate_threshold =
