@@ -29,7 +29,7 @@ class Tables {
   std::int64_t end_ = 0;
 };
 
-void read_sinks(const Problem& p, const Group& group, const ChunkSpan& span, const ExtractJob& job, Lane& lane,
+void read_sinks(const Problem& p, const HeadGroup& group, const ChunkSpan& span, const ExtractJob& job, Lane& lane,
                 std::vector<double>& sinks) {
   for (std::int64_t g = 0; g < static_cast<std::int64_t>(span.heads); ++g) {
     const std::int64_t head = job.head_of(span, g);
@@ -116,7 +116,7 @@ void bring_inputs(const ExtractJob& job, std::span<const ChunkSpan> spans, Lane&
   for (std::size_t n = 0; n < spans.size(); ++n) {
     Chunk& chunk = work.chunks[n];
     const ChunkSpan& span = spans[n];
-    const Group& group = job.group_of(span);
+    const HeadGroup& group = job.group_of(span);
     const std::int64_t first = job.head_of(span, 0), heads = job.head_of(span, chunk.heads - 1) - first + 1;
     inputs.add(p.k, {group.batch, group.key_head, 1, 0, chunk.mask.key_count, p.head_dim()}, &chunk.k);
     inputs.add(p.q, {group.batch, first, heads, 0, p.queries(), p.head_dim()}, &chunk.q);

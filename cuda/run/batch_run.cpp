@@ -264,7 +264,7 @@ class BatchRun {
     for (std::int32_t n = 0; n < batch_.count; ++n) {
       const ChunkFacts& facts = chunk_facts()[n];
       const ChunkSpan& span = rows_of_.spans[idx(n)];
-      const Group& group = job_.group_of(span);
+      const HeadGroup& group = job_.group_of(span);
       const bool is_error = p_.nonfinite == Nonfinite::kError;
       if (facts.bad_keys > 0 && is_error)
         fail_nonfinite(p_.k, "k", group.batch, group.key_head, facts.first_bad_key, lane_);
@@ -315,7 +315,7 @@ class BatchRun {
   void hand_over_weights() {
     for (std::int32_t n = 0; n < batch_.count; ++n) {
       const ChunkSpan& span = rows_of_.spans[idx(n)];
-      const Group& group = job_.group_of(span);
+      const HeadGroup& group = job_.group_of(span);
       if (chunk_facts()[n].in_double()) {
         fail(
             Status::kUnsupported,

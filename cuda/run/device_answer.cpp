@@ -127,7 +127,7 @@ class GraphSink final : public BatchSink {
   explicit GraphSink(Graph& graph) : graph_(graph) {}
 
   void no_rows(const ExtractJob& job) override {
-    for (const Group& group : job.groups) {
+    for (const HeadGroup& group : job.groups) {
       for (const std::int64_t head : group.heads) begin_slice(job.problem, group.batch, head);
     }
   }

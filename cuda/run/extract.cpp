@@ -14,19 +14,6 @@
 namespace ag::cuda {
 namespace {
 
-std::vector<Group> make_groups(const Problem& problem) {
-  std::vector<Group> groups;
-  for (std::int64_t b = 0; b < problem.batch(); ++b) {
-    for (const std::int64_t h : problem.heads) {
-      const std::int64_t key_head = problem.key_head_of(h);
-      if (groups.empty() || groups.back().batch != b || groups.back().key_head != key_head)
-        groups.push_back({b, key_head, {}});
-      groups.back().heads.push_back(h);
-    }
-  }
-  return groups;
-}
-
 bool reads_device_memory(const Problem& p) {
   for (const TensorView* view : {&p.q, &p.k, &p.mask.tensor, &p.sinks, &p.logsumexp}) {
     if (*view && view->device >= 0) return true;
@@ -35,7 +22,7 @@ bool reads_device_memory(const Problem& p) {
 }
 
 // All chunks, in the order of the answer.
-std::vector<ChunkSpan> make_chunks(const Problem& problem, const CudaPlan& plan, const std::vector<Group>& groups) {
+std::vector<ChunkSpan> make_chunks(const Problem& problem, const CudaPlan& plan, const std::vector<HeadGroup>& groups) {
   std::vector<ChunkSpan> chunks;
   const std::int64_t begin = problem.query_begin, end = problem.query_end;
   if (begin == end) return chunks;
@@ -66,7 +53,7 @@ class Extraction {
  public:
   Extraction(const ScorePass& pass, const Problem& problem, const Plan& plan, BatchSink& sink, Control& control,
              const TensorView* weights, bool keeps_on_device)
-      : job_{problem, plan, pass, make_groups(problem), weights, keeps_on_device, next_call()},
+      : job_{problem, plan, pass, head_groups(problem), weights, keeps_on_device, next_call()},
         sink_(sink),
         control_(control),
         chunks_(make_chunks(problem, plan.cuda, job_.groups)),
@@ -129,7 +116,7 @@ class SliceSink final : public BatchSink {
   explicit SliceSink(RowSink& sink) : sink_(sink) {}
 
   void no_rows(const ExtractJob& job) override {
-    for (const Group& group : job.groups) {
+    for (const HeadGroup& group : job.groups) {
       for (const std::int64_t head : group.heads) {
         begin_slice(job.problem, group.batch, head);
         sink_.end_slice(sums_);

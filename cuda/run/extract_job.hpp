@@ -13,13 +13,6 @@
 
 namespace ag::cuda {
 
-// The query heads of one (batch, key head): what is known of the keys is shared by their chunks.
-struct Group {
-  std::int64_t batch = 0;
-  std::int64_t key_head = 0;
-  std::vector<std::int64_t> heads;
-};
-
 // Query heads [first, first + heads) of a group's list, queries [query_begin, query_begin + queries) of each: a chunk
 // of the table (work.hpp).
 struct ChunkSpan {
@@ -33,7 +26,7 @@ struct ExtractJob {
   const Problem& problem;
   const Plan& plan;
   const ScorePass& pass;
-  std::vector<Group> groups;
+  std::vector<HeadGroup> groups;
   const TensorView* weights = nullptr;  // [B, Hq, Nq, Nk] f32 to fill with dense weights; null: not wanted
   bool keeps_on_device = false;         // edges stay where they are made
   std::uint64_t call = 0;               // a number that no other call has
@@ -44,7 +37,7 @@ struct ExtractJob {
   double log_cut() const {
     return plan.candidate_threshold > 0 ? std::log(plan.candidate_threshold) : -std::numeric_limits<double>::infinity();
   }
-  const Group& group_of(const ChunkSpan& span) const { return groups[span.group]; }
+  const HeadGroup& group_of(const ChunkSpan& span) const { return groups[span.group]; }
   std::int64_t head_of(const ChunkSpan& span, std::int64_t g) const {
     return group_of(span).heads[span.first + static_cast<std::size_t>(g)];
   }

@@ -73,6 +73,27 @@ struct Problem : Request {
   }
 };
 
+// The query heads of one (batch, key head): they share keys, and what is known of them.
+struct HeadGroup {
+  std::int64_t batch = 0;
+  std::int64_t key_head = 0;
+  std::vector<std::int64_t> heads;
+};
+
+// All heads of the problem, in order.
+inline std::vector<HeadGroup> head_groups(const Problem& problem) {
+  std::vector<HeadGroup> groups;
+  for (std::int64_t b = 0; b < problem.batch(); ++b) {
+    for (const std::int64_t h : problem.heads) {
+      const std::int64_t key_head = problem.key_head_of(h);
+      if (groups.empty() || groups.back().batch != b || groups.back().key_head != key_head)
+        groups.push_back({b, key_head, {}});
+      groups.back().heads.push_back(h);
+    }
+  }
+  return groups;
+}
+
 // No pair of the problem is further apart: positions of queries against keys, and what the largest slope makes of it.
 inline double most_alibi_bias(const Problem& problem) {
   double slope = 0;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "key_cache.hpp"
 #include "row_task.hpp"
@@ -17,14 +18,7 @@ namespace {
 
 std::vector<Group> make_groups(const Problem& problem) {
   std::vector<Group> groups;
-  for (std::int64_t b = 0; b < problem.batch(); ++b) {
-    for (const std::int64_t h : problem.heads) {
-      const std::int64_t key_head = problem.key_head_of(h);
-      if (groups.empty() || groups.back().batch != b || groups.back().key_head != key_head)
-        groups.push_back({.batch = b, .key_head = key_head, .heads = {}});
-      groups.back().heads.push_back(h);
-    }
-  }
+  for (HeadGroup& group : head_groups(problem)) groups.push_back({{std::move(group)}});
   return groups;
 }
 

@@ -5,19 +5,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "../core/problem.hpp"
 #include "../plan/plan.hpp"
 
 namespace ag::cpu {
 
-// The query heads of one (batch, key head): they share packed keys.
-struct Group {
-  std::int64_t batch = 0;
-  std::int64_t key_head = 0;
-  std::vector<std::int64_t> heads;
-  std::int64_t tasks = 0;  // that read these keys
+struct Group : HeadGroup {
+  std::int64_t tasks = 0;  // that read the packed keys
 };
 
 struct Job {

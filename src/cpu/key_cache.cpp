@@ -80,7 +80,7 @@ void PackedKeys<T>::truncate(std::int64_t count) {
 template <class T>
 void PackedKeys<T>::drop_before(std::int64_t key) {
   const std::int64_t end = std::min(key / kStripKeys<T>, strips_);
-  for (; dropped_ < end; ++dropped_) states_[static_cast<std::size_t>(dropped_)] = 0;
+  for (std::int64_t s = own_.dropped(); s < end; ++s) states_[static_cast<std::size_t>(s)] = 0;
   own_.drop_before(end);
 }
 

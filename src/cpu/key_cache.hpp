@@ -58,7 +58,6 @@ class PackedKeys {
   std::mutex room_mutex_;
   std::int64_t strip_size_ = 0;
   std::int64_t strips_ = 0;
-  std::int64_t dropped_ = 0;                    // strips of kept keys, the first ones
   std::int64_t most_strips_ = 0;                // that there are states for
   std::unique_ptr<std::atomic<int>[]> states_;  // keys packed, or kPacking
 };

@@ -41,6 +41,7 @@ class StripMemory {
       if ((first_ + 1) % block_strips_ == 0) blocks_[idx(first_ / block_strips_)] = {};
     }
   }
+  std::int64_t dropped() const { return first_; }
   std::size_t bytes() const {
     std::int64_t values = 0;
     for (const auto& single : singles_) values += single.size();
