@@ -66,7 +66,10 @@ cudaError_t launch_kernel(const char* arguments_text, Site site, const cudaLaunc
   c.name = kernel_name(arguments_text);
   c.site = site;
   if (config->numAttrs != 0 && !attributes_allowed(config->attrs, config->numAttrs, c)) return cudaErrorNotSupported;
-  const std::tuple<Parameters...> copies(std::forward<Arguments>(arguments)...);
+  std::tuple<Parameters...> copies(std::forward<Arguments>(arguments)...);
+#if __has_builtin(__builtin_clear_padding)  // it holds whatever stood there, an address of memory since freed say
+  std::apply([](Parameters&... each) { (__builtin_clear_padding(&each), ...); }, copies);
+#endif
   std::apply([&](const Parameters&... each) { (c.arguments.push_back(std::as_bytes(std::span(&each, 1))), ...); },
              copies);
   return launch(c, [kernel, copies] { std::apply(kernel, copies); });

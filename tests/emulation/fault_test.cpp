@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What would end a program ends the kernel alone, with a message. Under AddressSanitizer its own report ends the
 // program.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
 #include "fiber.hpp"
 #include "test_support.hpp"
 
@@ -56,6 +60,37 @@ TEST_F(Fault, DivisionByZeroIsAFailedKernel) {
   const DeviceArray<int> memory(2, [](std::size_t) { return 0; });
   EXPECT_EQ(run(divide_kernel, 1, 1, 0, memory.data()), cudaErrorLaunchFailure);
   EXPECT_THAT(last_error(), AllOf(HasSubstr("division by zero"), HasSubstr("divide_kernel")));
+}
+
+struct Flagged {
+  std::int64_t values[4];
+  int* at;
+  bool flag;
+};
+
+__global__ void flagged_kernel(Flagged flagged) {
+  if (flagged.flag) *flagged.at = 1;
+}
+
+TEST(Arguments, WhatStandsInTheirPaddingIsNoPointer) {
+#if __has_builtin(__builtin_clear_padding)
+  const DeviceArray<int> memory(1, [](std::size_t) { return 0; });
+  void* freed = nullptr;
+  ASSERT_EQ(cudaMalloc(&freed, 512), cudaSuccess);
+  alignas(Flagged) std::byte bytes[sizeof(Flagged)] = {};
+  std::memcpy(bytes + sizeof bytes - sizeof freed, &freed, sizeof freed);
+  ASSERT_EQ(cudaFree(freed), cudaSuccess);
+  Flagged& flagged = *reinterpret_cast<Flagged*>(bytes);
+  flagged.at = memory.data();
+  flagged.flag = true;
+  cudaLaunchConfig_t config{};
+  config.gridDim = config.blockDim = dim3(1);
+  EXPECT_EQ(cudaLaunchKernelEx(&config, flagged_kernel, flagged), cudaSuccess) << last_error();
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_EQ(memory[0], 1);
+#else
+  GTEST_SKIP() << "this compiler cannot clear the padding";
+#endif
 }
 
 }  // namespace
