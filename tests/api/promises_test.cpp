@@ -25,11 +25,11 @@ double processor_seconds() {
 // Processor time of the calling thread between two calls of `cancelled`. A virtual machine counts the time that others
 // took from it, too: what the library does shows in every run, and the best of three is judged.
 constexpr int kRuns = 3;
-struct Watch {
+struct AskedWatch {
   double last = processor_seconds();
   double longest = 0;
   static int ask(void* user) {
-    auto& own = *static_cast<Watch*>(user);
+    auto& own = *static_cast<AskedWatch*>(user);
     const double now = processor_seconds();
     own.longest = std::max(own.longest, now - own.last);
     own.last = now;
@@ -77,8 +77,8 @@ TEST(Promises, CancelledIsCalledAtLeastEvery50MillisecondsWhateverSelects) {
   for (auto& [name, options] : ways_to_select()) {
     double longest = std::numeric_limits<double>::infinity();
     for (int run = 0; run < kRuns && longest > kLongestSilence; ++run) {
-      Watch watch;
-      options.cancelled = Watch::ask;
+      AskedWatch watch;
+      options.cancelled = AskedWatch::ask;
       options.user = &watch;
       attngraph_result* result = nullptr;
       EXPECT_EQ(attngraph_extract(context.get(), &q_view, &k_view, &options, &result), ATTNGRAPH_OK);

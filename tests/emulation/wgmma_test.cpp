@@ -22,7 +22,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr int kRows = 64, kKeys = 128, kColumns = 64;
-constexpr int kTileBytes = kKeys * 128, kQueryBytes = kRows * 128, kStages = 2;
+constexpr int kTileBytes = kKeys * 128, kQueryBytes = kRows * 128, kWgmmaStages = 2;
 
 CUtensorMap tensor_map(const void* data, int rows, int box_rows, CUtensorMapDataType type, int columns = kColumns,
                        CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B) {
@@ -43,7 +43,7 @@ CUtensorMap tensor_map(const void* data, int rows, int box_rows, CUtensorMapData
   return map;
 }
 
-enum class Fault {
+enum class WgmmaFault {
   kNone,
   kNoInitFence,
   kNoFullWait,
@@ -64,22 +64,22 @@ enum class Fault {
 };
 
 // out[64][rows of k] = q k^T, tiles of 128 keys through two buffers, a producer warp beside the warpgroup.
-template <bool kBf16, Fault kFault>
+template <bool kBf16, WgmmaFault kFault>
 __global__ void product_kernel(const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
                                int tiles, float* out) {
   ATTNGRAPH_DYNAMIC_SHARED(shared);
   const std::uint32_t start = ag::cuda::shared_address(shared);
-  const std::uint32_t query = kFault == Fault::kMisalignedBase ? start : (start + 1023) / 1024 * 1024;
-  const std::uint32_t keys = query + kQueryBytes, barriers = keys + kStages * kTileBytes;
-  const std::uint32_t query_full = barriers, full = barriers + 8, empty = full + 8 * kStages;
+  const std::uint32_t query = kFault == WgmmaFault::kMisalignedBase ? start : (start + 1023) / 1024 * 1024;
+  const std::uint32_t keys = query + kQueryBytes, barriers = keys + kWgmmaStages * kTileBytes;
+  const std::uint32_t query_full = barriers, full = barriers + 8, empty = full + 8 * kWgmmaStages;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   if (threadIdx.x == 0) {
     ag::cuda::mbarrier_init(query_full, 1);
-    for (int s = 0; s < kStages; ++s) {
+    for (int s = 0; s < kWgmmaStages; ++s) {
       ag::cuda::mbarrier_init(full + 8 * s, 1);
       ag::cuda::mbarrier_init(empty + 8 * s, 4);
     }
-    if (kFault != Fault::kNoInitFence) ag::cuda::fence_mbarrier_init();
+    if (kFault != WgmmaFault::kNoInitFence) ag::cuda::fence_mbarrier_init();
   }
   __syncthreads();
   if (warp == 4) {
@@ -87,9 +87,9 @@ __global__ void product_kernel(const __grid_constant__ CUtensorMap q_map, const 
     ag::cuda::mbarrier_arrive_expect(query_full, kQueryBytes);
     copy_box(query, &q_map, 0, 0, 0, query_full);
     for (int t = 0; t < tiles; ++t) {
-      const int s = t % kStages;
-      if (kFault != Fault::kNoEmptyWait) ag::cuda::mbarrier_wait(empty + 8 * s, (t / kStages & 1) ^ 1);
-      const int wrong = kFault == Fault::kTooFewBytes ? -128 : kFault == Fault::kTooManyBytes ? 128 : 0;
+      const int s = t % kWgmmaStages;
+      if (kFault != WgmmaFault::kNoEmptyWait) ag::cuda::mbarrier_wait(empty + 8 * s, (t / kWgmmaStages & 1) ^ 1);
+      const int wrong = kFault == WgmmaFault::kTooFewBytes ? -128 : kFault == WgmmaFault::kTooManyBytes ? 128 : 0;
       ag::cuda::mbarrier_arrive_expect(full + 8 * s, kTileBytes + wrong);
       copy_box(keys + s * kTileBytes, &k_map, 0, t * kKeys, 0, full + 8 * s);
     }
@@ -99,29 +99,29 @@ __global__ void product_kernel(const __grid_constant__ CUtensorMap q_map, const 
   float sums[64];
   for (float& x : sums) x = 0;
   for (int t = 0; t < tiles; ++t) {
-    const int s = t % kStages;
-    const std::uint32_t parity = (t / kStages & 1) ^ (kFault == Fault::kWrongParity ? 1 : 0);
-    if (kFault != Fault::kNoFullWait) ag::cuda::mbarrier_wait(full + 8 * s, parity);
-    if (kFault != Fault::kNoWgmmaFence) ag::cuda::wgmma_fence();
+    const int s = t % kWgmmaStages;
+    const std::uint32_t parity = (t / kWgmmaStages & 1) ^ (kFault == WgmmaFault::kWrongParity ? 1 : 0);
+    if (kFault != WgmmaFault::kNoFullWait) ag::cuda::mbarrier_wait(full + 8 * s, parity);
+    if (kFault != WgmmaFault::kNoWgmmaFence) ag::cuda::wgmma_fence();
     const std::uint32_t a = operand_low(query), b = operand_low(keys + s * kTileBytes);
-    const std::uint32_t last = kFault == Fault::kDivergentGroup && warp == 2 ? 3 : 2;
-    const std::uint64_t change = kFault == Fault::kWrongStride ? std::uint64_t{32} << 32
-                                 : kFault == Fault::kNoSwizzle ? std::uint64_t{3} << 62
-                                                               : 0;
-    if (kFault != Fault::kMissingWarp || warp != 3) {
+    const std::uint32_t last = kFault == WgmmaFault::kDivergentGroup && warp == 2 ? 3 : 2;
+    const std::uint64_t change = kFault == WgmmaFault::kWrongStride ? std::uint64_t{32} << 32
+                                 : kFault == WgmmaFault::kNoSwizzle ? std::uint64_t{3} << 62
+                                                                    : 0;
+    if (kFault != WgmmaFault::kMissingWarp || warp != 3) {
       ag::cuda::wgmma<kBf16, false>(sums, operand(a), operand(b) ^ change);
       ag::cuda::wgmma<kBf16, true>(sums, operand(a + 2), operand(b + 2) ^ change);
       ag::cuda::wgmma<kBf16, true>(sums, operand(a + 2 * last), operand(b + 2 * last) ^ change);
       ag::cuda::wgmma<kBf16, true>(sums, operand(a + 6), operand(b + 6) ^ change);
     }
-    if (kFault != Fault::kNoCommit) ag::cuda::wgmma_commit();
-    if (kFault == Fault::kWrittenBetween) sums[5] = 0;
-    if (kFault == Fault::kEarlyRelease) {
+    if (kFault != WgmmaFault::kNoCommit) ag::cuda::wgmma_commit();
+    if (kFault == WgmmaFault::kWrittenBetween) sums[5] = 0;
+    if (kFault == WgmmaFault::kEarlyRelease) {
       __syncwarp();
       if (lane == 0) ag::cuda::mbarrier_arrive(empty + 8 * s);
     }
-    if (kFault != Fault::kNoWgmmaWait) ag::cuda::wgmma_wait<0>();
-    if (kFault != Fault::kEarlyRelease) {
+    if (kFault != WgmmaFault::kNoWgmmaWait) ag::cuda::wgmma_wait<0>();
+    if (kFault != WgmmaFault::kEarlyRelease) {
       __syncwarp();
       if (lane == 0) ag::cuda::mbarrier_arrive(empty + 8 * s);
     }
@@ -154,7 +154,7 @@ class Wgmma : public testing::Test {
   ~Wgmma() override { reset_runtime(); }
 
   // What the kernel says, or the largest error of its answer; keys past the end are zeros.
-  template <bool kBf16, Fault kFault>
+  template <bool kBf16, WgmmaFault kFault>
   std::string fault_of(int keys = 300) {
     using T = std::conditional_t<kBf16, __nv_bfloat16, __half>;
     const auto type = kBf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
@@ -165,7 +165,7 @@ class Wgmma : public testing::Test {
     const DeviceArray<float> out(static_cast<std::size_t>(kRows) * tiles * kKeys);
     const CUtensorMap q_map = tensor_map(q.data(), kRows, kRows, type), k_map = tensor_map(k.data(), keys, kKeys, type);
     const auto kernel = product_kernel<kBf16, kFault>;
-    constexpr int kBytes = 1024 + kQueryBytes + kStages * kTileBytes + 64;
+    constexpr int kBytes = 1024 + kQueryBytes + kWgmmaStages * kTileBytes + 64;
     EXPECT_EQ(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    kBytes),
               cudaSuccess);
@@ -183,7 +183,7 @@ class Wgmma : public testing::Test {
   }
 
   // Of every schedule, until one finds the fault.
-  template <Fault kFault>
+  template <WgmmaFault kFault>
   std::string found() {
     for (const Copies copies : {Copies::kLazy, Copies::kEager}) {
       for (const Schedule schedule : kSchedules) {
@@ -204,53 +204,53 @@ TEST_F(Wgmma, ProductsAreRightUnderEverySchedule) {
       Options options = options_for(schedule, 5);
       options.copies = copies;
       const WithOptions with(options);
-      EXPECT_THAT((fault_of<false, Fault::kNone>()), IsEmpty());
-      EXPECT_THAT((fault_of<true, Fault::kNone>(256)), IsEmpty());
+      EXPECT_THAT((fault_of<false, WgmmaFault::kNone>()), IsEmpty());
+      EXPECT_THAT((fault_of<true, WgmmaFault::kNone>(256)), IsEmpty());
     }
   }
 }
 
 TEST_F(Wgmma, CountsWhatIsDone) {
   reset_counters();
-  EXPECT_THAT((fault_of<false, Fault::kNone>(256)), IsEmpty());
+  EXPECT_THAT((fault_of<false, WgmmaFault::kNone>(256)), IsEmpty());
   EXPECT_EQ(counters().wgmma, 2 * 4 * 4);
   EXPECT_EQ(counters().tensor_copies, 3);
   EXPECT_EQ(counters().tensor_copy_bytes, kQueryBytes + 2 * kTileBytes);
 }
 
 TEST_F(Wgmma, FaultsOfBarriersAreFound) {
-  EXPECT_THAT(found<Fault::kNoInitFence>(), HasSubstr("without a fence.mbarrier_init"));
-  EXPECT_THAT(found<Fault::kNoFullWait>(), testing::Not(IsEmpty()));
-  EXPECT_THAT(found<Fault::kWrongParity>(), testing::Not(IsEmpty()));
-  EXPECT_THAT(found<Fault::kEarlyRelease>(), HasSubstr("wrong answer"));
-  EXPECT_THAT(found<Fault::kNoEmptyWait>(), testing::Not(IsEmpty()));
-  EXPECT_THAT(found<Fault::kTooFewBytes>(), testing::Not(IsEmpty()));
-  EXPECT_THAT(found<Fault::kTooManyBytes>(), HasSubstr("an mbarrier"));
+  EXPECT_THAT(found<WgmmaFault::kNoInitFence>(), HasSubstr("without a fence.mbarrier_init"));
+  EXPECT_THAT(found<WgmmaFault::kNoFullWait>(), testing::Not(IsEmpty()));
+  EXPECT_THAT(found<WgmmaFault::kWrongParity>(), testing::Not(IsEmpty()));
+  EXPECT_THAT(found<WgmmaFault::kEarlyRelease>(), HasSubstr("wrong answer"));
+  EXPECT_THAT(found<WgmmaFault::kNoEmptyWait>(), testing::Not(IsEmpty()));
+  EXPECT_THAT(found<WgmmaFault::kTooFewBytes>(), testing::Not(IsEmpty()));
+  EXPECT_THAT(found<WgmmaFault::kTooManyBytes>(), HasSubstr("an mbarrier"));
 }
 
 TEST_F(Wgmma, FaultsOfOrderAreFound) {
-  EXPECT_THAT(found<Fault::kNoWgmmaFence>(), HasSubstr("no wgmma.fence"));
-  EXPECT_THAT(found<Fault::kNoWgmmaWait>(), HasSubstr("wrong answer"));
-  EXPECT_THAT(found<Fault::kNoCommit>(), HasSubstr("without waiting for its wgmma"));
-  EXPECT_THAT(found<Fault::kWrittenBetween>(), HasSubstr("accumulator 5 has been written"));
-  EXPECT_THAT(found<Fault::kDivergentGroup>(), HasSubstr("warpgroup diverges"));
-  EXPECT_THAT(found<Fault::kMissingWarp>(), HasSubstr("not all four warps"));
+  EXPECT_THAT(found<WgmmaFault::kNoWgmmaFence>(), HasSubstr("no wgmma.fence"));
+  EXPECT_THAT(found<WgmmaFault::kNoWgmmaWait>(), HasSubstr("wrong answer"));
+  EXPECT_THAT(found<WgmmaFault::kNoCommit>(), HasSubstr("without waiting for its wgmma"));
+  EXPECT_THAT(found<WgmmaFault::kWrittenBetween>(), HasSubstr("accumulator 5 has been written"));
+  EXPECT_THAT(found<WgmmaFault::kDivergentGroup>(), HasSubstr("warpgroup diverges"));
+  EXPECT_THAT(found<WgmmaFault::kMissingWarp>(), HasSubstr("not all four warps"));
 }
 
 TEST_F(Wgmma, FaultsOfAddressesAreFound) {
-  EXPECT_THAT(found<Fault::kMisalignedBase>(), HasSubstr("begins at multiples of 1024"));
-  EXPECT_THAT(found<Fault::kWrongStride>(), HasSubstr("1536 bytes apart"));
-  EXPECT_THAT(found<Fault::kNoSwizzle>(), HasSubstr("the descriptor's swizzle is 2"));
+  EXPECT_THAT(found<WgmmaFault::kMisalignedBase>(), HasSubstr("begins at multiples of 1024"));
+  EXPECT_THAT(found<WgmmaFault::kWrongStride>(), HasSubstr("1536 bytes apart"));
+  EXPECT_THAT(found<WgmmaFault::kNoSwizzle>(), HasSubstr("the descriptor's swizzle is 2"));
 }
 
 TEST_F(Wgmma, OnlyDevicesThatHaveItRunIt) {
   Settings settings;
   settings.compute_capability = 100;
   reset_runtime(settings);
-  EXPECT_THAT((fault_of<false, Fault::kNone>()), HasSubstr("wgmma is not an instruction"));
+  EXPECT_THAT((fault_of<false, WgmmaFault::kNone>()), HasSubstr("wgmma is not an instruction"));
   settings.compute_capability = 80;
   reset_runtime(settings);
-  EXPECT_THAT((fault_of<false, Fault::kNone>(100)),
+  EXPECT_THAT((fault_of<false, WgmmaFault::kNone>(100)),
               HasSubstr("not an instruction of devices of compute capability 8.0"));
 }
 
