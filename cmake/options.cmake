@@ -4,7 +4,7 @@ option(ATTNGRAPH_BUILD_CLI "Build the attngraph command" ${PROJECT_IS_TOP_LEVEL}
 option(ATTNGRAPH_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_REQUIRE_TESTS "Fail, rather than leave out, when a package that tests need is missing" OFF)
 option(ATTNGRAPH_BUILD_EMULATION "Build the emulated GPU and the tests that run on it" ON)
-option(ATTNGRAPH_ALL_SCHEDULES "Run the emulated GPU's tests under all orders of threads, and more of them" OFF)
+option(ATTNGRAPH_ALL_SCHEDULES "Run the emulated GPU's tests under all orders of threads, more of them, and under the checker of races" OFF)
 option(ATTNGRAPH_BUILD_BENCHMARKS "Build the benchmarks" OFF)
 option(ATTNGRAPH_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
 option(ATTNGRAPH_WARNINGS_AS_ERRORS "Fail on any compiler warning" OFF)
