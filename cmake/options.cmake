@@ -13,6 +13,7 @@ option(ATTNGRAPH_COVERAGE "Instrument for line coverage" OFF)
 set(ATTNGRAPH_PLUGIN_FOLDER "" CACHE STRING
     "Where libattngraph looks for libattngraph_cuda.so when that is not beside it; $ORIGIN is the library's own folder")
 set(ATTNGRAPH_SANITIZE "" CACHE STRING "Sanitizers for all targets: address,undefined or thread")
+set(ATTNGRAPH_UNSANITIZED "" CACHE STRING "Checks of the sanitizers to leave out, beside those that show nothing new")
 
 # These hold for this folder and those below it, not for a project around it.
 set(CMAKE_CXX_STANDARD 20)
@@ -44,8 +45,10 @@ if(ATTNGRAPH_FUZZ)  # all code is seen by the engine, which the fuzz programs al
   add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 if(ATTNGRAPH_SANITIZE)
-  # Null and wrongly sized objects end the program under ASan as well; checking for them doubles compile time.
-  add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${ATTNGRAPH_SANITIZE};-fno-sanitize=null,object-size,vptr;-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
+  # Null, wrongly sized objects and pointers that wrap end the program under ASan as well, when they are used; checking for
+  # them doubles compile time.
+  string(JOIN "," unsanitized null object-size pointer-overflow vptr ${ATTNGRAPH_UNSANITIZED})
+  add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${ATTNGRAPH_SANITIZE};-fno-sanitize=${unsanitized};-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
   add_link_options(-fsanitize=${ATTNGRAPH_SANITIZE})
 endif()
 if(ATTNGRAPH_COVERAGE)
