@@ -39,10 +39,17 @@ std::string describe_device(const ag::Backend& backend) {
 
 }  // namespace
 
-int32_t attngraph_backend_count(void) { return static_cast<int32_t>(ag::backends().size()); }
+int32_t attngraph_backend_count(void) {
+  return ag::api::answer_or<int32_t>(0, [] { return static_cast<int32_t>(ag::backends().size()); });
+}
 
 const char* attngraph_backend_name(int32_t i) {
-  return text_of(i, [](const ag::Backend& backend) { return std::string(backend.name()); });
+  // Names are literals: nothing can fail, and C++ callers make strings of them.
+  return ag::api::answer_or<const char*>(nullptr, [i]() -> const char* {
+    const auto& all = ag::backends();
+    return i >= 0 && static_cast<std::size_t>(i) < all.size() ? all[static_cast<std::size_t>(i)]->name().data()
+                                                              : nullptr;
+  });
 }
 
 const char* attngraph_backend_unavailable(int32_t i) {
